@@ -1,0 +1,5 @@
+//! foreshock sees Kubernetes Nodes degrade before users do, and moves their work away first.
+//!
+//! The library behind the binary of the same name. `ARCHITECTURE.md` draws the whole picture.
+
+pub use foreshock_core as core;
