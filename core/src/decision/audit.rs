@@ -575,7 +575,8 @@ impl<'a> Audit<'a> {
             Limit::ClusterRecord,
             "a drain begins that is not in it",
         );
-        let hides = self.memory.storm.is_some() && next.storm.is_none();
+        let writes = self.policy.reach > Reach::Observe;
+        let hides = writes && self.memory.storm.is_some() && next.storm.is_none();
         self.require(
             !hides,
             Limit::ClusterRecord,

@@ -43,7 +43,7 @@ pub(super) struct Lifecycle {
     pub(super) finish: Option<MarkOrder>,
     /// A step that begins something, and whether nothing holds it so far.
     pub(super) begin: Option<(Beginning, MarkOrder)>,
-    /// Label and caution taint follow the band, if the Node has no other step.
+    /// Label, caution taint and record follow what is seen, if the Node has no other step.
     pub(super) level: Option<MarkOrder>,
     pub(super) drain: Option<DrainOrder>,
     pub(super) wants_pods: bool,
@@ -117,16 +117,18 @@ pub(super) fn live(s: &Situation<'_>, memory: &mut NodeMemory) -> Lifecycle {
         life.begin = None;
         life.drain = None;
     }
-    life.level = level(s, memory, record, &life.holds, may_write);
-    if life.finish.is_none() && life.level.is_none() {
-        life.finish = record.and_then(|record| upkeep(s, record));
-    }
+    life.level =
+        level(s, memory, record, &life.holds, may_write).or_else(|| upkeep(s, record?));
     if !may_write {
         life.finish = None;
         life.level = None;
     }
     if busy {
         life.begin = None;
+        // The write may be the one that ends the drain.
+        if let Some(drain) = &mut life.drain {
+            drain.sends = false;
+        }
     }
     life
 }

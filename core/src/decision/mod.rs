@@ -16,7 +16,6 @@ mod storm;
 pub mod verdict;
 pub mod world;
 
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::evidence::Evidence;
@@ -27,7 +26,7 @@ use self::policy::{Policy, Reach};
 use self::verdict::Verdict;
 use self::world::{NodeFacts, World};
 use crate::node::{NodeId, NodeName};
-use crate::record::{ClusterRecord, Storm};
+use crate::record::{ClusterRecord, RecordedPhase, Storm};
 use crate::risk::Band;
 use crate::time::ago;
 
@@ -140,14 +139,15 @@ fn remember(
     before: NodeMemory,
 ) -> NodeMemory {
     let while_true = |is: bool, since: Option<_>| is.then(|| since.unwrap_or(world.at));
-    let tainted = node
+    // Time to recover runs from the end of a drain: what looks well in the middle of one cancels it.
+    let waits = node
         .record
         .ours()
-        .is_some_and(|record| record.marks.taint.is_some());
+        .is_some_and(|record| matches!(record.phase, RecordedPhase::Tainted | RecordedPhase::Drained));
     NodeMemory {
         at_risk_since: while_true(evidence.band == Band::AtRisk, before.at_risk_since),
         model_at_risk_since: while_true(evidence.model_at_risk(policy), before.model_at_risk_since),
-        well_since: while_true(tainted && evidence.well(policy), before.well_since),
+        well_since: while_true(waits && evidence.well(policy), before.well_since),
         ..before
     }
 }
