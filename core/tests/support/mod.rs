@@ -299,12 +299,10 @@ pub fn apply(world: &mut World, plan: &Plan) {
                     .ours()
                     .map(|record| record.marks.clone())
                     .unwrap_or_default();
-                let mut next = (**record).clone();
-                if before.label.is_some() && next.marks.label.is_none() {
+                if before.label.is_some() && record.marks.label.is_none() {
                     node.risk_label = before.label_before.clone();
                 }
-                std::mem::swap(&mut next, &mut (**record).clone());
-                show(node, next);
+                show(node, (**record).clone());
             }
             None => node.record = RecordState::Absent,
         }
