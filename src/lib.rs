@@ -4,4 +4,8 @@
 
 pub use foreshock_core as core;
 
+pub mod events;
 pub mod features;
+pub mod kubernetes;
+pub mod snapshot;
+pub mod web;
