@@ -5,3 +5,7 @@
 pub use foreshock_core as core;
 
 pub mod alertmanager;
+pub mod events;
+pub mod features;
+pub mod kubernetes;
+pub mod snapshot;
