@@ -4,5 +4,9 @@
 
 pub use foreshock_core as core;
 
+pub mod alertmanager;
+pub mod events;
 pub mod features;
 pub mod prometheus;
+pub mod kubernetes;
+pub mod snapshot;
