@@ -38,7 +38,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 16 << 20, trees: 1_000, nodes: 100_000, depth: DEPTH_MAX, columns: 1_000 }
+        Self {
+            bytes: 16 << 20,
+            trees: 1_000,
+            nodes: 100_000,
+            depth: DEPTH_MAX,
+            columns: 1_000,
+        }
     }
 }
 
@@ -114,7 +120,9 @@ pub struct Column {
 impl Column {
     /// The feature that the column is derived from.
     pub fn feature(&self) -> &str {
-        self.name.split_once(':').map_or(self.name.as_str(), |(feature, _)| feature)
+        self.name
+            .split_once(':')
+            .map_or(self.name.as_str(), |(feature, _)| feature)
     }
 }
 
@@ -248,7 +256,10 @@ pub enum ModelError {
 impl ModelError {
     /// A fault at a place in the content.
     pub(super) fn invalid(place: impl Into<String>, fault: impl Into<String>) -> Self {
-        Self::Invalid { place: place.into(), fault: fault.into() }
+        Self::Invalid {
+            place: place.into(),
+            fault: fault.into(),
+        }
     }
 }
 
@@ -274,7 +285,10 @@ impl Artifact {
     /// panic.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, ModelError> {
         if bytes.len() > limits.bytes {
-            return Err(ModelError::TooLarge { bytes: bytes.len(), limit: limits.bytes });
+            return Err(ModelError::TooLarge {
+                bytes: bytes.len(),
+                limit: limits.bytes,
+            });
         }
         #[derive(Deserialize)]
         struct Envelope {
@@ -286,7 +300,11 @@ impl Artifact {
         if envelope.format.as_ref().and_then(|v| v.as_str()) != Some(FORMAT) {
             return Err(ModelError::Foreign);
         }
-        match envelope.version.as_ref().and_then(serde_json::Value::as_u64) {
+        match envelope
+            .version
+            .as_ref()
+            .and_then(serde_json::Value::as_u64)
+        {
             Some(VERSION) => {}
             Some(found) => return Err(ModelError::Version { found }),
             None => return Err(ModelError::invalid("version", "is not a whole number")),
@@ -296,7 +314,10 @@ impl Artifact {
         if checksum_of(&file.content)? != file.checksum {
             return Err(ModelError::Checksum);
         }
-        Ok(Self { content: file.content, checksum: file.checksum })
+        Ok(Self {
+            content: file.content,
+            checksum: file.checksum,
+        })
     }
 
     /// Reads a model file.
@@ -305,11 +326,16 @@ impl Artifact {
     ///
     /// [`ModelError::Read`], and those of [`Self::parse`].
     pub fn read(path: &Path, limits: &Limits) -> Result<Self, ModelError> {
-        let failed = |source| ModelError::Read { path: path.to_owned(), source };
+        let failed = |source| ModelError::Read {
+            path: path.to_owned(),
+            source,
+        };
         let file = std::fs::File::open(path).map_err(failed)?;
         let mut bytes = Vec::new();
         // One byte over the limit is enough to know, also on a pipe that never ends.
-        let most = u64::try_from(limits.bytes).unwrap_or(u64::MAX).saturating_add(1);
+        let most = u64::try_from(limits.bytes)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
         file.take(most).read_to_end(&mut bytes).map_err(failed)?;
         Self::parse(&bytes, limits)
     }
@@ -338,8 +364,10 @@ impl Artifact {
     /// [`ModelError::Write`].
     pub fn write(&self, path: &Path) -> Result<(), ModelError> {
         let bytes = self.to_bytes()?;
-        write_whole(path, &bytes)
-            .map_err(|source| ModelError::Write { path: path.to_owned(), source })
+        write_whole(path, &bytes).map_err(|source| ModelError::Write {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// The checked content.
@@ -354,7 +382,11 @@ impl Artifact {
 
     /// The model's id on decisions and metrics: its name and the start of its checksum.
     pub fn id(&self) -> String {
-        format!("{}-{}", self.content.name, self.checksum.get(..8).unwrap_or_default())
+        format!(
+            "{}-{}",
+            self.content.name,
+            self.checksum.get(..8).unwrap_or_default()
+        )
     }
 
     /// The features that the model's columns are derived from, sorted.
@@ -372,9 +404,16 @@ impl Artifact {
         features: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), ModelError> {
         let there: BTreeSet<&str> = features.into_iter().collect();
-        let missing: Vec<String> =
-            self.features().difference(&there).map(|feature| format!("`{feature}`")).collect();
-        if missing.is_empty() { Ok(()) } else { Err(ModelError::Schema { missing }) }
+        let missing: Vec<String> = self
+            .features()
+            .difference(&there)
+            .map(|feature| format!("`{feature}`"))
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(ModelError::Schema { missing })
+        }
     }
 }
 
@@ -387,10 +426,18 @@ fn shorten_numbers(content: &mut Content) {
     let Calibration { slope, intercept } = &mut content.calibration;
     shorten(slope);
     shorten(intercept);
-    if let Some(Validation { rows: _, base_rate, pr_auc, brier, brier_skill, ece }) =
-        &mut content.validation
+    if let Some(Validation {
+        rows: _,
+        base_rate,
+        pr_auc,
+        brier,
+        brier_skill,
+        ece,
+    }) = &mut content.validation
     {
-        [base_rate, pr_auc, brier, brier_skill, ece].into_iter().for_each(shorten);
+        [base_rate, pr_auc, brier, brier_skill, ece]
+            .into_iter()
+            .for_each(shorten);
     }
     let conf = &mut content.gbdt.conf;
     shorten(&mut conf.feature_sample_ratio);
@@ -401,7 +448,10 @@ fn shorten_numbers(content: &mut Content) {
 /// the file do not matter, and every number does.
 fn checksum_of(content: &Content) -> Result<String, ModelError> {
     let bytes = serde_json::to_vec(content).map_err(ModelError::Json)?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(Sha256::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// Writes to a file beside the target, syncs it and renames it over the target.

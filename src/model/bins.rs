@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_number_is_missing_and_the_rest_has_its_bin() {
-        let bins = Bins { edges: vec![0.0, 1.0, 10.0] };
+        let bins = Bins {
+            edges: vec![0.0, 1.0, 10.0],
+        };
         for (value, code) in [
             (f64::NAN, 0),
             (f64::INFINITY, 0),
@@ -110,7 +112,9 @@ mod tests {
 
     #[test]
     fn the_same_data_in_other_units_gets_the_same_codes() {
-        let data: Vec<f64> = (0..5_000).map(|i| libm::pow(f64::from(i % 977), 1.7)).collect();
+        let data: Vec<f64> = (0..5_000)
+            .map(|i| libm::pow(f64::from(i % 977), 1.7))
+            .collect();
         let plain = Bins::learn(&data, 32, true);
         for unit in [1e-3, 1e6] {
             let scaled: Vec<f64> = data.iter().map(|v| v * unit).collect();

@@ -35,7 +35,9 @@ impl Rows {
     }
 
     fn row(&self, i: usize) -> &[u8] {
-        self.codes.get(i * self.n_columns..(i + 1) * self.n_columns).unwrap_or(&[])
+        self.codes
+            .get(i * self.n_columns..(i + 1) * self.n_columns)
+            .unwrap_or(&[])
     }
 }
 
@@ -123,7 +125,11 @@ pub fn boost(
     for part in [rows, validation] {
         if part.codes.len() != part.len() * rows.n_columns || rows.n_columns == 0 {
             let (codes, rows, columns) = (part.codes.len(), part.len(), rows.n_columns);
-            return Err(BoostError::Shape { codes, rows, columns });
+            return Err(BoostError::Shape {
+                codes,
+                rows,
+                columns,
+            });
         }
     }
     if positives == 0 || positives == n {
@@ -156,7 +162,10 @@ pub fn boost(
         trees.push(tree);
         progress(trees.len());
         if !validation.is_empty() {
-            let log_odds: Vec<f64> = half_validation.iter().map(|h| 2.0 * f64::from(*h)).collect();
+            let log_odds: Vec<f64> = half_validation
+                .iter()
+                .map(|h| 2.0 * f64::from(*h))
+                .collect();
             let loss = log_loss(&log_odds, &validation.labels);
             if loss < best_loss - 1e-6 {
                 (best_loss, best_trees) = (loss, trees.len());
@@ -213,7 +222,11 @@ fn sample(n: usize, share: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
     }
     let drawn: Vec<usize> = (0..n).filter(|_| unit(rng) < share).collect();
     // A handful of rows may draw none at all; then all of them are used.
-    if drawn.is_empty() { (0..n).collect() } else { drawn }
+    if drawn.is_empty() {
+        (0..n).collect()
+    } else {
+        drawn
+    }
 }
 
 fn add_tree(tree: &Tree, rows: &Rows, half: &mut [f32]) {
@@ -251,7 +264,12 @@ fn refit(
             values[child] = value.clamp(low, high);
             bounds[child] = (low, high);
         }
-        if settings.rising.get(nodes[at].value.feature_index).copied().unwrap_or(false) {
+        if settings
+            .rising
+            .get(nodes[at].value.feature_index)
+            .copied()
+            .unwrap_or(false)
+        {
             // Everything left of the cut stays at or below everything right of it.
             let middle = 0.5 * (values[left] + values[right]);
             bounds[left].1 = middle;
@@ -275,12 +293,7 @@ struct Sums {
     rows: usize,
 }
 
-fn sums_at(
-    nodes: &[Node],
-    rows: &Rows,
-    subset: &[usize],
-    gradients: &[(f64, f64)],
-) -> Vec<Sums> {
+fn sums_at(nodes: &[Node], rows: &Rows, subset: &[usize], gradients: &[(f64, f64)]) -> Vec<Sums> {
     let mut sums = vec![Sums::default(); nodes.len()];
     for i in subset {
         let row = rows.row(*i);
@@ -295,7 +308,11 @@ fn sums_at(
                 break;
             }
             let code = f32::from(row[node.value.feature_index]);
-            at = if code < node.value.feature_value { node.left } else { node.right };
+            at = if code < node.value.feature_value {
+                node.left
+            } else {
+                node.right
+            };
         }
     }
     sums
@@ -320,7 +337,11 @@ fn prune(tree: &Tree, n_columns: usize, depth: u32) -> Tree {
         let place = kept.len();
         if let Some((parent, is_left)) = parent {
             let slot: &mut Node = &mut kept[parent];
-            if is_left { slot.left = place } else { slot.right = place }
+            if is_left {
+                slot.left = place
+            } else {
+                slot.right = place
+            }
         }
         match same[old] {
             Some(value) => kept.push(Node::leaf(place, value)),

@@ -13,7 +13,10 @@ pub fn platt(log_odds: &[f64], labels: &[bool]) -> Calibration {
     let n = log_odds.len().min(labels.len());
     let positives = labels.iter().take(n).filter(|y| **y).count();
     if positives == 0 || positives == n {
-        return Calibration { slope: 1.0, intercept: 0.0 };
+        return Calibration {
+            slope: 1.0,
+            intercept: 0.0,
+        };
     }
     let high = (positives as f64 + 1.0) / (positives as f64 + 2.0);
     let low = 1.0 / ((n - positives) as f64 + 2.0);
@@ -105,20 +108,31 @@ mod tests {
         let fit = platt(&scores, &labels);
         assert_eq!(fit.slope, 0.0);
         let share = labels.iter().filter(|y| **y).count() as f64 / labels.len() as f64;
-        assert!((fit.intercept - libm::log(share / (1.0 - share))).abs() < 0.01, "{fit:?}");
+        assert!(
+            (fit.intercept - libm::log(share / (1.0 - share))).abs() < 0.01,
+            "{fit:?}"
+        );
     }
 
     #[test]
     fn a_saturated_score_keeps_its_order() {
-        let scores: Vec<f64> = (0..2_000).map(|i| if i < 1_900 { -30.0 } else { 30.0 }).collect();
+        let scores: Vec<f64> = (0..2_000)
+            .map(|i| if i < 1_900 { -30.0 } else { 30.0 })
+            .collect();
         let labels: Vec<bool> = (0..2_000).map(|i| i >= 1_890).collect();
         let fit = platt(&scores, &labels);
-        assert!(fit.slope > 0.0 && fit.slope.is_finite() && fit.intercept.is_finite(), "{fit:?}");
+        assert!(
+            fit.slope > 0.0 && fit.slope.is_finite() && fit.intercept.is_finite(),
+            "{fit:?}"
+        );
     }
 
     #[test]
     fn one_class_alone_changes_nothing() {
-        let unchanged = Calibration { slope: 1.0, intercept: 0.0 };
+        let unchanged = Calibration {
+            slope: 1.0,
+            intercept: 0.0,
+        };
         assert_eq!(platt(&[1.0, 2.0], &[true, true]), unchanged);
         assert_eq!(platt(&[], &[]), unchanged);
     }

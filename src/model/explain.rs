@@ -23,11 +23,16 @@ impl Players {
         let of_column = columns
             .into_iter()
             .map(|column| {
-                let feature = column.split_once(':').map_or(column, |(feature, _)| feature);
-                let at = names.iter().position(|name| name == feature).unwrap_or_else(|| {
-                    names.push(feature.to_owned());
-                    names.len() - 1
-                });
+                let feature = column
+                    .split_once(':')
+                    .map_or(column, |(feature, _)| feature);
+                let at = names
+                    .iter()
+                    .position(|name| name == feature)
+                    .unwrap_or_else(|| {
+                        names.push(feature.to_owned());
+                        names.len() - 1
+                    });
                 u16::try_from(at).unwrap_or(u16::MAX)
             })
             .collect();
@@ -89,9 +94,16 @@ impl Walk {
         sums: &mut [f64],
     ) {
         self.branches.clear();
-        self.branches.push(Branch { node: 0, n_row: 0, n_reference: 0, joins: None });
+        self.branches.push(Branch {
+            node: 0,
+            n_row: 0,
+            n_reference: 0,
+            joins: None,
+        });
         while let Some(branch) = self.branches.pop() {
-            let Some(mut at) = tree.get(branch.node as usize) else { continue };
+            let Some(mut at) = tree.get(branch.node as usize) else {
+                continue;
+            };
             // What the parent stored is still there: the other child, if it was walked before, has
             // only written above the parent's lengths.
             let (mut u, mut v) = (usize::from(branch.n_row), usize::from(branch.n_reference));
@@ -121,14 +133,21 @@ impl Walk {
                         let (n_row, n_reference) = (u as u8, v as u8);
                         let fork = |node, side| {
                             let joins = Some((side, player));
-                            Branch { node, n_row, n_reference, joins }
+                            Branch {
+                                node,
+                                n_row,
+                                n_reference,
+                                joins,
+                            }
                         };
                         self.branches.push(fork(usual, Side::Reference));
                         self.branches.push(fork(mine, Side::Row));
                     }
                     break;
                 };
-                let Some(child) = tree.get(next as usize) else { break };
+                let Some(child) = tree.get(next as usize) else {
+                    break;
+                };
                 at = child;
             }
             if at.left == 0 {

@@ -128,9 +128,19 @@ impl Tree {
 impl Node {
     /// A leaf at place `index`.
     pub fn leaf(index: usize, pred: f32) -> Self {
-        let value =
-            NodeValue { feature_index: 0, feature_value: 0.0, pred, missing: 0, is_leaf: true };
-        Self { value, index, left: 0, right: 0 }
+        let value = NodeValue {
+            feature_index: 0,
+            feature_value: 0.0,
+            pred,
+            missing: 0,
+            is_leaf: true,
+        };
+        Self {
+            value,
+            index,
+            left: 0,
+            right: 0,
+        }
     }
 }
 
@@ -158,7 +168,11 @@ impl Grower {
             })
             .collect();
         let cache = TrainingCache::get_cache(n_columns, &data, 2);
-        Self { data, cache, n_columns }
+        Self {
+            data,
+            cache,
+            n_columns,
+        }
     }
 
     /// Grows one regression tree for `targets` (one per row) on the rows of `subset`.
@@ -178,7 +192,11 @@ impl Grower {
     ) -> Result<Tree, UnknownShape> {
         const GRID: f32 = 32_768.0;
         for (row, target) in self.data.iter_mut().zip(targets) {
-            let target = if target.is_finite() { target.clamp(-64.0, 64.0) } else { 0.0 };
+            let target = if target.is_finite() {
+                target.clamp(-64.0, 64.0)
+            } else {
+                0.0
+            };
             row.target = (target * GRID).round() / GRID;
         }
         if subset.is_empty() {

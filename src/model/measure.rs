@@ -13,14 +13,23 @@ pub fn judge(probabilities: &[f64], labels: &[bool]) -> Validation {
     let rows = n as f64;
     let base_rate = labels.iter().filter(|y| **y).count() as f64 / rows;
     let error = |p: f64, y: bool| (p - f64::from(u8::from(y))) * (p - f64::from(u8::from(y)));
-    let brier = probabilities.iter().zip(labels).map(|(p, y)| error(*p, *y)).sum::<f64>() / rows;
+    let brier = probabilities
+        .iter()
+        .zip(labels)
+        .map(|(p, y)| error(*p, *y))
+        .sum::<f64>()
+        / rows;
     let constant = base_rate * (1.0 - base_rate);
     Validation {
         rows: n as u64,
         base_rate,
         pr_auc: average_precision(probabilities, labels),
         brier,
-        brier_skill: if constant > 0.0 { 1.0 - brier / constant } else { 0.0 },
+        brier_skill: if constant > 0.0 {
+            1.0 - brier / constant
+        } else {
+            0.0
+        },
         ece: expected_calibration_error(probabilities, labels),
     }
 }
@@ -53,13 +62,20 @@ pub fn expected_calibration_error(probabilities: &[f64], labels: &[bool]) -> f64
         bin.2 += usize::from(*y);
     }
     let rows: usize = bins.iter().map(|bin| bin.0).sum();
-    let off: f64 = bins.iter().map(|(_, sum, hits)| (sum - *hits as f64).abs()).sum();
+    let off: f64 = bins
+        .iter()
+        .map(|(_, sum, hits)| (sum - *hits as f64).abs())
+        .sum();
     if rows == 0 { 0.0 } else { off / rows as f64 }
 }
 
 /// Mean logistic loss of log-odds.
 pub fn log_loss(log_odds: &[f64], labels: &[bool]) -> f64 {
-    let sum: f64 = log_odds.iter().zip(labels).map(|(x, y)| one_log_loss(*x, *y)).sum();
+    let sum: f64 = log_odds
+        .iter()
+        .zip(labels)
+        .map(|(x, y)| one_log_loss(*x, *y))
+        .sum();
     sum / log_odds.len().max(1) as f64
 }
 
@@ -67,7 +83,11 @@ pub fn log_loss(log_odds: &[f64], labels: &[bool]) -> f64 {
 pub(super) fn one_log_loss(log_odds: f64, label: bool) -> f64 {
     let x = if label { -log_odds } else { log_odds };
     // ln(1 + e^x) without overflow.
-    if x > 0.0 { x + libm::log1p(libm::exp(-x)) } else { libm::log1p(libm::exp(x)) }
+    if x > 0.0 {
+        x + libm::log1p(libm::exp(-x))
+    } else {
+        libm::log1p(libm::exp(x))
+    }
 }
 
 #[cfg(test)]

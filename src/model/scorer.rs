@@ -98,7 +98,9 @@ impl TreeScorer {
     fn encode<'a>(&self, row: impl Iterator<Item = &'a f64>, codes: &mut Vec<u8>) {
         let mut row = row.copied();
         codes.extend(
-            self.columns.iter().map(|c| row.next().map_or(MISSING, |value| c.edges.code(value))),
+            self.columns
+                .iter()
+                .map(|c| row.next().map_or(MISSING, |value| c.edges.code(value))),
         );
     }
 
@@ -109,7 +111,10 @@ impl TreeScorer {
 
     fn score_of(&self, half: f32) -> Score {
         let log_odds = self.calibrated(f64::from(half));
-        Score { log_odds, probability: probability(log_odds) }
+        Score {
+            log_odds,
+            probability: probability(log_odds),
+        }
     }
 
     fn half_of(&self, codes: &[u8]) -> f32 {
@@ -130,7 +135,9 @@ impl TreeScorer {
             .map(|(i, (column, player))| {
                 let value = known(usual, i).or(column.usual);
                 let there = has_value[usize::from(*player)];
-                value.filter(|_| there).map_or(MISSING, |v| column.edges.code(v))
+                value
+                    .filter(|_| there)
+                    .map_or(MISSING, |v| column.edges.code(v))
             })
             .collect()
     }
@@ -176,7 +183,14 @@ impl Scorer for TreeScorer {
         let reference = self.reference(&codes, usual);
         let mut sums = vec![0.0; self.players.names.len()];
         let walk = &mut Walk::default();
-        add_contributions(&self.trees, &self.players, &codes, &reference, walk, &mut sums);
+        add_contributions(
+            &self.trees,
+            &self.players,
+            &codes,
+            &reference,
+            walk,
+            &mut sums,
+        );
 
         let mut contributions: Vec<Contribution> = Vec::new();
         for (feature, half) in self.players.names.iter().zip(sums) {

@@ -33,9 +33,17 @@ pub(crate) fn raw_rows(n: usize, n_columns: usize, seed: u64) -> (Array2<f64>, V
 pub(crate) fn encode(values: &Array2<f64>, columns: &[Column], labels: &[bool]) -> Rows {
     let mut codes = Vec::with_capacity(values.len());
     for row in values.rows() {
-        codes.extend(row.iter().zip(columns).map(|(value, column)| column.edges.code(*value)));
+        codes.extend(
+            row.iter()
+                .zip(columns)
+                .map(|(value, column)| column.edges.code(*value)),
+        );
     }
-    Rows { codes, n_columns: columns.len(), labels: labels.to_vec() }
+    Rows {
+        codes,
+        n_columns: columns.len(),
+        labels: labels.to_vec(),
+    }
 }
 
 /// A model trained on [`raw_rows`]; column `i` is `names[i]`.
@@ -58,7 +66,10 @@ pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
         source: Source::Synthetic,
         schema: "test".to_owned(),
         columns,
-        calibration: Calibration { slope: 0.9, intercept: -0.1 },
+        calibration: Calibration {
+            slope: 0.9,
+            intercept: -0.1,
+        },
         horizon_seconds: 1_800,
         provenance: Provenance::default(),
         validation: None,

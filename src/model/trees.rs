@@ -26,7 +26,11 @@ pub struct FlatNode {
 impl FlatNode {
     /// Which child a code goes to.
     pub fn next(&self, code: u8) -> u32 {
-        if u16::from(code) < self.cut { self.left } else { self.right }
+        if u16::from(code) < self.cut {
+            self.left
+        } else {
+            self.right
+        }
     }
 }
 
@@ -60,7 +64,10 @@ impl FlatTrees {
                     .collect()
             })
             .collect();
-        Self { bias: ensemble.bias, trees }
+        Self {
+            bias: ensemble.bias,
+            trees,
+        }
     }
 
     /// Adds each row's half log-odds to `sums`; `codes` holds `n_columns` codes for each row.

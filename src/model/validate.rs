@@ -32,14 +32,23 @@ pub(super) fn check(content: &Content, limits: &Limits) -> Result<(), ModelError
         return Err(invalid("content.provenance", "is longer than any command"));
     }
     if !(60..=7 * 86_400).contains(&content.horizon_seconds) {
-        return Err(invalid("content.horizon_seconds", "is not between a minute and a week"));
+        return Err(invalid(
+            "content.horizon_seconds",
+            "is not between a minute and a week",
+        ));
     }
     let Calibration { slope, intercept } = content.calibration;
     if !(0.0..=100.0).contains(&slope) {
-        return Err(invalid("content.calibration.slope", "is not between 0 and 100"));
+        return Err(invalid(
+            "content.calibration.slope",
+            "is not between 0 and 100",
+        ));
     }
     if !(-100.0..=100.0).contains(&intercept) {
-        return Err(invalid("content.calibration.intercept", "is not between -100 and 100"));
+        return Err(invalid(
+            "content.calibration.intercept",
+            "is not between -100 and 100",
+        ));
     }
     if let Some(figures) = &content.validation {
         check_figures(figures)?;
@@ -58,16 +67,32 @@ fn check_name(place: &str, name: &str, also: &str) -> Result<(), ModelError> {
 }
 
 fn check_figures(figures: &Validation) -> Result<(), ModelError> {
-    let Validation { rows: _, base_rate, pr_auc, brier, brier_skill, ece } = figures;
-    for (name, figure) in
-        [("base_rate", base_rate), ("pr_auc", pr_auc), ("brier", brier), ("ece", ece)]
-    {
+    let Validation {
+        rows: _,
+        base_rate,
+        pr_auc,
+        brier,
+        brier_skill,
+        ece,
+    } = figures;
+    for (name, figure) in [
+        ("base_rate", base_rate),
+        ("pr_auc", pr_auc),
+        ("brier", brier),
+        ("ece", ece),
+    ] {
         if !(0.0..=1.0).contains(figure) {
-            return Err(invalid(format!("content.validation.{name}"), "is not between 0 and 1"));
+            return Err(invalid(
+                format!("content.validation.{name}"),
+                "is not between 0 and 1",
+            ));
         }
     }
     if !brier_skill.is_finite() || *brier_skill > 1.0 {
-        return Err(invalid("content.validation.brier_skill", "is not a number of at most 1"));
+        return Err(invalid(
+            "content.validation.brier_skill",
+            "is not a number of at most 1",
+        ));
     }
     Ok(())
 }
@@ -82,17 +107,26 @@ fn check_columns(columns: &[Column], limits: &Limits) -> Result<(), ModelError> 
         let place = |what: &str| format!("content.columns[{i}].{what}");
         check_name(&place("name"), &column.name, "_:")?;
         if column.feature().is_empty() || !seen.insert(column.name.as_str()) {
-            return Err(invalid(place("name"), "is empty before `:`, or there twice"));
+            return Err(invalid(
+                place("name"),
+                "is empty before `:`, or there twice",
+            ));
         }
         if column.usual.is_some_and(|usual| !usual.is_finite()) {
             return Err(invalid(place("usual"), "is not a finite number"));
         }
         let edges = &column.edges.edges;
         if edges.len() > EDGES_MAX {
-            return Err(invalid(place("edges"), format!("has more than {EDGES_MAX} entries")));
+            return Err(invalid(
+                place("edges"),
+                format!("has more than {EDGES_MAX} entries"),
+            ));
         }
         if edges.iter().any(|edge| !edge.is_finite()) {
-            return Err(invalid(place("edges"), "has an entry that is not a finite number"));
+            return Err(invalid(
+                place("edges"),
+                "has an entry that is not a finite number",
+            ));
         }
         if edges.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(invalid(place("edges"), "does not rise from entry to entry"));
@@ -128,7 +162,10 @@ fn check_ensemble(
     }
     for ratio in [conf.feature_sample_ratio, conf.data_sample_ratio] {
         if !(ratio > 0.0 && ratio <= 1.0) {
-            return fault("conf", "has a sample ratio that is not above 0 and at most 1");
+            return fault(
+                "conf",
+                "has a sample ratio that is not above 0 and at most 1",
+            );
         }
     }
     if !(-SCORE_MAX..=SCORE_MAX).contains(&ensemble.bias) {
@@ -160,12 +197,17 @@ fn check_tree(tree: &Tree, columns: &[Column], depth_max: usize) -> Result<(), (
     let mut depth: Vec<Option<usize>> = vec![None; nodes.len()];
     depth[0] = Some(0);
     for (at, node) in nodes.iter().enumerate() {
-        let Some(level) = depth[at] else { return fault(at, "is not reached from the root") };
+        let Some(level) = depth[at] else {
+            return fault(at, "is not reached from the root");
+        };
         if node.index != at {
             return fault(at, "has another place in `index`");
         }
         if node.value.missing != 0 {
-            return fault(at, "has a direction for missing values; here they have a bin");
+            return fault(
+                at,
+                "has a direction for missing values; here they have a bin",
+            );
         }
         if !(-SCORE_MAX..=SCORE_MAX).contains(&node.value.pred) {
             return fault(at, "has a `pred` that is not between -50 and 50");
@@ -184,11 +226,17 @@ fn check_tree(tree: &Tree, columns: &[Column], depth_max: usize) -> Result<(), (
             return fault(at, "has a `feature_value` that is no bin of its column");
         }
         if level >= depth_max {
-            return Err((at, format!("is more than {depth_max} levels below the root")));
+            return Err((
+                at,
+                format!("is more than {depth_max} levels below the root"),
+            ));
         }
         for child in [node.left, node.right] {
             if child <= at || child >= nodes.len() {
-                return fault(at, "has a child that does not come after it, or is not there");
+                return fault(
+                    at,
+                    "has a child that does not come after it, or is not there",
+                );
             }
             if depth[child].replace(level + 1).is_some() {
                 return fault(child, "is reached twice");
@@ -208,7 +256,10 @@ fn check_rising(nodes: &[Node], columns: &[Column]) -> Result<(), (usize, String
         }
         let (left, right) = (span[node.left], span[node.right]);
         if columns[node.value.feature_index].rising && left.1 > right.0 {
-            return Err((at, "falls in a column that is declared as rising".to_owned()));
+            return Err((
+                at,
+                "falls in a column that is declared as rising".to_owned(),
+            ));
         }
         span[at] = (left.0.min(right.0), left.1.max(right.1));
     }

@@ -8,9 +8,19 @@ use rand_chacha::rand_core::SeedableRng;
 /// Half log-odds with the players in `from_row` as in the row, the others as in the reference.
 fn game(trees: &FlatTrees, players: &Players, row: &[u8], reference: &[u8], from_row: u32) -> f64 {
     let codes: Vec<u8> = (0..row.len())
-        .map(|i| if from_row >> players.of_column[i] & 1 == 1 { row[i] } else { reference[i] })
+        .map(|i| {
+            if from_row >> players.of_column[i] & 1 == 1 {
+                row[i]
+            } else {
+                reference[i]
+            }
+        })
         .collect();
-    trees.trees.iter().map(|tree| f64::from(leaf_value(tree, &codes))).sum()
+    trees
+        .trees
+        .iter()
+        .map(|tree| f64::from(leaf_value(tree, &codes)))
+        .sum()
 }
 
 /// Shapley values by their definition: over all subsets of the other players.
@@ -40,21 +50,35 @@ fn contributions_are_the_shapley_values_of_the_metrics() {
         (&["a", "a:peers", "b", "c", "b:peers", "d"][..], 5),
         (&["a", "b", "c", "d", "e", "f", "g"][..], 6),
     ] {
-        let artifact = model(names, &Settings { depth, trees_max: 15, ..Settings::default() });
+        let artifact = model(
+            names,
+            &Settings {
+                depth,
+                trees_max: 15,
+                ..Settings::default()
+            },
+        );
         let content = artifact.content();
         let trees = FlatTrees::new(&content.gbdt);
         let players = Players::new(names.iter().copied());
         let mut rng = ChaCha8Rng::seed_from_u64(depth.into());
         let mut draw = || -> Vec<u8> {
             let mut code = |max: u8| (unit(&mut rng) * (f64::from(max) + 1.0)) as u8;
-            content.columns.iter().map(|c| code(c.edges.code_max())).collect()
+            content
+                .columns
+                .iter()
+                .map(|c| code(c.edges.code_max()))
+                .collect()
         };
         let mut walk = Walk::default();
         for _ in 0..15 {
             let (row, reference) = (draw(), draw());
             let mut sums = vec![0.0; players.names.len()];
             add_contributions(&trees, &players, &row, &reference, &mut walk, &mut sums);
-            for (ours, truth) in sums.iter().zip(brute_force(&trees, &players, &row, &reference)) {
+            for (ours, truth) in sums
+                .iter()
+                .zip(brute_force(&trees, &players, &row, &reference))
+            {
                 assert!((ours - truth).abs() < 1e-12, "{ours} is not {truth}");
                 compared += usize::from(truth != 0.0);
             }

@@ -6,10 +6,23 @@ use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-const NAMES: [&str; 5] = ["mem_used", "mem_used:peers", "psi_io", "disk_await_write", "psi_cpu"];
+const NAMES: [&str; 5] = [
+    "mem_used",
+    "mem_used:peers",
+    "psi_io",
+    "disk_await_write",
+    "psi_cpu",
+];
 
 fn small(depth: u32) -> Artifact {
-    model(&NAMES, &Settings { depth, trees_max: 40, ..Settings::default() })
+    model(
+        &NAMES,
+        &Settings {
+            depth,
+            trees_max: 40,
+            ..Settings::default()
+        },
+    )
 }
 
 fn scorer(depth: u32) -> TreeScorer {
@@ -22,7 +35,10 @@ fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
         // Without calibration the probability is the crate's. A shrinkage other than 1 is what a
         // model of the crate's own loop has.
         let mut content = small(depth).content().clone();
-        content.calibration = Calibration { slope: 1.0, intercept: 0.0 };
+        content.calibration = Calibration {
+            slope: 1.0,
+            intercept: 0.0,
+        };
         content.gbdt.conf.shrinkage = 0.3;
         let artifact = Artifact::seal(content, &Default::default()).unwrap();
         let scorer = TreeScorer::new(&artifact);
@@ -39,17 +55,30 @@ fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
             let off = (ours.probability.as_f64() - f64::from(theirs)).abs();
             assert!(off <= 1e-6, "depth {depth}: {ours:?} is not {theirs}");
         }
-        let (low, high) = ours.iter().fold((f64::MAX, f64::MIN), |(low, high), score| {
-            (low.min(score.log_odds), high.max(score.log_odds))
-        });
-        assert!(high - low > 0.5, "the rows must not all score alike: {low} to {high}");
+        let (low, high) = ours
+            .iter()
+            .fold((f64::MAX, f64::MIN), |(low, high), score| {
+                (low.min(score.log_odds), high.max(score.log_odds))
+            });
+        assert!(
+            high - low > 0.5,
+            "the rows must not all score alike: {low} to {high}"
+        );
     }
 }
 
 #[test]
 fn no_value_and_no_width_of_a_row_can_upset_the_scorer() {
     let scorer = scorer(4);
-    let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, 1e-320, -0.0];
+    let odd = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::MAX,
+        f64::MIN,
+        1e-320,
+        -0.0,
+    ];
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for width in [0, 1, 4, 5, 9] {
         let rows = Array2::from_shape_fn((300, width), |_| odd[(unit(&mut rng) * 7.0) as usize]);
@@ -94,7 +123,10 @@ fn columns_of_one_metric_are_one_contribution_with_its_values() {
     assert!(of("mem_used:peers").is_none());
     let io = of("psi_io").unwrap();
     assert_eq!(io.usual, None, "an unknown usual is not invented");
-    assert!(of("disk_await_write").is_none(), "nothing is said of what has no value");
+    assert!(
+        of("disk_await_write").is_none(),
+        "nothing is said of what has no value"
+    );
     assert!(of("psi_cpu").is_none(), "what reads as usual adds nothing");
 }
 
