@@ -3,4 +3,6 @@
 //! The library behind the binary of the same name. `ARCHITECTURE.md` draws the whole picture.
 
 pub use foreshock_core as core;
+
+pub mod features;
 pub mod model;
