@@ -3,6 +3,8 @@
 //! A model file decides who is evicted, and the gbdt crate loads files that later make it hang.
 //! So an [`Artifact`] exists only if every check passed, and everything behind it relies on that:
 //! [`Artifact::parse`] for bytes from anywhere, [`Artifact::seal`] for a model just trained.
+//!
+//! [`ColumnName`]: crate::features::ColumnName
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -10,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::features::Schema;
 
 use super::bins::{Bins, to_nine_digits};
 use super::gbdt::Ensemble;
@@ -20,6 +24,9 @@ use super::validate::check;
 pub const FORMAT: &str = "foreshock-model";
 /// The version of the format that this program reads and writes.
 pub const VERSION: u64 = 1;
+
+/// How many hexadecimal digits of a feature's digest a model keeps.
+pub const MEANING_DIGITS: usize = 16;
 
 /// How large a model may be. The defaults are ten times what `train` writes.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +70,6 @@ pub struct Content {
     pub name: String,
     /// Where the training rows came from.
     pub source: Source,
-    /// Digest of the feature schema that the columns were made with.
-    pub schema: String,
     /// The columns in the order of the trees' feature numbers.
     pub columns: Vec<Column>,
     /// From raw log-odds to calibrated log-odds.
@@ -104,8 +109,11 @@ impl Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// `feature`, or `feature:derivation` such as `mem_used:peers`.
+    /// `feature`, or `feature:derivation` such as `mem_used:peers`: a [`ColumnName`].
     pub name: String,
+    /// [`Schema::digest_of`] the feature alone, as far as [`MEANING_DIGITS`]: the model only fits a
+    /// schema in which the feature means the same.
+    pub meaning: String,
     /// Whether the score may only rise with this column; checked tree by tree.
     pub rising: bool,
     /// What the column usually reads on a healthy Node of the training data; the reference of an
@@ -242,14 +250,14 @@ pub enum ModelError {
         /// What is wrong there.
         fault: String,
     },
-    /// The model needs features that are not there.
+    /// The model needs features that are not there, or that mean something else there.
     #[error(
-        "the model needs features that the schema lacks: {}; set `prometheus.features_file` to the file it was trained with, or train anew",
-        missing.join(", ")
+        "the model was trained with other features than these: {}; set `prometheus.features_file` to the file it was trained with, or train anew",
+        faults.join(", ")
     )]
     Schema {
-        /// The features, as the model names them.
-        missing: Vec<String>,
+        /// The features, as the model names them, and what is wrong with each.
+        faults: Vec<String>,
     },
 }
 
@@ -394,27 +402,38 @@ impl Artifact {
         self.content.columns.iter().map(Column::feature).collect()
     }
 
-    /// Checks that every feature the model needs is among `features`.
+    /// Checks that every feature the model needs is in a schema, and means there what it meant in
+    /// training.
     ///
     /// # Errors
     ///
-    /// [`ModelError::Schema`] with the names of those that are not.
-    pub fn matches<'a>(
-        &self,
-        features: impl IntoIterator<Item = &'a str>,
-    ) -> Result<(), ModelError> {
-        let there: BTreeSet<&str> = features.into_iter().collect();
-        let missing: Vec<String> = self
-            .features()
-            .difference(&there)
-            .map(|feature| format!("`{feature}`"))
-            .collect();
-        if missing.is_empty() {
+    /// [`ModelError::Schema`] with the names of those that are not or do not.
+    pub fn matches(&self, schema: &Schema) -> Result<(), ModelError> {
+        let mut faults = BTreeSet::new();
+        for column in &self.content.columns {
+            let feature = column.feature();
+            match meaning_of(schema, feature) {
+                None => drop(faults.insert(format!("`{feature}` is missing"))),
+                Some(meaning) if meaning != column.meaning => {
+                    faults.insert(format!("`{feature}` is defined differently"));
+                }
+                Some(_) => {}
+            }
+        }
+        let faults: Vec<String> = faults.into_iter().collect();
+        if faults.is_empty() {
             Ok(())
         } else {
-            Err(ModelError::Schema { missing })
+            Err(ModelError::Schema { faults })
         }
     }
+}
+
+/// What a feature means in a schema, as a model keeps it; `None` if the schema lacks it.
+pub fn meaning_of(schema: &Schema, feature: &str) -> Option<String> {
+    let mut digest = schema.digest_of(&[feature])?;
+    digest.truncate(MEANING_DIGITS);
+    Some(digest)
 }
 
 fn shorten_numbers(content: &mut Content) {

@@ -1,7 +1,9 @@
 //! Scoring: rows of column values in, log-odds, probability and reasons out.
 
 use foreshock_core::risk::Risk;
-use ndarray::ArrayView2;
+use ndarray::ArrayView1;
+
+use crate::features::{ColumnName, FeatureName, ModelMatrix};
 
 use super::artifact::{Artifact, Calibration, Column, Source};
 use super::bins::MISSING;
@@ -43,8 +45,10 @@ pub struct Explanation {
     pub contributions: Vec<Contribution>,
 }
 
-/// A model ready to score. Rows hold the values of [`Scorer::columns`] in that order; NaN and
-/// everything else that is not finite is missing, and so are columns that a short row lacks.
+/// A model ready to score.
+///
+/// Rows are matched by column name; a column that the matrix lacks is missing, and so is every
+/// value that is not finite.
 pub trait Scorer: Send + Sync {
     /// Name and checksum, for decisions, metrics and pages.
     fn id(&self) -> &str;
@@ -52,18 +56,23 @@ pub trait Scorer: Send + Sync {
     /// Where the model learned.
     fn source(&self) -> Source;
 
-    /// The columns that the model takes, as the derivation stage names them.
-    fn columns(&self) -> &[String];
+    /// The columns that the model takes: what [`crate::features::derive`] is to make.
+    fn columns(&self) -> &[ColumnName];
 
     /// Scores every row.
-    fn score(&self, rows: ArrayView2<'_, f64>) -> Vec<Score>;
+    fn score(&self, matrix: &ModelMatrix) -> Vec<Score>;
 
-    /// Explains one row against what the Node usually reads.
+    /// Explains one row against what the Node usually reads; `None` if there is no such row.
     ///
-    /// Where `usual` is missing, the model's own healthy reference takes its place in the sum (and
-    /// [`Contribution::usual`] stays `None`). A feature of which the row has nothing contributes
-    /// nothing.
-    fn explain(&self, row: &[f64], usual: &[f64]) -> Explanation;
+    /// `usual` gives a feature's usual value, in its unit. Where it has none, the model's own
+    /// healthy reference takes its place in the sum, and [`Contribution::usual`] stays `None`. A
+    /// feature of which the row has nothing contributes nothing.
+    fn explain(
+        &self,
+        matrix: &ModelMatrix,
+        row: usize,
+        usual: &dyn Fn(&FeatureName) -> Option<f64>,
+    ) -> Option<Explanation>;
 }
 
 /// Our own scorer for a checked model file.
@@ -71,7 +80,7 @@ pub trait Scorer: Send + Sync {
 pub struct TreeScorer {
     id: String,
     source: Source,
-    names: Vec<String>,
+    names: Vec<ColumnName>,
     columns: Vec<Column>,
     calibration: Calibration,
     trees: FlatTrees,
@@ -82,26 +91,40 @@ impl TreeScorer {
     /// Prepares a checked model. Cannot fail: the check was the artifact's.
     pub fn new(artifact: &Artifact) -> Self {
         let content = artifact.content();
-        let names: Vec<String> = content.columns.iter().map(|c| c.name.clone()).collect();
+        let players = Players::new(content.columns.iter().map(|c| c.name.as_str()));
         Self {
             id: artifact.id(),
             source: content.source,
-            players: Players::new(names.iter().map(String::as_str)),
-            names,
+            // The validator has parsed every name; one that does not parse would read as missing.
+            names: content
+                .columns
+                .iter()
+                .filter_map(|c| c.name.parse().ok())
+                .collect(),
             columns: content.columns.clone(),
             calibration: content.calibration,
             trees: FlatTrees::new(&content.gbdt),
+            players,
         }
     }
 
+    /// Where each of the model's columns is in a matrix.
+    fn places(&self, matrix: &ModelMatrix) -> Vec<Option<usize>> {
+        if matrix.columns == self.names {
+            return (0..self.names.len()).map(Some).collect();
+        }
+        let place = |name| matrix.columns.iter().position(|column| column == name);
+        self.names.iter().map(place).collect()
+    }
+
     /// Bin numbers of one row.
-    fn encode<'a>(&self, row: impl Iterator<Item = &'a f64>, codes: &mut Vec<u8>) {
-        let mut row = row.copied();
-        codes.extend(
-            self.columns
-                .iter()
-                .map(|c| row.next().map_or(MISSING, |value| c.edges.code(value))),
-        );
+    fn encode(&self, row: ArrayView1<'_, f64>, places: &[Option<usize>], codes: &mut Vec<u8>) {
+        codes.extend(self.columns.iter().enumerate().map(|(i, column)| {
+            let place = places.get(i).copied().flatten();
+            place
+                .and_then(|at| row.get(at))
+                .map_or(MISSING, |value| column.edges.code(*value))
+        }));
     }
 
     /// Calibrated log-odds of half a raw log-odds.
@@ -123,17 +146,46 @@ impl TreeScorer {
         half[0]
     }
 
+    /// A player's name and values, without what it added.
+    fn contribution(
+        &self,
+        player: usize,
+        matrix: &ModelMatrix,
+        row: usize,
+        places: &[Option<usize>],
+        usual: &dyn Fn(&FeatureName) -> Option<f64>,
+    ) -> Contribution {
+        let feature = self.players.names.get(player).cloned().unwrap_or_default();
+        let name = FeatureName::from(feature.as_str());
+        let now = self
+            .names
+            .iter()
+            .position(|c| *c == ColumnName::Now(name.clone()));
+        let place = now.and_then(|column| places.get(column).copied().flatten());
+        let value = place.and_then(|at| matrix.values.get((row, at))).copied();
+        Contribution {
+            feature,
+            value: value.filter(|value| value.is_finite()),
+            usual: usual(&name).filter(|value| value.is_finite()),
+            log_odds: 0.0,
+        }
+    }
+
     /// The codes to explain against: usual values, the model's own where there are none, and
     /// missing for every feature of which the row has nothing.
-    fn reference(&self, codes: &[u8], usual: &[f64]) -> Vec<u8> {
+    fn reference(&self, codes: &[u8], usual: &dyn Fn(&FeatureName) -> Option<f64>) -> Vec<u8> {
         let mut has_value = vec![false; self.players.names.len()];
         for (code, player) in codes.iter().zip(&self.players.of_column) {
             has_value[usize::from(*player)] |= *code != MISSING;
         }
-        let columns = self.columns.iter().zip(&self.players.of_column).enumerate();
+        let columns = self
+            .columns
+            .iter()
+            .zip(&self.names)
+            .zip(&self.players.of_column);
         columns
-            .map(|(i, (column, player))| {
-                let value = known(usual, i).or(column.usual);
+            .map(|((column, name), player)| {
+                let value = usual_of(name, usual).or(column.usual);
                 let there = has_value[usize::from(*player)];
                 value
                     .filter(|_| there)
@@ -143,15 +195,21 @@ impl TreeScorer {
     }
 }
 
+/// What a column usually reads where its feature reads as usual.
+fn usual_of(column: &ColumnName, usual: &dyn Fn(&FeatureName) -> Option<f64>) -> Option<f64> {
+    let value = usual(column.feature()).filter(|value| value.is_finite());
+    match column {
+        ColumnName::Now(_) => value,
+        // Then it does not deviate.
+        ColumnName::Peers(_) => value.map(|_| 0.0),
+    }
+}
+
 /// The probability of a log-odds; the same on every platform.
 pub fn probability(log_odds: f64) -> Risk {
     // The logistic function of any number is within 0 and 1; only NaN is refused, and the limits
     // of a model file keep every sum finite.
     Risk::new(1.0 / (1.0 + libm::exp(-log_odds))).unwrap_or(Risk::ZERO)
-}
-
-fn known(values: &[f64], i: usize) -> Option<f64> {
-    values.get(i).copied().filter(|value| value.is_finite())
 }
 
 impl Scorer for TreeScorer {
@@ -163,23 +221,34 @@ impl Scorer for TreeScorer {
         self.source
     }
 
-    fn columns(&self) -> &[String] {
+    fn columns(&self) -> &[ColumnName] {
         &self.names
     }
 
-    fn score(&self, rows: ArrayView2<'_, f64>) -> Vec<Score> {
-        let mut codes = Vec::with_capacity(rows.nrows() * self.columns.len());
-        for row in rows.rows() {
-            self.encode(row.iter(), &mut codes);
+    fn score(&self, matrix: &ModelMatrix) -> Vec<Score> {
+        let places = self.places(matrix);
+        let n_rows = matrix.values.nrows();
+        let mut codes = Vec::with_capacity(n_rows * self.columns.len());
+        for row in matrix.values.rows() {
+            self.encode(row, &places, &mut codes);
         }
-        let mut halves = vec![0.0f32; rows.nrows()];
+        let mut halves = vec![0.0f32; n_rows];
         self.trees.add(&codes, self.columns.len(), &mut halves);
         halves.into_iter().map(|half| self.score_of(half)).collect()
     }
 
-    fn explain(&self, row: &[f64], usual: &[f64]) -> Explanation {
+    fn explain(
+        &self,
+        matrix: &ModelMatrix,
+        row: usize,
+        usual: &dyn Fn(&FeatureName) -> Option<f64>,
+    ) -> Option<Explanation> {
+        if row >= matrix.values.nrows() {
+            return None;
+        }
+        let places = self.places(matrix);
         let mut codes = Vec::with_capacity(self.columns.len());
-        self.encode(row.iter(), &mut codes);
+        self.encode(matrix.values.row(row), &places, &mut codes);
         let reference = self.reference(&codes, usual);
         let mut sums = vec![0.0; self.players.names.len()];
         let walk = &mut Walk::default();
@@ -193,14 +262,11 @@ impl Scorer for TreeScorer {
         );
 
         let mut contributions: Vec<Contribution> = Vec::new();
-        for (feature, half) in self.players.names.iter().zip(sums) {
+        for (player, half) in sums.into_iter().enumerate() {
             if half != 0.0 {
-                let at = self.names.iter().position(|name| name == feature);
                 contributions.push(Contribution {
-                    feature: feature.clone(),
-                    value: at.and_then(|at| known(row, at)),
-                    usual: at.and_then(|at| known(usual, at)),
                     log_odds: self.calibration.slope * 2.0 * half,
+                    ..self.contribution(player, matrix, row, &places, usual)
                 });
             }
         }
@@ -208,11 +274,11 @@ impl Scorer for TreeScorer {
             let by_size = b.log_odds.abs().total_cmp(&a.log_odds.abs());
             by_size.then_with(|| a.feature.cmp(&b.feature))
         });
-        Explanation {
+        Some(Explanation {
             log_odds: self.calibrated(f64::from(self.half_of(&codes))),
             base: self.calibrated(f64::from(self.half_of(&reference))),
             contributions,
-        }
+        })
     }
 }
 

@@ -4,6 +4,8 @@ use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::features::ModelMatrix;
+
 use super::artifact::{Artifact, Calibration, Column, Content, Limits, Provenance, Source};
 use super::bins::Bins;
 use super::boost::{Rows, Settings, boost, unit};
@@ -27,6 +29,20 @@ pub(crate) fn raw_rows(n: usize, n_columns: usize, seed: u64) -> (Array2<f64>, V
         }
     }
     (values, labels)
+}
+
+/// Raw rows as the derivation stage hands them over.
+pub(crate) fn matrix(names: &[&str], values: Array2<f64>) -> ModelMatrix {
+    ModelMatrix {
+        nodes: (0..values.nrows())
+            .map(|i| format!("n{i:05}").into())
+            .collect(),
+        columns: names
+            .iter()
+            .map(|name| name.parse().expect("a column name"))
+            .collect(),
+        values,
+    }
 }
 
 /// Codes of raw rows under these columns' bins.
@@ -54,6 +70,7 @@ pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
         .zip(values.columns())
         .map(|(name, column)| Column {
             name: (*name).to_owned(),
+            meaning: "0123456789abcdef".to_owned(),
             rising: false,
             usual: Some(0.5),
             edges: Bins::learn(&column.to_vec(), 32, true),
@@ -64,7 +81,6 @@ pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
     let content = Content {
         name: "small".to_owned(),
         source: Source::Synthetic,
-        schema: "test".to_owned(),
         columns,
         calibration: Calibration {
             slope: 0.9,

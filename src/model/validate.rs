@@ -5,7 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use super::artifact::{Calibration, Column, Content, Limits, ModelError, Validation};
+use crate::features::ColumnName;
+
+use super::artifact::{
+    Calibration, Column, Content, Limits, MEANING_DIGITS, ModelError, Validation,
+};
 use super::bins::EDGES_MAX;
 use super::gbdt::{Ensemble, LOSS, Node, Tree};
 use super::trees::DEPTH_MAX;
@@ -25,9 +29,6 @@ fn invalid(place: impl Into<String>, fault: impl Into<String>) -> ModelError {
 /// [`ModelError::Invalid`] with the first fault.
 pub(super) fn check(content: &Content, limits: &Limits) -> Result<(), ModelError> {
     check_name("content.name", &content.name, "._-")?;
-    if content.schema.len() > 128 {
-        return Err(invalid("content.schema", "is longer than 128 bytes"));
-    }
     if content.provenance.command.len() > 4_096 || content.provenance.version.len() > 128 {
         return Err(invalid("content.provenance", "is longer than any command"));
     }
@@ -106,11 +107,18 @@ fn check_columns(columns: &[Column], limits: &Limits) -> Result<(), ModelError> 
     for (i, column) in columns.iter().enumerate() {
         let place = |what: &str| format!("content.columns[{i}].{what}");
         check_name(&place("name"), &column.name, "_:")?;
-        if column.feature().is_empty() || !seen.insert(column.name.as_str()) {
+        if column.name.parse::<ColumnName>().is_err() {
             return Err(invalid(
                 place("name"),
-                "is empty before `:`, or there twice",
+                "is no kind of column that this version makes",
             ));
+        }
+        if !seen.insert(column.name.as_str()) {
+            return Err(invalid(place("name"), "is there twice"));
+        }
+        let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if column.meaning.len() != MEANING_DIGITS || !column.meaning.chars().all(hex) {
+            return Err(invalid(place("meaning"), "is not 16 hexadecimal digits"));
         }
         if column.usual.is_some_and(|usual| !usual.is_finite()) {
             return Err(invalid(place("usual"), "is not a finite number"));

@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::features::Schema;
 use crate::model::boost::Settings;
 use crate::model::scorer::{Scorer, TreeScorer};
-use crate::model::testing::model;
+use crate::model::testing::{matrix, model};
 
 const NAMES: [&str; 3] = ["mem_used", "mem_used:peers", "psi_io"];
 
@@ -275,9 +276,19 @@ fn impossible() -> Vec<Case> {
             "twice",
         ),
         (
+            "a column of tomorrow",
+            set("/columns/0/name", json!("mem_used:week")),
+            "no kind of column",
+        ),
+        (
+            "a meaning that is none",
+            set("/columns/0/meaning", json!("x")),
+            "meaning",
+        ),
+        (
             "a column without a feature",
             set("/columns/0/name", json!(":peers")),
-            "columns[0].name",
+            "no kind of column",
         ),
         (
             "a column with a space",
@@ -550,8 +561,11 @@ fn a_file_is_read_back_as_it_was_written_and_scores_the_same() {
     let again = Artifact::read(&path, &Limits::default()).unwrap();
     assert_eq!(&again, good());
     assert_eq!(again.to_bytes().unwrap(), std::fs::read(&path).unwrap());
-    let rows = ndarray::arr2(&[[0.1, 0.2, 0.3], [0.9, f64::NAN, 0.9]]);
-    let score = |artifact| TreeScorer::new(artifact).score(rows.view());
+    let rows = matrix(
+        &NAMES,
+        ndarray::arr2(&[[0.1, 0.2, 0.3], [0.9, f64::NAN, 0.9]]),
+    );
+    let score = |artifact| TreeScorer::new(artifact).score(&rows);
     assert_eq!(score(&again), score(good()));
     assert_eq!(
         std::fs::read_dir(folder.path()).unwrap().count(),
@@ -592,26 +606,36 @@ fn a_file_that_is_not_there_or_never_ends_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_model_for_other_features_names_those_that_are_missing() {
-    assert!(good().matches(["psi_io", "mem_used", "cpu_used"]).is_ok());
-    let error = good().matches(["cpu_used", "mem_used"]).unwrap_err();
-    assert!(error.to_string().contains("`psi_io`"), "{error}");
-    assert!(!error.to_string().contains("`mem_used`"), "{error}");
+fn a_model_fits_only_a_schema_whose_features_mean_the_same() {
+    let schema = Schema::built_in();
+    let mut content = good().content().clone();
+    for column in &mut content.columns {
+        column.meaning = meaning_of(&schema, column.feature()).unwrap();
+    }
+    let seal = |content: &Content| Artifact::seal(content.clone(), &Limits::default()).unwrap();
+    assert!(seal(&content).matches(&schema).is_ok());
+    content.columns[0].meaning = "0123456789abcdef".to_owned();
+    content.columns[1].name = "mem_used:peers".to_owned();
+    content.columns[2].name = "fan_speed".to_owned();
+    let error = seal(&content).matches(&schema).unwrap_err().to_string();
+    assert!(
+        error.contains("`mem_used` is defined differently"),
+        "{error}"
+    );
+    assert!(error.contains("`fan_speed` is missing"), "{error}");
+    assert!(error.contains("features_file"), "{error}");
 }
 
 /// A file that was accepted in spite of a change must at least be harmless.
 fn use_it(artifact: &Artifact) {
     let scorer = TreeScorer::new(artifact);
-    let rows = ndarray::arr2(&[[0.1, 0.2, 0.3], [f64::NAN, f64::INFINITY, -1e300]]);
-    for score in scorer.score(rows.view()) {
+    let rows = [[0.1, 0.2, 0.3], [f64::NAN, f64::INFINITY, -1e300]];
+    let rows = matrix(&NAMES, ndarray::arr2(&rows));
+    for score in scorer.score(&rows) {
         assert!(score.log_odds.is_finite());
     }
-    assert!(
-        scorer
-            .explain(&[1.0, 2.0, 3.0], &[0.0; 3])
-            .log_odds
-            .is_finite()
-    );
+    let explanation = scorer.explain(&rows, 0, &|_| Some(0.0)).unwrap();
+    assert!(explanation.log_odds.is_finite());
 }
 
 fn odd_value() -> impl Strategy<Value = Value> {

@@ -1,7 +1,8 @@
 use super::*;
+use crate::model::artifact::Limits;
 use crate::model::boost::{Settings, unit};
 use crate::model::gbdt;
-use crate::model::testing::{model, raw_rows};
+use crate::model::testing::{matrix, model, raw_rows};
 use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -29,6 +30,22 @@ fn scorer(depth: u32) -> TreeScorer {
     TreeScorer::new(&small(depth))
 }
 
+fn rows(n: usize, seed: u64) -> ModelMatrix {
+    matrix(&NAMES, raw_rows(n, NAMES.len(), seed).0)
+}
+
+/// What a row of `usual` says of the features.
+fn usual_row(usual: &ModelMatrix, row: usize) -> impl Fn(&FeatureName) -> Option<f64> {
+    let values = usual.values.row(row).to_vec();
+    let columns = usual.columns.clone();
+    move |feature| {
+        let at = columns
+            .iter()
+            .position(|c| *c == ColumnName::Now(feature.clone()))?;
+        Some(values[at])
+    }
+}
+
 #[test]
 fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
     for depth in [1, 4, 6] {
@@ -40,14 +57,14 @@ fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
             intercept: 0.0,
         };
         content.gbdt.conf.shrinkage = 0.3;
-        let artifact = Artifact::seal(content, &Default::default()).unwrap();
+        let artifact = Artifact::seal(content, &Limits::default()).unwrap();
         let scorer = TreeScorer::new(&artifact);
-        let (rows, _) = raw_rows(10_000, NAMES.len(), 99);
-        let ours = scorer.score(rows.view());
+        let rows = rows(10_000, 99);
+        let ours = scorer.score(&rows);
         let mut codes = Vec::new();
-        for row in rows.rows() {
+        for row in rows.values.rows() {
             codes.push(Vec::new());
-            scorer.encode(row.iter(), codes.last_mut().unwrap());
+            scorer.encode(row, &scorer.places(&rows), codes.last_mut().unwrap());
         }
         let theirs = gbdt::predict(&artifact.content().gbdt, &codes).unwrap();
         assert_eq!((ours.len(), theirs.len()), (10_000, 10_000));
@@ -80,29 +97,53 @@ fn no_value_and_no_width_of_a_row_can_upset_the_scorer() {
         -0.0,
     ];
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    for width in [0, 1, 4, 5, 9] {
-        let rows = Array2::from_shape_fn((300, width), |_| odd[(unit(&mut rng) * 7.0) as usize]);
-        let scores = scorer.score(rows.view());
-        assert_eq!(scores.len(), 300);
-        for (row, score) in rows.rows().into_iter().zip(scores) {
+    let all = [
+        "extra",
+        "psi_cpu",
+        "mem_used",
+        "psi_io",
+        "more",
+        "disk_await_write",
+    ];
+    for width in 0..=all.len() {
+        let values = Array2::from_shape_fn((200, width), |_| odd[(unit(&mut rng) * 7.0) as usize]);
+        let rows = matrix(&all[..width], values);
+        let scores = scorer.score(&rows);
+        assert_eq!(scores.len(), 200);
+        for (row, score) in scores.iter().enumerate() {
             assert!(score.log_odds.is_finite());
-            let row = row.to_vec();
-            assert_eq!(scorer.explain(&row, &row).log_odds, score.log_odds);
+            let explanation = scorer
+                .explain(&rows, row, &|_| Some(f64::INFINITY))
+                .unwrap();
+            assert_eq!(explanation.log_odds, score.log_odds);
         }
+        assert_eq!(scorer.explain(&rows, 200, &|_| None), None);
     }
-    let missing = Array2::from_elem((1, 5), f64::NAN);
-    let infinite = Array2::from_elem((1, 5), f64::INFINITY);
-    assert_eq!(scorer.score(missing.view()), scorer.score(infinite.view()));
+    // A matrix whose names promise more columns than it has.
+    let mut torn = rows(3, 1);
+    torn.values = Array2::zeros((3, 1));
+    assert_eq!(scorer.score(&torn).len(), 3);
+}
+
+#[test]
+fn columns_are_found_by_name_wherever_they_are() {
+    let scorer = scorer(4);
+    let rows = rows(50, 4);
+    let mut turned = rows.clone();
+    turned.columns.reverse();
+    turned.values.invert_axis(ndarray::Axis(1));
+    assert_eq!(scorer.score(&rows), scorer.score(&turned));
+    let nothing = matrix(&[], Array2::zeros((50, 0)));
+    let missing = matrix(&NAMES, Array2::from_elem((50, 5), f64::NAN));
+    assert_eq!(scorer.score(&nothing), scorer.score(&missing));
 }
 
 #[test]
 fn every_explanation_adds_up_to_the_score() {
     let scorer = scorer(6);
-    let (rows, _) = raw_rows(2_000, NAMES.len(), 5);
-    let (usual, _) = raw_rows(2_000, NAMES.len(), 6);
-    let scores = scorer.score(rows.view());
-    for ((row, usual), score) in rows.rows().into_iter().zip(usual.rows()).zip(scores) {
-        let explanation = scorer.explain(&row.to_vec(), &usual.to_vec());
+    let (rows, usual) = (rows(2_000, 5), rows(2_000, 6));
+    for (row, score) in scorer.score(&rows).iter().enumerate() {
+        let explanation = scorer.explain(&rows, row, &usual_row(&usual, row)).unwrap();
         let sum: f64 = explanation.contributions.iter().map(|c| c.log_odds).sum();
         assert!((explanation.base + sum - score.log_odds).abs() < 1e-5);
         let sizes = explanation.contributions.iter().map(|c| c.log_odds.abs());
@@ -113,9 +154,14 @@ fn every_explanation_adds_up_to_the_score() {
 #[test]
 fn columns_of_one_metric_are_one_contribution_with_its_values() {
     let scorer = scorer(4);
-    let row = [0.97, 0.9, 0.1, f64::NAN, 0.5];
-    let usual = [0.1, 0.1, f64::NAN, 0.2, 0.5];
-    let explanation = scorer.explain(&row, &usual);
+    let row = ndarray::arr2(&[[0.97, 9.0, 0.1, f64::NAN, 0.5]]);
+    let usual = matrix(
+        &NAMES,
+        ndarray::arr2(&[[0.1, f64::NAN, f64::NAN, 0.2, 0.5]]),
+    );
+    let explanation = scorer
+        .explain(&matrix(&NAMES, row), 0, &usual_row(&usual, 0))
+        .unwrap();
     let of = |name: &str| explanation.contributions.iter().find(|c| c.feature == name);
     let memory = of("mem_used").unwrap();
     assert_eq!((memory.value, memory.usual), (Some(0.97), Some(0.1)));
@@ -132,5 +178,5 @@ fn columns_of_one_metric_are_one_contribution_with_its_values() {
 
 #[test]
 fn an_empty_fleet_has_no_scores() {
-    assert!(scorer(2).score(Array2::zeros((0, 5)).view()).is_empty());
+    assert!(scorer(2).score(&rows(0, 1)).is_empty());
 }
