@@ -28,7 +28,8 @@ pub const VERSION: u64 = 1;
 /// How many hexadecimal digits of a feature's digest a model keeps.
 pub const MEANING_DIGITS: usize = 16;
 
-/// How large a model may be. The defaults are ten times what `train` writes.
+/// How large a model may be. The defaults are several times what `train` writes, and small enough
+/// that even an unoptimised program has read the largest file within a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of the file.
@@ -46,9 +47,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            bytes: 16 << 20,
+            bytes: 8 << 20,
             trees: 1_000,
-            nodes: 100_000,
+            nodes: 50_000,
             depth: DEPTH_MAX,
             columns: 1_000,
         }

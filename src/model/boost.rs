@@ -9,6 +9,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::bins::MISSING;
 use super::gbdt::{Ensemble, Grower, Node, Tree, UnknownShape};
+use super::learn::Mask;
 use super::measure::log_loss;
 use super::trees::{DEPTH_MAX, FlatTrees};
 
@@ -187,19 +188,19 @@ pub fn log_odds(ensemble: &Ensemble, rows: &Rows) -> Vec<f64> {
     half.into_iter().map(|h| 2.0 * f64::from(h)).collect()
 }
 
-/// Makes whole groups of columns missing in a share of the rows, each group by its own draw, so
-/// that a missing group means something to the trees. `groups` has one number per column.
-pub fn mask_groups(rows: &mut Rows, groups: &[usize], share: f64, seed: u64) {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let n_groups = groups.iter().max().map_or(0, |most| most + 1);
-    let mut masked = vec![false; n_groups];
+/// Makes each mask's columns missing in its share of the rows, each mask by its own draw, so that a
+/// missing group of columns means something to the trees.
+pub fn mask(rows: &mut Rows, masks: &[Mask], seed: u64) {
+    // Another stream than the row sampling of the same seed.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x6d61_736b);
     for row in rows.codes.chunks_exact_mut(rows.n_columns.max(1)) {
-        for mask in &mut masked {
-            *mask = unit(&mut rng) < share;
-        }
-        for (code, group) in row.iter_mut().zip(groups) {
-            if masked[*group] {
-                *code = MISSING;
+        for mask in masks {
+            if unit(&mut rng) < mask.share {
+                for column in &mask.columns {
+                    if let Some(code) = row.get_mut(*column) {
+                        *code = MISSING;
+                    }
+                }
             }
         }
     }

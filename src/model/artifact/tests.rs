@@ -1,7 +1,8 @@
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::*;
@@ -29,10 +30,12 @@ fn good_bytes() -> Vec<u8> {
     good().to_bytes().unwrap()
 }
 
+/// Parses, and demands an answer within a second of CPU time (other tests run at the same time).
 fn parse(bytes: &[u8]) -> Result<Artifact, ModelError> {
-    let started = Instant::now();
+    let clock = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    let started = clock();
     let result = Artifact::parse(bytes, &Limits::default());
-    let took = started.elapsed();
+    let took = clock() - started;
     assert!(took < Duration::from_secs(1), "took {took:?}");
     result
 }
@@ -491,7 +494,7 @@ fn bad_trees() -> Vec<Case> {
         ),
         (
             "more nodes than the limit",
-            nodes(|n| *n = chain(50_001)),
+            nodes(|n| *n = chain(25_001)),
             "more nodes",
         ),
         ("a fall in a rising column", content(falling), "rising"),

@@ -133,13 +133,23 @@ fn masking_hits_whole_groups_in_the_asked_share() {
         n_columns: 4,
         labels: vec![false; 10_000],
     };
-    mask_groups(&mut rows, &[0, 0, 1, 2], 0.1, 1);
-    let mut hits = 0;
+    let group = |columns: &[usize], share| Mask {
+        columns: columns.to_vec(),
+        share,
+    };
+    mask(&mut rows, &[group(&[0, 1], 0.1), group(&[2], 0.3)], 1);
+    let (mut first, mut second, mut both) = (0, 0, 0);
     for row in rows.codes.chunks_exact(4) {
         assert_eq!(row[0], row[1]);
-        hits += usize::from(row[0] == MISSING);
+        assert_eq!(row[3], 5);
+        let hit = (row[0] == MISSING, row[2] == MISSING);
+        first += usize::from(hit.0);
+        second += usize::from(hit.1);
+        both += usize::from(hit.0 && hit.1);
     }
-    assert!((900..1_100).contains(&hits), "{hits}");
+    assert!((900..1_100).contains(&first), "{first}");
+    assert!((2_850..3_150).contains(&second), "{second}");
+    assert!((230..370).contains(&both), "{both}");
 }
 
 #[test]
