@@ -11,7 +11,8 @@ use foreshock_core::node::NodeName;
 use super::counters::{
     Counters, Gauges, IDLE, IOWAIT, IRQ, NICE, PLEG_BOUNDS, SOFTIRQ, STEAL, SYSTEM, USER,
 };
-use super::fault::{Collector, FaultEvent, FaultKind, Level, from_ms};
+use super::collector::Collector;
+use super::fault::{FaultEvent, FaultKind, Level, from_ms};
 use super::hardware::{Hardware, Machine, Sensors, pages};
 use super::random::{Pace, Random};
 use super::truth::{Condition, Incident, IncidentKind};
@@ -180,7 +181,7 @@ impl SimulatedNode {
             self.tick(start_ms - tick * 30_000, &pace);
         }
         let scale = uptime / (30.0 * TICKS as f64);
-        self.counters.each(|counter| *counter *= scale);
+        self.counters.scale(scale);
         self.incidents.clear();
         self.condition = Condition::default();
     }
@@ -401,7 +402,7 @@ impl SimulatedNode {
         if beyond > 0.0 {
             let kills = self.random.events(pace.tick / 25.0 * (beyond / 0.02).clamp(0.3, 2.0));
             if kills > 0.0 {
-                self.counters.oom_kills += kills;
+                self.counters.machine.oom_kills += kills;
                 self.restarts += kills;
                 self.relief += self.random.range(0.04, 0.12) * kills.min(2.0);
                 self.last_oom_ms = at_ms;
@@ -413,8 +414,8 @@ impl SimulatedNode {
         if self.hardware.swap > 0.0 {
             let moved = (self.swap_used - swap_before).abs() / 4096.0;
             let churn = pressure * 3000.0 * pace.tick;
-            self.counters.swapped_out += moved + churn;
-            self.counters.swapped_in += 0.8 * churn;
+            self.counters.machine.swapped_out += moved + churn;
+            self.counters.machine.swapped_in += 0.8 * churn;
         }
         let used = wanted.min(0.99);
         let cache_wanted = (1.0 - used) * total * work.cache * (1.0 - 0.6 * pressure);
@@ -426,7 +427,7 @@ impl SimulatedNode {
         gauges.memory_free = total - gauges.memory_used - gauges.memory_cache;
         gauges.swap_used = pages(self.swap_used);
         gauges.committed = pages(total * (0.05 + used * work.commit));
-        let counters = &mut self.counters;
+        let counters = &mut self.counters.machine;
         counters.psi_memory_stalled += 0.75 * pressure * pace.tick;
         counters.psi_memory_waiting += (0.95 * pressure).min(1.0) * pace.tick;
         let faulting = work.faults * (0.3 + activity + 2.0 * self.burst) + 2500.0 * pressure;
@@ -492,8 +493,8 @@ impl SimulatedNode {
         }
         let some = 1.0 - libm::exp(-blocked);
         let stalled = some * blocked / (blocked + 0.3 + 0.6 * self.wanted_threads);
-        self.counters.psi_io_waiting += some * pace.tick;
-        self.counters.psi_io_stalled += stalled * pace.tick;
+        self.counters.machine.psi_io_waiting += some * pace.tick;
+        self.counters.machine.psi_io_stalled += stalled * pace.tick;
         (blocked, stalled, worst)
     }
 
@@ -532,7 +533,7 @@ impl SimulatedNode {
             let flaps = self.random.events((levels.loss - 0.7) * tick / 60.0);
             self.counters.interfaces[0].carrier_changes += 2.0 * flaps;
         }
-        let counters = &mut self.counters;
+        let counters = &mut self.counters.machine;
         let out = 0.95 * tx;
         let again = work.retransmitted * (1.0 + 0.5 * self.waves.network).max(0.1) + 1.05 * loss;
         counters.segments_out += out * tick;
@@ -555,7 +556,7 @@ impl SimulatedNode {
         self.gauges.temperature = libm::round(self.temperature * 10.0) / 10.0;
         let throttled = 0.7 * ((self.temperature - (critical - 3.0)) / 6.0).clamp(0.0, 1.0);
         if throttled > 0.0 && self.hardware.machine == Machine::Metal {
-            self.counters.throttles += self.hardware.cores as f64 * 6.0 * throttled * pace.tick;
+            self.counters.machine.throttles += self.hardware.cores as f64 * 6.0 * throttled * pace.tick;
         }
         throttled
     }
@@ -598,7 +599,7 @@ impl SimulatedNode {
         let busy = crowding / libm::sqrt(libm::sqrt(1.0 + fourth)) * (1.0 - steal);
         self.wanted_threads = threads;
         self.count_cpu(busy, steal, blocked, packets, pace.tick);
-        let counters = &mut self.counters;
+        let counters = &mut self.counters.machine;
         let pressed = fourth / (1.0 + fourth) * (1.0 + 0.04 * self.waves.load);
         counters.psi_cpu_waiting += pressed.clamp(0.0, 0.998) * pace.tick;
         if metal && starved > 0.0 {
@@ -738,7 +739,7 @@ impl SimulatedNode {
                     0.0
                 });
         self.restarts += self.random.events(expected);
-        let counters = &mut self.counters;
+        let counters = &mut self.counters.machine;
         counters.listen_overflows += pace.tick
             * (starving * 4.0 * (0.1 + activity) + reclaim * 1.5 + 0.000_05 * activity);
         counters.softnet_dropped += pace.tick * (starving * 3.0 + 0.000_02 * activity);
@@ -759,7 +760,7 @@ impl SimulatedNode {
             *count += fourth / (1.0 + fourth) * tick;
         }
         pleg[PLEG_BOUNDS.len()] += tick;
-        self.counters.pleg_sum += 1.1 * typical * tick;
+        self.counters.machine.pleg_sum += 1.1 * typical * tick;
     }
 
     /// Decides whether an incident is on, from the true state and never from the metrics.
