@@ -5,3 +5,4 @@
 pub use foreshock_core as core;
 
 pub mod features;
+pub mod simulate;

@@ -82,7 +82,9 @@ impl Collector {
     }
 
     pub(super) fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|collector| collector.as_str() == name)
+        Self::ALL
+            .into_iter()
+            .find(|collector| collector.as_str() == name)
     }
 
     pub(super) fn bit(self) -> u32 {

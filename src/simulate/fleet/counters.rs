@@ -101,8 +101,12 @@ impl Counters {
         let mut change = |counter: &mut f64| *counter *= factor;
         self.cpu.iter_mut().for_each(&mut change);
         self.pleg.iter_mut().for_each(&mut change);
-        self.disks.iter_mut().for_each(|disk| disk.each(&mut change));
-        self.interfaces.iter_mut().for_each(|one| one.each(&mut change));
+        self.disks
+            .iter_mut()
+            .for_each(|disk| disk.each(&mut change));
+        self.interfaces
+            .iter_mut()
+            .for_each(|one| one.each(&mut change));
         self.machine.each(&mut change);
     }
 
@@ -115,7 +119,9 @@ impl Counters {
         copy.cpu.iter_mut().for_each(&mut take);
         copy.pleg.iter_mut().for_each(&mut take);
         copy.disks.iter_mut().for_each(|disk| disk.each(&mut take));
-        copy.interfaces.iter_mut().for_each(|one| one.each(&mut take));
+        copy.interfaces
+            .iter_mut()
+            .for_each(|one| one.each(&mut take));
         copy.machine.each(&mut take);
         list
     }

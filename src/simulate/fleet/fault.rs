@@ -134,10 +134,14 @@ pub struct FaultSpec {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FaultSyntaxError {
     /// No Node or no kind.
-    #[error("`{0}` is no fault: write NODE:KIND and what differs from the defaults, for example worker-03:slow-disk:at=60s:for=5m:severity=0.8")]
+    #[error(
+        "`{0}` is no fault: write NODE:KIND and what differs from the defaults, for example worker-03:slow-disk:at=60s:for=5m:severity=0.8"
+    )]
     Shape(String),
     /// Not one of [`FaultKind::ALL`].
-    #[error("`{0}` is no kind of fault: use one of memory-leak, slow-disk, packet-loss, overheating, cpu-starvation, filling-filesystem, reboot-loop, lost-collector, vanished-exporter")]
+    #[error(
+        "`{0}` is no kind of fault: use one of memory-leak, slow-disk, packet-loss, overheating, cpu-starvation, filling-filesystem, reboot-loop, lost-collector, vanished-exporter"
+    )]
     Kind(String),
     /// A part that is not `key=value`.
     #[error("`{0}` is not key=value: the keys are at, for, severity, ramp and target")]
@@ -168,7 +172,9 @@ pub enum FaultSyntaxError {
     #[error("`severity={0}`: must be above 0 and at most 1")]
     Severity(String),
     /// A target on a fault that has none, or a collector that is not simulated.
-    #[error("`target={0}`: only lost-collector has a target, and it must be a collector of node_exporter such as diskstats, pressure or meminfo")]
+    #[error(
+        "`target={0}`: only lost-collector has a target, and it must be a collector of node_exporter such as diskstats, pressure or meminfo"
+    )]
     Target(String),
 }
 
@@ -257,7 +263,9 @@ impl fmt::Display for FaultSpec {
 
 /// A duration as the syntax takes it: without spaces.
 fn plain(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string().replace(' ', "")
+    humantime::format_duration(duration)
+        .to_string()
+        .replace(' ', "")
 }
 
 fn duration(key: &str, value: &str) -> Result<Duration, FaultSyntaxError> {
@@ -293,7 +301,9 @@ pub(super) fn is_severity(severity: f64) -> bool {
 
 fn check_target(kind: FaultKind, target: Option<&str>) -> Result<(), FaultSyntaxError> {
     match target {
-        Some(target) if kind != FaultKind::LostCollector || Collector::of_name(target).is_none() => {
+        Some(target)
+            if kind != FaultKind::LostCollector || Collector::of_name(target).is_none() =>
+        {
             Err(FaultSyntaxError::Target(target.to_owned()))
         }
         _ => Ok(()),
@@ -370,7 +380,10 @@ impl FaultEvent {
         let rise = |since: f64| {
             if ramp <= 0.0 {
                 1.0
-            } else if matches!(self.kind, FaultKind::MemoryLeak | FaultKind::FillingFilesystem) {
+            } else if matches!(
+                self.kind,
+                FaultKind::MemoryLeak | FaultKind::FillingFilesystem
+            ) {
                 (since / ramp).min(1.0)
             } else {
                 smoothstep(since / ramp)
@@ -414,7 +427,11 @@ impl Level {
     }
 
     pub(super) fn worse(self, other: Self) -> Self {
-        if other.value() > self.value() { other } else { self }
+        if other.value() > self.value() {
+            other
+        } else {
+            self
+        }
     }
 }
 
@@ -428,7 +445,11 @@ pub(super) fn after(at: Timestamp, duration: Duration) -> Timestamp {
 
 /// A time from milliseconds since 1970, at the ends of what can be represented when beyond.
 pub(super) fn from_ms(ms: i64) -> Timestamp {
-    Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
+    Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
 }
 
 #[cfg(test)]

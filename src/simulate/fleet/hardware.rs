@@ -179,9 +179,18 @@ impl Hardware {
                 Machine::Sandbox => random.chance(0.3),
             },
             kernel: if old_kernel {
-                random.pick(&["4.18.0-553.el8_10.x86_64", "5.4.0-216-generic", "5.10.0-35-amd64"])
+                random.pick(&[
+                    "4.18.0-553.el8_10.x86_64",
+                    "5.4.0-216-generic",
+                    "5.10.0-35-amd64",
+                ])
             } else {
-                random.pick(&["6.1.0-37-amd64", "6.8.0-71-generic", "6.12.41", "5.19.0-50-generic"])
+                random.pick(&[
+                    "6.1.0-37-amd64",
+                    "6.8.0-71-generic",
+                    "6.12.41",
+                    "5.19.0-50-generic",
+                ])
             },
             absent: 0,
             absent_others: Vec::new(),
@@ -191,7 +200,10 @@ impl Hardware {
     }
 
     fn draw_absent(&mut self, random: &mut Random) {
-        let hwmon = matches!(self.sensors, Sensors::HwmonCritical(_) | Sensors::HwmonPlain);
+        let hwmon = matches!(
+            self.sensors,
+            Sensors::HwmonCritical(_) | Sensors::HwmonPlain
+        );
         let zone = matches!(self.sensors, Sensors::ThermalZone);
         let sandbox = self.machine == Machine::Sandbox;
         let there = [
@@ -216,7 +228,10 @@ impl Hardware {
             Machine::Vm => 0.9,
             Machine::Sandbox => 1.0,
         };
-        self.absent_others = OFTEN_ABSENT.into_iter().filter(|_| random.chance(often)).collect();
+        self.absent_others = OFTEN_ABSENT
+            .into_iter()
+            .filter(|_| random.chance(often))
+            .collect();
     }
 }
 
@@ -269,7 +284,11 @@ fn draw_disks(random: &mut Random, machine: Machine) -> Vec<Disk> {
 fn draw_filesystems(random: &mut Random, disks: &[Disk]) -> Vec<Filesystem> {
     let mut list = Vec::new();
     for (index, disk) in disks.iter().enumerate() {
-        let partition = if disk.name.starts_with("nvme") { "p1" } else { "1" };
+        let partition = if disk.name.starts_with("nvme") {
+            "p1"
+        } else {
+            "1"
+        };
         let size = pages(random.log_range(20.0, 2000.0) * GIB);
         list.push(Filesystem {
             device: format!("/dev/{}{partition}", disk.name),

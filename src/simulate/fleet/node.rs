@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use foreshock_core::node::NodeName;
 
+use super::collector::Collector;
 use super::counters::{
     Counters, Gauges, IDLE, IOWAIT, IRQ, NICE, PLEG_BOUNDS, SOFTIRQ, STEAL, SYSTEM, USER,
 };
-use super::collector::Collector;
 use super::fault::{FaultEvent, FaultKind, Level, from_ms};
 use super::hardware::{Hardware, Machine, Sensors, pages};
 use super::random::{Pace, Random};
@@ -109,8 +109,14 @@ impl SimulatedNode {
         } else {
             random.log_range(3600.0, 200.0 * 86_400.0)
         };
-        let burst_left = random.exponential(if bursting { work.burst_on } else { work.burst_off });
-        let mut weights: Vec<f64> = (0..hardware.cores).map(|_| random.range(0.85, 1.15)).collect();
+        let burst_left = random.exponential(if bursting {
+            work.burst_on
+        } else {
+            work.burst_off
+        });
+        let mut weights: Vec<f64> = (0..hardware.cores)
+            .map(|_| random.range(0.85, 1.15))
+            .collect();
         let mean = weights.iter().sum::<f64>() / hardware.cores as f64;
         weights.iter_mut().for_each(|weight| *weight /= mean);
         let mut node = Self {
@@ -157,7 +163,11 @@ impl SimulatedNode {
             write_factor: random.range(0.5, 1.2),
             tolerance: random.range(0.85, 1.2),
             clock_scale: random.log_range(1e-6, 6e-4),
-            correctable_per_day: if random.chance(0.1) { random.log_range(0.3, 20.0) } else { 0.0 },
+            correctable_per_day: if random.chance(0.1) {
+                random.log_range(0.3, 20.0)
+            } else {
+                0.0
+            },
             next_reboot_ms: None,
             boots: VecDeque::new(),
             last_oom_ms: i64::MIN / 2,
@@ -210,7 +220,9 @@ impl SimulatedNode {
     }
 
     pub(super) fn incident(&self) -> Option<&Incident> {
-        self.incidents.last().filter(|incident| incident.until.is_none())
+        self.incidents
+            .last()
+            .filter(|incident| incident.until.is_none())
     }
 
     /// Critical temperature in °C, whether or not a sensor tells it.
@@ -236,7 +248,9 @@ impl SimulatedNode {
         let (blocked, io_stalled, wait) = self.disk_tick(&levels, activity, memory, pace);
         let packets = self.network_tick(&levels, activity, pace);
         let throttled = self.heat_tick(&levels, pace);
-        let crowding = self.cpu_tick(&levels, activity, memory, blocked, io_stalled, throttled, packets, pace);
+        let crowding = self.cpu_tick(
+            &levels, activity, memory, blocked, io_stalled, throttled, packets, pace,
+        );
         self.filesystem_tick(&levels, pace);
         self.rest_tick(&levels, activity, memory, io_stalled, crowding, pace);
         let now = Truths {
@@ -355,18 +369,30 @@ impl SimulatedNode {
         self.load = pace.s10.towards(self.load, self.load_wanted);
         if at_ms >= self.burst_ends_ms && self.work.cpu_burst > 0.0 {
             self.bursting = !self.bursting;
-            let mean = if self.bursting { self.work.burst_on } else { self.work.burst_off };
+            let mean = if self.bursting {
+                self.work.burst_on
+            } else {
+                self.work.burst_off
+            };
             let lasts = self.random.exponential(mean).max(20.0);
             self.burst_ends_ms = at_ms + (lasts * 1000.0) as i64;
         }
-        let wanted = if self.bursting { self.load.min(1.2) } else { 0.0 };
+        let wanted = if self.bursting {
+            self.load.min(1.2)
+        } else {
+            0.0
+        };
         self.burst = pace.s10.towards(self.burst, wanted);
         let day = (at_ms.rem_euclid(86_400_000)) as f64 / 86_400_000.0;
-        let wave = 1.0
-            + self.work.diurnal * libm::sin(day * std::f64::consts::TAU + self.work.phase);
+        let wave =
+            1.0 + self.work.diurnal * libm::sin(day * std::f64::consts::TAU + self.work.phase);
         // A machine that has just booted starts everything at once.
         let young = (at_ms - self.boot_ms) as f64 / 1000.0;
-        let starting = if young < 90.0 { 0.6 * (1.0 - young / 90.0) } else { 0.0 };
+        let starting = if young < 90.0 {
+            0.6 * (1.0 - young / 90.0)
+        } else {
+            0.0
+        };
         self.load * (wave * (1.0 + self.work.restless * self.waves.work)).max(0.03) + starting
     }
 
@@ -382,9 +408,8 @@ impl SimulatedNode {
             .clamp(0.02, 0.93);
         // A leak of severity 0.55 or less ends before the machine is full; from 0.8 on it wants
         // more than there is.
-        let target = levels.leak.progress
-            * (1.05 - usual)
-            * (0.35 + 0.82 * levels.leak.severity).min(1.08);
+        let target =
+            levels.leak.progress * (1.05 - usual) * (0.35 + 0.82 * levels.leak.severity).min(1.08);
         self.leaked = if levels.leak.progress > 0.0 {
             target
         } else {
@@ -400,7 +425,9 @@ impl SimulatedNode {
         };
         let beyond = wanted - 0.985 - swap;
         if beyond > 0.0 {
-            let kills = self.random.events(pace.tick / 25.0 * (beyond / 0.02).clamp(0.3, 2.0));
+            let kills = self
+                .random
+                .events(pace.tick / 25.0 * (beyond / 0.02).clamp(0.3, 2.0));
             if kills > 0.0 {
                 self.counters.machine.oom_kills += kills;
                 self.restarts += kills;
@@ -410,7 +437,9 @@ impl SimulatedNode {
         }
         let swap_wanted = ((wanted - 0.96).max(0.0) * total).min(self.hardware.swap);
         let swap_before = self.swap_used;
-        self.swap_used = pace.s30.towards(self.swap_used, swap_wanted.max(self.swap_used * 0.999));
+        self.swap_used = pace
+            .s30
+            .towards(self.swap_used, swap_wanted.max(self.swap_used * 0.999));
         if self.hardware.swap > 0.0 {
             let moved = (self.swap_used - swap_before).abs() / 4096.0;
             let churn = pressure * 3000.0 * pace.tick;
@@ -432,15 +461,26 @@ impl SimulatedNode {
         counters.psi_memory_waiting += (0.95 * pressure).min(1.0) * pace.tick;
         let faulting = work.faults * (0.3 + activity + 2.0 * self.burst) + 2500.0 * pressure;
         counters.major_faults += faulting * pace.tick;
-        counters.faults += (faulting * 3.0 + 4000.0 * activity * self.hardware.cores as f64) * pace.tick;
+        counters.faults +=
+            (faulting * 3.0 + 4000.0 * activity * self.hardware.cores as f64) * pace.tick;
         pressure
     }
 
     /// Disks; returns processes blocked, share of time that all stall, and the worst waiting time.
-    fn disk_tick(&mut self, levels: &Levels, activity: f64, reclaim: f64, pace: &Pace) -> (f64, f64, f64) {
+    fn disk_tick(
+        &mut self,
+        levels: &Levels,
+        activity: f64,
+        reclaim: f64,
+        pace: &Pace,
+    ) -> (f64, f64, f64) {
         let work = &self.work;
         let full = self.gauges.filesystems[0].0 < 0.015 * self.hardware.filesystems[0].size;
-        let share = if self.hardware.disks.len() > 1 { 0.5 } else { 1.0 };
+        let share = if self.hardware.disks.len() > 1 {
+            0.5
+        } else {
+            1.0
+        };
         let extra = slow_by(levels.disk);
         let sticky = (extra / 0.2).min(1.0);
         let synchronous = work.synchronous + (0.7 - work.synchronous).max(0.0) * sticky;
@@ -550,19 +590,27 @@ impl SimulatedNode {
     fn heat_tick(&mut self, levels: &Levels, pace: &Pace) -> f64 {
         let critical = self.critical();
         let busy = (self.wanted_threads / self.hardware.cores as f64).min(1.0);
-        let usual = self.work.ambient + self.work.heat * (0.15 + 0.85 * busy) + 0.8 * self.waves.heat;
+        let usual =
+            self.work.ambient + self.work.heat * (0.15 + 0.85 * busy) + 0.8 * self.waves.heat;
         let target = usual + levels.heat * 1.15 * (critical + 8.0 - usual);
-        self.temperature = pace.m1.towards(self.temperature, target).min(critical + 6.0);
+        self.temperature = pace
+            .m1
+            .towards(self.temperature, target)
+            .min(critical + 6.0);
         self.gauges.temperature = libm::round(self.temperature * 10.0) / 10.0;
         let throttled = 0.7 * ((self.temperature - (critical - 3.0)) / 6.0).clamp(0.0, 1.0);
         if throttled > 0.0 && self.hardware.machine == Machine::Metal {
-            self.counters.machine.throttles += self.hardware.cores as f64 * 6.0 * throttled * pace.tick;
+            self.counters.machine.throttles +=
+                self.hardware.cores as f64 * 6.0 * throttled * pace.tick;
         }
         throttled
     }
 
     /// CPU; returns threads per available core, and steal.
-    #[expect(clippy::too_many_arguments, reason = "the CPU is where everything meets")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the CPU is where everything meets"
+    )]
     fn cpu_tick(
         &mut self,
         levels: &Levels,
@@ -598,7 +646,6 @@ impl SimulatedNode {
         let fourth = crowding * crowding * crowding * crowding;
         let busy = crowding / libm::sqrt(libm::sqrt(1.0 + fourth)) * (1.0 - steal);
         self.wanted_threads = threads;
-        self.count_cpu(busy, steal, blocked, packets, pace.tick);
         let counters = &mut self.counters.machine;
         let pressed = fourth / (1.0 + fourth) * (1.0 + 0.04 * self.waves.load);
         counters.psi_cpu_waiting += pressed.clamp(0.0, 0.998) * pace.tick;
@@ -612,7 +659,8 @@ impl SimulatedNode {
         counters.interrupts += (0.6 * switches + 0.3 * packets) * pace.tick;
         counters.forks += (0.3 + 4.0 * activity + 60.0 * self.burst * cores / 8.0) * pace.tick;
         // Above a few dozen threads per core an admission control or a person would have stepped in.
-        let runnable = (crowding * cores).min(40.0 * cores) * (1.0 + 0.08 * self.waves.load).max(0.2);
+        let runnable =
+            (crowding * cores).min(40.0 * cores) * (1.0 + 0.08 * self.waves.load).max(0.2);
         let queue = runnable + blocked;
         let gauges = &mut self.gauges;
         gauges.load1 = pace.m1.towards(gauges.load1, queue);
@@ -620,6 +668,7 @@ impl SimulatedNode {
         gauges.load15 = pace.m15.towards(gauges.load15, queue);
         gauges.running = libm::round(runnable).max(1.0);
         gauges.blocked = libm::round(blocked * (1.0 + 0.2 * self.waves.disk).max(0.0));
+        self.count_cpu(busy, steal, blocked, packets, pace.tick);
         (crowding, steal)
     }
 
@@ -631,7 +680,9 @@ impl SimulatedNode {
         let hot = (work.hot * self.load.min(1.0)).min(busy * cores);
         let even = (busy * cores - hot) / cores;
         // About 1.5 µs per packet.
-        let soft = (1.5e-6 * packets / cores).min(0.25).min(0.5 * (1.0 - steal));
+        let soft = (1.5e-6 * packets / cores)
+            .min(0.25)
+            .min(0.5 * (1.0 - steal));
         let waiting = (blocked / (cores * (1.0 - busy - steal).max(0.02))).min(0.95);
         let top = 1.0 - steal;
         let (cpu, weights) = (&mut self.counters.cpu, &self.core_weights);
@@ -654,12 +705,12 @@ impl SimulatedNode {
     }
 
     fn filesystem_tick(&mut self, levels: &Levels, pace: &Pace) {
-        self.artifacts = pace.m15.towards(self.artifacts, self.work.artifacts * self.burst);
+        self.artifacts = pace
+            .m15
+            .towards(self.artifacts, self.work.artifacts * self.burst);
         let usual = self.hardware.filesystems[0].used;
         self.filled = if levels.fill.progress > 0.0 {
-            levels.fill.progress
-                * (1.0 - usual)
-                * (0.45 + 0.7 * levels.fill.severity).min(1.0)
+            levels.fill.progress * (1.0 - usual) * (0.45 + 0.7 * levels.fill.severity).min(1.0)
         } else {
             pace.m1.towards(self.filled, 0.0)
         };
@@ -692,19 +743,27 @@ impl SimulatedNode {
         let work = &self.work;
         let loss = loss_share(levels.loss);
         let starving = ((crowding - 4.0) / 8.0).clamp(0.0, 1.0);
-        let strain = 1.0 + 14.0 * starving + 8.0 * reclaim + 5.0 * io_stalled * (levels.disk * 1.5).min(1.0);
+        let strain =
+            1.0 + 14.0 * starving + 8.0 * reclaim + 5.0 * io_stalled * (levels.disk * 1.5).min(1.0);
         let gauges = &mut self.gauges;
-        gauges.scrape_seconds =
-            (work.scrape * (1.0 + 0.12 * self.waves.scrape).max(0.5) * strain + 1.2 * loss).min(9.0);
+        gauges.scrape_seconds = (work.scrape * (1.0 + 0.12 * self.waves.scrape).max(0.5) * strain
+            + 1.2 * loss)
+            .min(9.0);
         gauges.round_trip = work.round_trip
             * (1.0 + 0.15 * self.waves.round_trip).max(0.4)
             * (1.0 + 6.0 * starving + 3.0 * reclaim)
             + 0.03 * loss;
         gauges.probe_back = !self.random.chance(1.2 * loss);
         gauges.pods = self.pods_wanted.unwrap_or_else(|| {
-            let burst = if work.profile == Profile::Ci { 0.4 * self.burst } else { 0.0 };
-            libm::round(f64::from(work.pods.min(self.pods_max)) * (1.0 + burst) * self.load.min(1.0))
-                .min(f64::from(self.pods_max)) as u32
+            let burst = if work.profile == Profile::Ci {
+                0.4 * self.burst
+            } else {
+                0.0
+            };
+            libm::round(
+                f64::from(work.pods.min(self.pods_max)) * (1.0 + burst) * self.load.min(1.0),
+            )
+            .min(f64::from(self.pods_max)) as u32
         });
         gauges.files_open = libm::round(
             900.0
@@ -715,7 +774,9 @@ impl SimulatedNode {
         .min(0.4 * self.hardware.files_max);
         gauges.connections = libm::round(
             self.hardware.conntrack_max
-                * (work.conntrack * (0.3 + 0.7 * activity.min(1.3)) * (1.0 + 0.05 * self.waves.network))
+                * (work.conntrack
+                    * (0.3 + 0.7 * activity.min(1.3))
+                    * (1.0 + 0.05 * self.waves.network))
                     .clamp(0.000_1, 0.85),
         );
         gauges.entropy = if self.hardware.entropy_pool > 256.0 {
@@ -740,13 +801,14 @@ impl SimulatedNode {
                 });
         self.restarts += self.random.events(expected);
         let counters = &mut self.counters.machine;
-        counters.listen_overflows += pace.tick
-            * (starving * 4.0 * (0.1 + activity) + reclaim * 1.5 + 0.000_05 * activity);
+        counters.listen_overflows +=
+            pace.tick * (starving * 4.0 * (0.1 + activity) + reclaim * 1.5 + 0.000_05 * activity);
         counters.softnet_dropped += pace.tick * (starving * 3.0 + 0.000_02 * activity);
         counters.softnet_squeezed += pace.tick * (0.01 * activity + 2.0 * starving);
         if self.hardware.ecc {
-            counters.edac_correctable +=
-                self.random.events(self.correctable_per_day * pace.tick / 86_400.0);
+            counters.edac_correctable += self
+                .random
+                .events(self.correctable_per_day * pace.tick / 86_400.0);
         }
     }
 
@@ -766,7 +828,11 @@ impl SimulatedNode {
     /// Decides whether an incident is on, from the true state and never from the metrics.
     fn judge(&mut self, at_ms: i64, state: Option<&Truths>) {
         let tolerance = self.tolerance;
-        let boots = self.boots.iter().filter(|boot| at_ms - **boot < 1_800_000).count();
+        let boots = self
+            .boots
+            .iter()
+            .filter(|boot| at_ms - **boot < 1_800_000)
+            .count();
         let kind = if boots >= 2 {
             Some(IncidentKind::RebootLoop)
         } else if let Some(now) = state {

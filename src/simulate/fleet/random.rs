@@ -55,7 +55,8 @@ impl Random {
     /// only because somebody simulates many of them.
     pub(super) fn normal(&mut self) -> f64 {
         let bits = self.0.next_u64();
-        let sum = (bits & 0xffff) + ((bits >> 16) & 0xffff) + ((bits >> 32) & 0xffff) + (bits >> 48);
+        let sum =
+            (bits & 0xffff) + ((bits >> 16) & 0xffff) + ((bits >> 32) & 0xffff) + (bits >> 48);
         // Mean 4 × 65535 / 2, deviation 65536 × sqrt(4 / 12).
         (sum as f64 - 131_070.0) / 37_837.227
     }

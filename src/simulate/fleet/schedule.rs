@@ -75,7 +75,10 @@ pub fn random_schedule(
     if total <= 0.0 {
         return schedule;
     }
-    let (shortest, longest) = (rates.lasts.0.as_secs_f64().max(1.0), rates.lasts.1.as_secs_f64());
+    let (shortest, longest) = (
+        rates.lasts.0.as_secs_f64().max(1.0),
+        rates.lasts.1.as_secs_f64(),
+    );
     let between_ms = 86_400_000.0 / total;
     let end = to.as_millisecond();
     for (index, node) in nodes.iter().enumerate() {
@@ -150,7 +153,10 @@ mod tests {
         for event in &schedule {
             event.check().unwrap();
             assert!(is_training_severity(event.severity), "{event:?}");
-            assert!(event.lasts.subsec_millis() > 0, "whole seconds are for people");
+            assert!(
+                event.lasts.subsec_millis() > 0,
+                "whole seconds are for people"
+            );
         }
         for tenth in 1..=10 {
             assert!(!is_training_severity(f64::from(tenth) / 10.0));
@@ -165,7 +171,10 @@ mod tests {
         let rates = FaultRates::default();
         let schedule = random_schedule(training_seed(5), &nodes, Timestamp::UNIX_EPOCH, to, &rates);
         for node in &nodes {
-            let own: Vec<_> = schedule.iter().filter(|event| event.node == *node).collect();
+            let own: Vec<_> = schedule
+                .iter()
+                .filter(|event| event.node == *node)
+                .collect();
             assert!(own.len() > 50);
             assert!(own.windows(2).all(|pair| pair[0].until() < pair[1].from));
         }

@@ -124,7 +124,11 @@ impl Condition {
                 at_ms
             }
         };
-        let wait = if seen.is_some() { BEGINS_AFTER_MS } else { ENDS_AFTER_MS };
+        let wait = if seen.is_some() {
+            BEGINS_AFTER_MS
+        } else {
+            ENDS_AFTER_MS
+        };
         if at_ms - since < wait {
             return None;
         }

@@ -160,7 +160,11 @@ impl Workload {
                 work.burst_off = random.log_range(600.0, 4.0 * 3600.0);
                 work.memory_base = random.range(0.08, 0.35);
                 work.memory_burst = random.range(0.05, 0.45);
-                work.nice = if random.chance(0.4) { random.range(0.1, 0.9) } else { 0.0 };
+                work.nice = if random.chance(0.4) {
+                    random.range(0.1, 0.9)
+                } else {
+                    0.0
+                };
                 work.writes_burst = (disk * random.log_range(0.005, 0.2)).min(3000.0);
             }
             Profile::Database => {
@@ -219,7 +223,11 @@ impl Workload {
             Sensors::HwmonPlain | Sensors::ThermalZone | Sensors::None => 84.0,
         };
         let ambient = random.range(24.0, 42.0);
-        let slow_exporter = if random.chance(0.15) { random.range(0.02, 0.1) } else { 0.0 };
+        let slow_exporter = if random.chance(0.15) {
+            random.range(0.02, 0.1)
+        } else {
+            0.0
+        };
         Self {
             profile,
             diurnal: random.range(0.0, 0.3),
@@ -228,9 +236,17 @@ impl Workload {
             cpu_base: random.log_range(0.004, 0.05),
             cpu_work: random.range(0.0, 0.05),
             cpu_burst: 0.0,
-            hot: if random.chance(0.2) { random.range(0.1, 0.95) } else { 0.0 },
+            hot: if random.chance(0.2) {
+                random.range(0.1, 0.95)
+            } else {
+                0.0
+            },
             system: random.range(0.08, 0.35),
-            nice: if random.chance(0.2) { random.range(0.0, 0.05) } else { 0.0 },
+            nice: if random.chance(0.2) {
+                random.range(0.0, 0.05)
+            } else {
+                0.0
+            },
             burst_on: 300.0,
             burst_off: 3600.0,
             memory_base: 0.2,
@@ -239,7 +255,9 @@ impl Workload {
             cache: random.range(0.3, 0.95),
             commit: random.log_range(0.7, 4.0),
             reads: random.log_range(0.05, 8.0),
-            writes: random.log_range(0.8, 40.0).min(0.2 * hardware.disks[0].iops_max()),
+            writes: random
+                .log_range(0.8, 40.0)
+                .min(0.2 * hardware.disks[0].iops_max()),
             writes_burst: 0.0,
             request: random.log_range(6e3, 1e5),
             synchronous: random.range(0.1, 0.6),
@@ -250,7 +268,11 @@ impl Workload {
             chatter: random.log_range(0.5, 30.0),
             retransmitted: random.log_range(1e-6, 1e-3),
             broken: random.log_range(1e-9, 1e-6),
-            strange: if random.chance(0.25) { random.log_range(0.01, 1.0) } else { 0.0 },
+            strange: if random.chance(0.25) {
+                random.log_range(0.01, 1.0)
+            } else {
+                0.0
+            },
             switches: random.log_range(800.0, 8000.0),
             faults: random.log_range(0.005, 3.0),
             conntrack: random.log_range(0.0005, 0.2),
