@@ -6,3 +6,4 @@ pub use foreshock_core as core;
 
 pub mod features;
 pub mod model;
+pub mod simulate;
