@@ -5,6 +5,7 @@
 pub use foreshock_core as core;
 
 pub mod alertmanager;
+pub mod config;
 pub mod events;
 pub mod features;
 pub mod kubernetes;
