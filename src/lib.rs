@@ -12,3 +12,4 @@ pub mod model;
 pub mod prometheus;
 pub mod simulate;
 pub mod snapshot;
+pub mod web;

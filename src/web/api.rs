@@ -17,8 +17,9 @@ use super::problem::Problem;
 use super::query::RawQuery;
 use super::router::App;
 use super::view::{
-    EventJson, EventsJson, HealthJson, HistoryJson, ModelCardJson, NodeDetailJson, NodesJson,
-    PredictionsJson, RiskHistoryJson, StatsJson, SwitchJson, WebhookJson, matches_text,
+    EventJson, EventsJson, FiringAlertsJson, HealthJson, HistoryJson, ModelCardJson,
+    NodeDetailJson, NodesJson, PredictionsJson, RiskHistoryJson, StatsJson, SwitchJson,
+    WebhookJson, matches_text,
 };
 use super::words::{BandWord, KindWord, PhaseWord};
 use super::{ControlError, PlanError, Switched, WebhookAnswer};
@@ -264,6 +265,13 @@ pub(super) async fn events(State(app): State<Arc<App>>, query: RawQuery) -> Answ
         newest_first: newest_first.unwrap_or(false),
     });
     Ok(json(&EventsJson::new(&page)))
+}
+
+/// Every alert that fires, also those that act on nothing, with the reason.
+#[utoipa::path(get, path = "/api/alerts", tag = "evidence", responses((status = 200, description = "alerts", body = FiringAlertsJson)))]
+pub(super) async fn alerts(State(app): State<Arc<App>>, query: RawQuery) -> Answer {
+    query.of(&[])?;
+    Ok(json(&FiringAlertsJson::new(&app.cache.snapshot())))
 }
 
 /// Score, band and contributions of every Node.

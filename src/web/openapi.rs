@@ -30,6 +30,7 @@ use super::{api, plan, problem, stream, view};
         api::risk_history,
         api::events,
         stream::stream,
+        api::alerts,
         api::predictions,
         api::ml_insights,
         api::openapi_json,

@@ -82,6 +82,7 @@ pub(super) fn paths(app: &App, guard: &Guard) -> Vec<(&'static str, MethodRouter
             "/api/events/stream",
             get(stream::stream).route_layer(read()),
         ),
+        ("/api/alerts", get(api::alerts).route_layer(read())),
         (
             "/api/predictions",
             get(api::predictions).route_layer(read()),

@@ -16,9 +16,12 @@ use utoipa::ToSchema;
 
 use super::plan::DrainPlan;
 use super::words::{
-    BandWord, HoldWord, KindWord, OutcomeWord, PhaseWord, ReachWord, Time, UnitWord, seconds,
+    AskedWord, BandWord, HoldWord, KindWord, OutcomeWord, PhaseWord, ReachWord, Time, UnitWord,
+    seconds,
 };
+use crate::alertmanager::{AlertOutcome, ShownAlert};
 use crate::events::{Event, EventPage};
+use crate::features::basics::Asked;
 use crate::snapshot::{Contribution, Input, ModelName, NodeView, Snapshot};
 
 /// How many contributions the list of Nodes shows of each.
@@ -298,10 +301,7 @@ impl NodeDetailJson {
             basics: snapshot
                 .basics(name)
                 .iter()
-                .map(|(title, input)| BasicJson {
-                    name: title,
-                    input: InputJson::new(input),
-                })
+                .map(|(asked, input)| BasicJson::new(*asked, input.as_ref()))
                 .collect(),
             contributions: node
                 .contributions
@@ -346,15 +346,104 @@ impl InputJson {
     }
 }
 
-/// One of the six numbers that people look at first.
+/// One of the six things that every operator asks first.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Basic)]
 pub(super) struct BasicJson {
-    /// What people call it.
-    name: &'static str,
-    /// The feature that stands for it.
-    #[serde(flatten)]
-    input: InputJson,
+    /// What is asked.
+    name: AskedWord,
+    /// The feature that tells it; `null` where nothing does, and then the rest is too.
+    feature: Option<String>,
+    /// Its value, in `unit`.
+    value: Option<f64>,
+    /// What it usually is, in `unit`.
+    usual: Option<f64>,
+    /// Unit of both.
+    unit: Option<UnitWord>,
+    /// Where the value came from.
+    source: Option<String>,
+}
+
+impl BasicJson {
+    fn new(asked: Asked, input: Option<&Input>) -> Self {
+        let input = input.map(InputJson::new);
+        Self {
+            name: AskedWord(asked),
+            feature: input.as_ref().map(|input| input.feature.clone()),
+            value: input.as_ref().and_then(|input| input.value),
+            usual: input.as_ref().and_then(|input| input.usual),
+            unit: input.as_ref().map(|input| input.unit),
+            source: input.and_then(|input| input.source),
+        }
+    }
+}
+
+/// An alert that fires, whether or not it acts.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = FiringAlert)]
+pub(super) struct FiringAlertJson {
+    /// `alertname`.
+    name: String,
+    /// Alertmanager's fingerprint.
+    fingerprint: String,
+    /// Label `severity`.
+    severity: String,
+    /// What it says.
+    summary: String,
+    /// The Node it means, where it means one.
+    node: Option<String>,
+    /// The label that names the Node, or fails to, as `label=value`.
+    clue: Option<String>,
+    /// Where it stands: it acts, is only shown, or why it does not act.
+    outcome: &'static str,
+    /// The Node's risk is at least this; `null` where no rule is about the alert.
+    floor: Option<f64>,
+    /// The furthest that it may cause.
+    reach: Option<ReachWord>,
+    /// Since when it fires.
+    starts_at: Time,
+    /// When it is forgotten unless it is refreshed.
+    expires_at: Time,
+}
+
+impl FiringAlertJson {
+    fn new(alert: &ShownAlert) -> Self {
+        Self {
+            name: alert.name.clone(),
+            fingerprint: alert.fingerprint.clone(),
+            severity: alert.severity.clone(),
+            summary: alert.summary.clone(),
+            node: alert.node.as_ref().map(|node| node.as_str().to_owned()),
+            clue: alert
+                .clue
+                .as_ref()
+                .map(|clue| format!("{}={}", clue.label, clue.value)),
+            outcome: alert.outcome.as_str(),
+            floor: alert.rule.map(|(floor, _)| floor.as_f64()),
+            reach: alert.rule.map(|(_, reach)| ReachWord(reach)),
+            starts_at: Time(alert.starts_at),
+            expires_at: Time(alert.expires_at),
+        }
+    }
+}
+
+/// Every alert that fires.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FiringAlerts)]
+pub(super) struct FiringAlertsJson {
+    /// The time of the decision that is shown.
+    at: Time,
+    /// The alerts.
+    alerts: Vec<FiringAlertJson>,
+}
+
+impl FiringAlertsJson {
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
+        Self {
+            at: Time(snapshot.at),
+            alerts: snapshot.alerts.iter().map(FiringAlertJson::new).collect(),
+        }
+    }
 }
 
 /// What happened to a Node.
@@ -623,7 +712,7 @@ struct StormJson {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Alerts)]
 struct AlertsJson {
-    /// Those that are active now.
+    /// Those that fire now.
     active: usize,
     /// Those received since the start, by what became of them.
     received: BTreeMap<&'static str, u64>,
@@ -711,8 +800,14 @@ impl StatsJson {
                 })
                 .collect(),
             alerts: AlertsJson {
-                active: counters.alerts_active,
-                received: counters.alerts.clone(),
+                active: snapshot.alerts.len(),
+                received: AlertOutcome::ALL
+                    .into_iter()
+                    .map(|outcome| {
+                        let count = counters.alerts.get(&outcome).copied().unwrap_or(0);
+                        (outcome.as_str(), count)
+                    })
+                    .collect(),
             },
             cycles: CyclesJson {
                 count: snapshot.cycles.count,
