@@ -13,3 +13,4 @@ pub mod model;
 pub mod prometheus;
 pub mod simulate;
 pub mod snapshot;
+pub mod web;
