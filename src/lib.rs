@@ -8,4 +8,5 @@ pub mod alertmanager;
 pub mod events;
 pub mod features;
 pub mod kubernetes;
+pub mod metrics;
 pub mod snapshot;
