@@ -9,4 +9,7 @@ pub mod events;
 pub mod features;
 pub mod kubernetes;
 pub mod metrics;
+pub mod model;
+pub mod prometheus;
+pub mod simulate;
 pub mod snapshot;

@@ -55,10 +55,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Feature>, SchemaError> {
     for (i, entry) in entries.iter().take(FEATURES_MAX).enumerate() {
         let mut reader = Reader::new(i, entry, &mut faults);
         let feature = reader.feature();
-        if let Some(name) = reader.name.take() {
-            if !names.insert(name.clone()) {
-                reader.fault("name", format!("there is another feature `{name}`"));
-            }
+        if let Some(name) = reader.name.take()
+            && !names.insert(name.clone())
+        {
+            reader.fault("name", format!("there is another feature `{name}`"));
         }
         features.extend(feature);
     }
@@ -133,19 +133,19 @@ impl<'a> Reader<'a> {
             self.fault(&key, format!("unknown key; known are {}", KEYS.join(", ")));
         }
         self.name = self.text("name", true);
-        if let Some(name) = self.name.clone() {
-            if !is_word(&name) {
-                self.fault("name", WORD);
-            }
+        if let Some(name) = self.name.clone()
+            && !is_word(&name)
+        {
+            self.fault("name", WORD);
         }
         let unit = self.choice("unit", true, Unit::ALL.map(|u| (u.as_str(), u)));
         let promql = self.text("promql", true);
         let min = self.number("min", true);
         let max = self.number("max", true);
-        if let (Some(min), Some(max)) = (min, max) {
-            if min >= max {
-                self.fault("max", format!("must be above min ({min}), got {max}"));
-            }
+        if let (Some(min), Some(max)) = (min, max)
+            && min >= max
+        {
+            self.fault("max", format!("must be above min ({min}), got {max}"));
         }
         let default_noise = (max.unwrap_or(1.0) - min.unwrap_or(0.0)) / 1000.0;
         let noise = self.number("noise", false).unwrap_or(default_noise);

@@ -1,0 +1,1 @@
+//! Scripted HTTP and whole snapshots.
