@@ -9,6 +9,7 @@ pub mod config;
 pub mod events;
 pub mod features;
 pub mod kubernetes;
+pub mod metrics;
 pub mod model;
 pub mod prometheus;
 pub mod simulate;
