@@ -4,8 +4,11 @@
 
 pub use foreshock_core as core;
 
+pub mod actuator;
 pub mod alertmanager;
+pub mod clock;
 pub mod config;
+pub mod cycle;
 pub mod events;
 pub mod features;
 pub mod kubernetes;

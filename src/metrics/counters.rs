@@ -212,7 +212,7 @@ impl Counters {
     }
 
     /// The numbers as page and API show them. Only what has happened is listed.
-    pub fn shown(&self, alerts_active: usize) -> snapshot::Counters {
+    pub fn shown(&self) -> snapshot::Counters {
         let writes = self.writes().filter(|(_, n)| *n > 0);
         let pods = self.pods().filter(|(_, n)| *n > 0);
         let alerts = self.alert_outcomes().filter(|(_, n)| *n > 0);
@@ -221,8 +221,7 @@ impl Counters {
                 .map(|((cause, outcome), n)| ((cause.as_str(), outcome.as_str()), n))
                 .collect(),
             evictions: pods.collect(),
-            alerts: alerts.map(|(outcome, n)| (outcome.as_str(), n)).collect(),
-            alerts_active,
+            alerts: alerts.collect(),
         }
     }
 

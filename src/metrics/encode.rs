@@ -62,7 +62,7 @@ pub(super) fn own(snapshot: &Arc<Snapshot>, counters: &Arc<Counters>, now: Times
     let counters = Arc::clone(counters);
     text(move |out| {
         counts(out, &counters)?;
-        let active = snapshot.counters.alerts_active;
+        let active = snapshot.alerts.len();
         out.gauge(&names::ALERTS_ACTIVE, active as i64)?;
         stages(out, &counters)?;
         out.gauge(&names::CYCLE_INTERVAL, snapshot.interval.as_secs_f64())?;
