@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 
 use super::MemoryOptions;
 use super::collector::Collector;
-use super::counters::{IDLE, IOWAIT, MODES, PLEG_BOUNDS, microseconds, milliseconds, whole};
+use super::counters::{
+    BOOT_CARRIER_CHANGES, IDLE, IOWAIT, MODES, PLEG_BOUNDS, microseconds, milliseconds, whole,
+};
 use super::hardware::Sensors;
 use super::node::SimulatedNode;
 
@@ -689,7 +691,8 @@ fn fill_counters(node: &SimulatedNode, layout: Layout, raw: &mut [f64]) {
     for place in c::RX_PACKETS..=c::TX_DROPS {
         raw[place] = 0.0;
     }
-    raw[c::CARRIER_CHANGES] = 0.0;
+    // A link comes up once at boot.
+    raw[c::CARRIER_CHANGES] = BOOT_CARRIER_CHANGES * counters.interfaces.len() as f64;
     for interface in &counters.interfaces {
         for (place, value) in [
             (c::RX_PACKETS, interface.rx_packets),

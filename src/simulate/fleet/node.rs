@@ -49,7 +49,6 @@ struct Levels {
 #[derive(Clone, Debug)]
 pub(super) struct SimulatedNode {
     pub(super) name: NodeName,
-    pub(super) index: usize,
     pub(super) hardware: Hardware,
     pub(super) work: Workload,
     pub(super) faults: Vec<FaultEvent>,
@@ -174,7 +173,6 @@ impl SimulatedNode {
             condition: Condition::default(),
             faults: Vec::new(),
             name,
-            index,
             hardware,
             work,
             random,
