@@ -394,7 +394,12 @@ fn filesystems(node: &SimulatedNode, page: &mut Page<'_>) {
         (
             "node_filesystem_readonly",
             "Filesystem read-only status.",
-            |node, i| f64::from(u8::from(i == 0 && node.gauges.read_only)),
+            |node, i| {
+                let spec = &node.hardware.filesystems[i];
+                f64::from(u8::from(
+                    spec.read_only || (i == 0 && node.gauges.read_only),
+                ))
+            },
         ),
         (
             "node_filesystem_size_bytes",

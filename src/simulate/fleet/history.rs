@@ -310,7 +310,8 @@ impl History {
             f64::from(node.failing.count_ones()) + node.hardware.absent_others.len() as f64;
         row[g::PODS] = f64::from(gauges.pods);
         row[g::BOOT] = (node.boot_ms / 1000) as f64;
-        row[g::READ_ONLY] = f64::from(u8::from(gauges.read_only));
+        let fixed = node.hardware.filesystems.iter().any(|spec| spec.read_only);
+        row[g::READ_ONLY] = f64::from(u8::from(fixed || gauges.read_only));
         let (mut space, mut files) = (1.0_f64, 1.0_f64);
         let specs = &node.hardware.filesystems;
         for (spec, (bytes, inodes)) in specs.iter().zip(&gauges.filesystems) {
