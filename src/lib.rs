@@ -3,3 +3,7 @@
 //! The library behind the binary of the same name. `ARCHITECTURE.md` draws the whole picture.
 
 pub use foreshock_core as core;
+
+pub mod actuator;
+pub mod clock;
+pub mod kubernetes;
