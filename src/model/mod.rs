@@ -17,6 +17,7 @@ pub mod learn;
 pub mod measure;
 pub mod rule;
 pub mod scorer;
+pub mod synthetic;
 pub mod trees;
 mod validate;
 
