@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 use super::counters::Counters;
 use super::names::{self, Kind, Metric};
 use super::process::Process;
+use crate::alertmanager::AlertOutcome;
 use crate::snapshot::Snapshot;
 
 /// Contributions of one Node that are exported: the number of reasons a person reads.
@@ -62,8 +63,11 @@ pub(super) fn own(snapshot: &Arc<Snapshot>, counters: &Arc<Counters>, now: Times
     let counters = Arc::clone(counters);
     text(move |out| {
         counts(out, &counters)?;
-        let active = snapshot.alerts.len();
-        out.gauge(&names::ALERTS_ACTIVE, active as i64)?;
+        let acting = snapshot
+            .alerts
+            .iter()
+            .filter(|alert| alert.outcome == AlertOutcome::Acting);
+        out.gauge(&names::ALERTS_ACTIVE, acting.count() as i64)?;
         stages(out, &counters)?;
         out.gauge(&names::CYCLE_INTERVAL, snapshot.interval.as_secs_f64())?;
         let decided_at = snapshot.synced.then_some(snapshot.at);

@@ -12,6 +12,7 @@ use foreshock_core::record::{Storm, Taint, TaintEffect};
 use foreshock_core::risk::{Band, Risk};
 
 use super::*;
+use crate::alertmanager::{AlertOutcome, ShownAlert};
 use crate::features::FeatureName;
 use crate::features::schema::Unit;
 use crate::snapshot::{Contribution, LimitUse, ModelName, NodeView};
@@ -143,7 +144,25 @@ fn full() -> Snapshot {
         reach: Reach::Label,
     });
     snapshot.health.degraded = vec!["something".into()];
-    snapshot.counters.alerts_active = 2;
+    let alert = |outcome| ShownAlert {
+        fingerprint: "f".into(),
+        name: "A".into(),
+        severity: String::new(),
+        summary: String::new(),
+        node: None,
+        clue: None,
+        outcome,
+        rule: None,
+        starts_at: at(0),
+        expires_at: at(60),
+    };
+    snapshot.alerts = [
+        AlertOutcome::Acting,
+        AlertOutcome::Shown,
+        AlertOutcome::Acting,
+    ]
+    .map(alert)
+    .into();
     snapshot
 }
 
