@@ -66,15 +66,17 @@ impl Renderer {
             return Ok(filled);
         }
         let mut expr = parse(&filled)?;
-        add_matchers(&mut expr, &self.matchers);
+        each_selector(&mut expr, &mut |_, selector| add(selector, &self.matchers));
         let rendered = expr.to_string();
         // The printer is not ours: a query that does not survive it would ask for something else.
-        match parse(&rendered) {
-            Ok(read_again) if read_again == expr => Ok(rendered),
-            Ok(_) | Err(_) => {
-                Err("`prometheus.matchers` cannot be added to it; write them in".into())
-            }
-        }
+        let survives = parse(&rendered).is_ok_and(|mut again| {
+            each_selector(&mut again, &mut |_, selector| add(selector, &[]));
+            again == expr
+        });
+        let remedy = "`prometheus.matchers` cannot be added to it; write them in";
+        survives
+            .then_some(rendered)
+            .ok_or_else(|| remedy.to_owned())
     }
 
     fn fill(&self, promql: &str) -> String {
@@ -168,15 +170,15 @@ fn parse_matchers(text: &str) -> Result<Vec<Matcher>, String> {
     }
 }
 
-fn add_matchers(expr: &mut Expr, added: &[Matcher]) {
-    each_selector(expr, &mut |_, matchers| {
-        if matchers.or_matchers.is_empty() {
-            matchers.matchers.extend_from_slice(added);
-        }
-        for alternative in &mut matchers.or_matchers {
-            alternative.extend_from_slice(added);
-        }
-    });
+/// Adds matchers to every alternative of a selector, in the printer's order.
+fn add(selector: &mut Matchers, added: &[Matcher]) {
+    if selector.or_matchers.is_empty() {
+        selector.matchers.extend_from_slice(added);
+    }
+    selector.matchers.sort_by_key(Matcher::to_string);
+    for alternative in &mut selector.or_matchers {
+        alternative.extend_from_slice(added);
+    }
 }
 
 /// Walks to every vector and range selector. Our own walk, because that of the parser leaves out the
@@ -246,22 +248,24 @@ mod tests {
         let plain = renderer(|_| {});
         let with = renderer(|o| o.matchers = r#"cluster="a\"b",env!~"x|y""#.into());
         for feature in Schema::built_in().features() {
-            let before = parse(&plain.render(&feature.promql).unwrap()).unwrap();
-            let rendered = with.render(&feature.promql).unwrap();
+            let mut before = parse(&plain.render(&feature.promql).unwrap()).unwrap();
+            each_selector(&mut before, &mut |_, selector| add(selector, &[]));
+            let rendered = with
+                .render(&feature.promql)
+                .unwrap_or_else(|e| panic!("{}: {e}", feature.name));
             let mut after = parse(&rendered).unwrap();
             let mut selectors = 0;
             each_selector(&mut after, &mut |name, matchers| {
                 selectors += 1;
-                let n = matchers.matchers.len();
-                assert!(n >= 2, "{}: {name:?} in {rendered}", feature.name);
-                let added = matchers.matchers.split_off(n - 2);
-                assert_eq!(
-                    added[0].to_string(),
-                    r#"cluster="a\"b""#,
-                    "{}",
-                    feature.name
-                );
-                assert_eq!(added[1].to_string(), r#"env!~"x|y""#, "{}", feature.name);
+                for added in [r#"cluster="a\"b""#, r#"env!~"x|y""#] {
+                    let place = matchers
+                        .matchers
+                        .iter()
+                        .position(|m| m.to_string() == added);
+                    matchers.matchers.remove(place.unwrap_or_else(|| {
+                        panic!("{}: no {added} at {name:?} in {rendered}", feature.name)
+                    }));
+                }
             });
             assert!(selectors > 0, "{}", feature.name);
             assert_eq!(after, before, "{}", feature.name);
@@ -274,6 +278,11 @@ mod tests {
         for (promql, expected) in [
             ("up", r#"up{c="1"}"#),
             (r#"{__name__="up"}"#, r#"{__name__="up",c="1"}"#),
+            (r#"up{z="1",b="2"}"#, r#"up{b="2",c="1",z="1"}"#),
+            (
+                r#"up{a="1" or z="2"}"#,
+                r#"up{a="1", c="1" or z="2", c="1"}"#,
+            ),
             ("rate(a[5m] offset 1h)", r#"rate(a{c="1"}[5m] offset 1h)"#),
             ("topk(scalar(k), a)", r#"topk(scalar(k{c="1"}), a{c="1"})"#),
             (

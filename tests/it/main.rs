@@ -1,4 +1,5 @@
 //! Integration tests, one binary.
 
 mod bed;
+mod shipped;
 mod support;
