@@ -19,8 +19,8 @@ use crate::cycle::{Cycle, CycleOptions, CycleParts};
 use crate::doors::{LocalSwitch, PlanDoor, WebhookDoor};
 use crate::events::{EventKind, EventLog, NewEvent};
 use crate::features::Telemetry;
-use crate::kubernetes::client::{ConnectError, KubeCluster, KubeOptions};
 use crate::kubernetes::Cluster;
+use crate::kubernetes::client::{ConnectError, KubeCluster, KubeOptions};
 use crate::metrics::{Counters, Metrics};
 use crate::model::artifact::ModelError;
 use crate::model::loaded::Model;
@@ -41,7 +41,9 @@ pub enum AppError {
     #[error("Prometheus cannot be asked as configured:\n{0}")]
     Prometheus(#[from] SetupError),
     /// There is no way to the cluster.
-    #[error("no way to Kubernetes; correct [kubernetes], or set kubernetes.enabled = false to only watch")]
+    #[error(
+        "no way to Kubernetes; correct [kubernetes], or set kubernetes.enabled = false to only watch"
+    )]
     Kubernetes(#[from] ConnectError),
     /// The HTTP client for Alertmanager cannot be made.
     #[error("Alertmanager cannot be asked")]
@@ -81,7 +83,11 @@ impl Foundation {
         } else {
             None
         };
-        Ok(Self { telemetry: Arc::new(telemetry), cluster, clock })
+        Ok(Self {
+            telemetry: Arc::new(telemetry),
+            cluster,
+            clock,
+        })
     }
 }
 
@@ -92,7 +98,10 @@ pub fn kube_options(config: &Config) -> KubeOptions {
         instance: config.kubernetes.instance.clone(),
         namespace: config.kubernetes.namespace.clone().unwrap_or_default(),
         node_selector: config.kubernetes.node_selector.clone(),
-        taints: std::iter::once(&config.policy.taint).chain(&config.policy.caution_taint).cloned().collect(),
+        taints: std::iter::once(&config.policy.taint)
+            .chain(&config.policy.caution_taint)
+            .cloned()
+            .collect(),
     }
 }
 
@@ -108,7 +117,11 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), AppError> {
-    let Foundation { telemetry, cluster, clock } = foundation;
+    let Foundation {
+        telemetry,
+        cluster,
+        clock,
+    } = foundation;
     let started_at = clock.now();
     let mut policy = config.policy.clone();
     policy.model_trusted = model.trusted;
@@ -119,7 +132,11 @@ pub async fn serve(
     let starting = Snapshot::starting(started_at, env!("CARGO_PKG_VERSION"), Arc::clone(&policy));
     let (snapshots_tx, snapshots) = watch::channel(Arc::new(starting));
     let (plans_tx, plans) = watch::channel(Arc::new(AuditedPlan::idle(started_at)));
-    events.push(NewEvent::new(started_at, EventKind::Started, concat!("foreshock ", env!("CARGO_PKG_VERSION"), " started")));
+    events.push(NewEvent::new(
+        started_at,
+        EventKind::Started,
+        concat!("foreshock ", env!("CARGO_PKG_VERSION"), " started"),
+    ));
     info!(
         version = env!("CARGO_PKG_VERSION"),
         model = model.name.name,
@@ -134,10 +151,21 @@ pub async fn serve(
     let writer = match &cluster {
         Some(cluster) if policy.reach > Reach::Observe => {
             let options = actuator_options(&config, &policy, address);
-            let handle = actuator::start(Arc::clone(cluster), Arc::clone(&clock), options, plans, shutdown.clone());
+            let handle = actuator::start(
+                Arc::clone(cluster),
+                Arc::clone(&clock),
+                options,
+                plans,
+                shutdown.clone(),
+            );
             let task = handle.task;
             tasks.spawn(async move { ("actuator", task.await.map_err(|error| error.to_string())) });
-            Writer { state: handle.state, leadership: handle.leadership, reports: handle.reports, control: handle.control }
+            Writer {
+                state: handle.state,
+                leadership: handle.leadership,
+                reports: handle.reports,
+                control: handle.control,
+            }
         }
         // Where nothing is ever written there is no election: every process counts as leader.
         _ => Writer::none(),
@@ -145,8 +173,14 @@ pub async fn serve(
 
     let alertmanager = match &config.alertmanager_url {
         Some(url) => {
-            let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
-            Some(AlertmanagerClient::new(client.map_err(AppError::Alertmanager)?, url, config.prometheus.timeout))
+            let client = reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build();
+            Some(AlertmanagerClient::new(
+                client.map_err(AppError::Alertmanager)?,
+                url,
+                config.prometheus.timeout,
+            ))
         }
         None => None,
     };
@@ -158,7 +192,10 @@ pub async fn serve(
             let clock = Arc::clone(&clock);
             Arc::new(move || metrics.render(clock.now()))
         },
-        webhook: Arc::new(WebhookDoor { queue, counters: Arc::clone(&counters) }),
+        webhook: Arc::new(WebhookDoor {
+            queue,
+            counters: Arc::clone(&counters),
+        }),
         control: writer.control,
         plans: Arc::new(PlanDoor {
             cluster: cluster.clone(),
@@ -200,12 +237,23 @@ pub async fn serve(
         },
     );
     let stop = shutdown.clone();
-    tasks.spawn(async move { ("cycle", { cycle.run(stop).await; Ok(()) }) }.instrument(info_span!("cycle")));
+    tasks.spawn(
+        async move {
+            ("cycle", {
+                cycle.run(stop).await;
+                Ok(())
+            })
+        }
+        .instrument(info_span!("cycle")),
+    );
     let stop = shutdown.clone();
     tasks.spawn(
         async move {
             let served = web::serve(listener, config.web, state, stop).await;
-            ("web server", served.map_err(|error| crate::cycle::chain(&error)))
+            (
+                "web server",
+                served.map_err(|error| crate::cycle::chain(&error)),
+            )
         }
         .instrument(info_span!("web")),
     );
@@ -245,12 +293,24 @@ impl Writer {
     fn none() -> Self {
         let (_, state) = watch::channel(Arc::new(ActuatorState::default()));
         let (_, reports) = mpsc::channel(1);
-        let (switch, leadership) = watch::channel(Leadership { leader: true, ..Leadership::default() });
-        Self { state, leadership, reports, control: Arc::new(LocalSwitch { leadership: switch }) }
+        let (switch, leadership) = watch::channel(Leadership {
+            leader: true,
+            ..Leadership::default()
+        });
+        Self {
+            state,
+            leadership,
+            reports,
+            control: Arc::new(LocalSwitch { leadership: switch }),
+        }
     }
 }
 
-fn actuator_options(config: &Config, policy: &Policy, address: Option<SocketAddr>) -> ActuatorOptions {
+fn actuator_options(
+    config: &Config,
+    policy: &Policy,
+    address: Option<SocketAddr>,
+) -> ActuatorOptions {
     ActuatorOptions {
         identity: identity(),
         address: address.map(|address| address.to_string()),
@@ -263,7 +323,11 @@ fn actuator_options(config: &Config, policy: &Policy, address: Option<SocketAddr
 /// Who this process is on the Lease: the Pod's name, or the host's, and something that two processes
 /// of one host do not share.
 fn identity() -> String {
-    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
-    let host = host.or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_else(|| "foreshock".to_owned());
+    let host = std::env::var("HOSTNAME")
+        .ok()
+        .filter(|name| !name.is_empty());
+    let host = host
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
+        .unwrap_or_else(|| "foreshock".to_owned());
     format!("{}_{}", host.trim(), std::process::id())
 }

@@ -13,7 +13,9 @@ use crate::clock::Clock;
 use crate::cycle::chain;
 use crate::kubernetes::Cluster;
 use crate::metrics::{Counters, WebhookOutcome};
-use crate::web::{Bytes, Control, ControlError, PlanError, PlanFacts, Plans, Switched, Webhook, WebhookAnswer};
+use crate::web::{
+    Bytes, Control, ControlError, PlanError, PlanFacts, Plans, Switched, Webhook, WebhookAnswer,
+};
 
 /// Puts what Alertmanager sends into the queue.
 pub(crate) struct WebhookDoor {
@@ -24,9 +26,16 @@ pub(crate) struct WebhookDoor {
 impl Webhook for WebhookDoor {
     fn receive(&self, body: Bytes) -> WebhookAnswer {
         let (outcome, answer) = match self.queue.take(&body) {
-            Ok(Taken::Accepted { alerts }) => (WebhookOutcome::Accepted, WebhookAnswer::Accepted { alerts }),
+            Ok(Taken::Accepted { alerts }) => {
+                (WebhookOutcome::Accepted, WebhookAnswer::Accepted { alerts })
+            }
             Ok(Taken::Full) => (WebhookOutcome::Full, WebhookAnswer::QueueFull),
-            Err(error) => (WebhookOutcome::Malformed, WebhookAnswer::Malformed { problem: chain(&error) }),
+            Err(error) => (
+                WebhookOutcome::Malformed,
+                WebhookAnswer::Malformed {
+                    problem: chain(&error),
+                },
+            ),
         };
         self.counters.webhook(outcome);
         answer
@@ -40,8 +49,12 @@ pub(crate) struct LocalSwitch {
 
 impl LocalSwitch {
     fn set(&self, paused: bool) -> BoxFuture<'_, Result<Switched, ControlError>> {
-        self.leadership.send_modify(|leadership| leadership.paused = paused);
-        Box::pin(std::future::ready(Ok(Switched { paused, lasting: false })))
+        self.leadership
+            .send_modify(|leadership| leadership.paused = paused);
+        Box::pin(std::future::ready(Ok(Switched {
+            paused,
+            lasting: false,
+        })))
     }
 }
 
@@ -69,8 +82,18 @@ impl Plans for PlanDoor {
         Box::pin(async move {
             let cluster = self.cluster.as_ref().ok_or(PlanError::NoCluster)?;
             let at = self.clock.now();
-            let pods = cluster.pods(&node).await.map_err(|error| PlanError::Unread { problem: chain(&error) })?;
-            Ok(PlanFacts { at, pods, rules: self.policy.drain.clone(), rate: self.rate })
+            let pods = cluster
+                .pods(&node)
+                .await
+                .map_err(|error| PlanError::Unread {
+                    problem: chain(&error),
+                })?;
+            Ok(PlanFacts {
+                at,
+                pods,
+                rules: self.policy.drain.clone(),
+                rate: self.rate,
+            })
         })
     }
 }

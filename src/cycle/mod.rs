@@ -31,7 +31,10 @@ use tracing::{debug, error, warn};
 use self::score::{Scored, features_of, score};
 use self::show::Shown;
 use crate::actuator::{ActuatorState, Leadership, Report};
-use crate::alertmanager::{AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload, WebhookReceiver};
+use crate::alertmanager::{
+    AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload,
+    WebhookReceiver,
+};
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
@@ -103,8 +106,16 @@ pub struct CycleParts {
 
 /// Something that was asked for has come.
 enum Answer {
-    Telemetry { asked_at: Timestamp, took: Duration, answer: Result<Scored, String> },
-    Pods { node: NodeId, at: Timestamp, answer: Result<Vec<PodFacts>, ClusterError> },
+    Telemetry {
+        asked_at: Timestamp,
+        took: Duration,
+        answer: Result<Scored, String>,
+    },
+    Pods {
+        node: NodeId,
+        at: Timestamp,
+        answer: Result<Vec<PodFacts>, ClusterError>,
+    },
     Alerts(Result<Payload, String>),
 }
 
@@ -136,12 +147,17 @@ struct Pace {
 impl Pace {
     fn new() -> Self {
         let now = Instant::now();
-        Self { last: now, due: now }
+        Self {
+            last: now,
+            due: now,
+        }
     }
 
     /// Something has changed: decide as soon as the pace allows.
     fn nudge(&mut self) {
-        self.due = self.due.min((self.last + DECISION_INTERVAL_MIN).max(Instant::now()));
+        self.due = self
+            .due
+            .min((self.last + DECISION_INTERVAL_MIN).max(Instant::now()));
     }
 
     fn decided(&mut self, wait: Duration) {
@@ -156,7 +172,10 @@ impl Cycle {
         let (nodes, no_nodes) = match &parts.cluster {
             Some(cluster) => (cluster.nodes(), None),
             None => {
-                let (tx, rx) = watch::channel(Arc::new(NodeTable { synced: true, ..NodeTable::default() }));
+                let (tx, rx) = watch::channel(Arc::new(NodeTable {
+                    synced: true,
+                    ..NodeTable::default()
+                }));
                 (rx, Some(tx))
             }
         };
@@ -181,7 +200,11 @@ impl Cycle {
     /// Runs until shutdown.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let features = features_of(self.parts.scorer.columns());
-        debug!(features = features.len(), model = self.parts.scorer.id(), "cycle starts");
+        debug!(
+            features = features.len(),
+            model = self.parts.scorer.id(),
+            "cycle starts"
+        );
         let mut tick = Instant::now();
         let mut alerts_tick = Instant::now();
         let mut pace = Pace::new();
@@ -243,7 +266,10 @@ impl Cycle {
     fn until_next_tick(&self) -> Duration {
         let now = self.parts.clock.now();
         let at = grid(now, self.options.lag, self.options.interval);
-        let due = foreshock_core::time::after(foreshock_core::time::after(at, self.options.lag), self.options.interval);
+        let due = foreshock_core::time::after(
+            foreshock_core::time::after(at, self.options.lag),
+            self.options.interval,
+        );
         since(now, due).clamp(Duration::from_millis(10), self.options.interval)
     }
 
@@ -258,8 +284,16 @@ impl Cycle {
             return;
         }
         self.telemetry_running = true;
-        let directory = if self.parts.cluster.is_some() { directory(&table) } else { NodeDirectory::open() };
-        let at = grid(self.parts.clock.now(), self.options.lag, self.options.interval);
+        let directory = if self.parts.cluster.is_some() {
+            directory(&table)
+        } else {
+            NodeDirectory::open()
+        };
+        let at = grid(
+            self.parts.clock.now(),
+            self.options.lag,
+            self.options.interval,
+        );
         let telemetry = Arc::clone(&self.parts.telemetry);
         let scorer = Arc::clone(&self.parts.scorer);
         let missing_max = self.options.missing_max;
@@ -269,25 +303,43 @@ impl Cycle {
                 Ok(telemetered) => score_aside(scorer, telemetered, missing_max).await,
                 Err(error) => Err(chain(&error)),
             };
-            Answer::Telemetry { asked_at: at, took: started.elapsed(), answer }
+            Answer::Telemetry {
+                asked_at: at,
+                took: started.elapsed(),
+                answer,
+            }
         });
     }
 
     fn ask_alerts(&mut self) {
-        let Some(client) = self.parts.alertmanager.clone() else { return };
-        self.answers.spawn(async move { Answer::Alerts(client.active().await.map_err(|error| chain(&error))) });
+        let Some(client) = self.parts.alertmanager.clone() else {
+            return;
+        };
+        self.answers.spawn(async move {
+            Answer::Alerts(client.active().await.map_err(|error| chain(&error)))
+        });
     }
 
     fn ask_pods(&mut self, decision: &Decision, now: Timestamp) {
-        let Some(cluster) = &self.parts.cluster else { return };
+        let Some(cluster) = &self.parts.cluster else {
+            return;
+        };
         // A call that never answered is bounded by the cluster's own timeout; the entry only spreads calls.
         let wanted = decision.wants.iter().filter(|name| {
-            let fresh = self.pods.get(*name).is_some_and(|(_, at, _)| since(*at, now) < POD_FACTS_REFRESH);
+            let fresh = self
+                .pods
+                .get(*name)
+                .is_some_and(|(_, at, _)| since(*at, now) < POD_FACTS_REFRESH);
             !fresh && !self.pods_asked.contains_key(*name)
         });
         let room = POD_QUERIES_MAX.saturating_sub(self.pods_asked.len());
         let ids: Vec<NodeId> = wanted
-            .filter_map(|name| decision.verdicts.get(name).map(|verdict| verdict.node.clone()))
+            .filter_map(|name| {
+                decision
+                    .verdicts
+                    .get(name)
+                    .map(|verdict| verdict.node.clone())
+            })
             .take(room)
             .collect();
         for node in ids {
@@ -314,12 +366,18 @@ impl Cycle {
                 self.telemetry_running = false;
                 self.pods_asked.clear();
             }
-            Some(Ok(Answer::Telemetry { asked_at, took, answer })) => {
+            Some(Ok(Answer::Telemetry {
+                asked_at,
+                took,
+                answer,
+            })) => {
                 self.telemetry_running = false;
                 self.parts.counters.cycle(&[("features", took)], took);
                 match answer {
                     Ok(scored) => {
-                        self.parts.counters.set_telemetry(scored.columns_failed, scored.targets_refused);
+                        self.parts
+                            .counters
+                            .set_telemetry(scored.columns_failed, scored.targets_refused);
                         self.telemetry_problem = None;
                         self.scored = Some(Arc::new(scored));
                     }
@@ -341,7 +399,10 @@ impl Cycle {
                 self.take_alerts(payload);
             }
             Some(Ok(Answer::Alerts(Err(problem)))) => {
-                warn!(error = problem, "active alerts could not be read from Alertmanager");
+                warn!(
+                    error = problem,
+                    "active alerts could not be read from Alertmanager"
+                );
                 self.alerts_problem = Some(problem);
             }
         }
@@ -351,21 +412,39 @@ impl Cycle {
     fn take_alerts(&mut self, payload: Payload) {
         let now = self.parts.clock.now();
         let table = Arc::clone(&self.nodes.borrow());
-        let instances = self.scored.as_ref().map(|scored| scored.instances.clone()).unwrap_or_default();
+        let instances = self
+            .scored
+            .as_ref()
+            .map(|scored| scored.instances.clone())
+            .unwrap_or_default();
         let nodes = self.alert_nodes(&table, &instances);
-        let applied = self.book.apply(payload, now, Some(&nodes).filter(|_| table.synced));
+        let applied = self
+            .book
+            .apply(payload, now, Some(&nodes).filter(|_| table.synced));
         self.parts.counters.alerts(&applied);
         self.shown.alerts(&self.parts.events, now, &applied);
     }
 
-    fn alert_nodes<'a>(&self, table: &NodeTable, instances: &'a BTreeMap<String, NodeName>) -> AlertNodes<'a> {
+    fn alert_nodes<'a>(
+        &self,
+        table: &NodeTable,
+        instances: &'a BTreeMap<String, NodeName>,
+    ) -> AlertNodes<'a> {
         let watched = table
             .nodes
             .iter()
             .map(|(name, entry)| (name.clone(), entry.facts.created_at, entry.hostname.clone()));
-        let scraped = self.scored.iter().filter(|_| self.parts.cluster.is_none()).flat_map(|scored| {
-            scored.matrix.nodes.iter().map(|name| (name.clone(), Timestamp::UNIX_EPOCH, None))
-        });
+        let scraped = self
+            .scored
+            .iter()
+            .filter(|_| self.parts.cluster.is_none())
+            .flat_map(|scored| {
+                scored
+                    .matrix
+                    .nodes
+                    .iter()
+                    .map(|name| (name.clone(), Timestamp::UNIX_EPOCH, None))
+            });
         AlertNodes::new(watched.chain(scraped), instances)
     }
 
@@ -392,7 +471,9 @@ impl Cycle {
             Ok(done) => done,
             Err(error) => {
                 error!(%error, "the decision failed; nothing is done until it succeeds");
-                self.parts.plans.send_replace(Arc::new(AuditedPlan::idle(now)));
+                self.parts
+                    .plans
+                    .send_replace(Arc::new(AuditedPlan::idle(now)));
                 return None;
             }
         };
@@ -407,7 +488,11 @@ impl Cycle {
             Ok(_) => AuditedPlan::idle(now),
             Err(refusals) => {
                 for refused in &refusals {
-                    error!(limit = refused.limit.as_str(), detail = refused.detail, "the audit refused a plan; nothing of it is done");
+                    error!(
+                        limit = refused.limit.as_str(),
+                        detail = refused.detail,
+                        "the audit refused a plan; nothing of it is done"
+                    );
                 }
                 refusal = refusals.first().map(ToString::to_string);
                 AuditedPlan::idle(now)
@@ -441,24 +526,41 @@ impl Cycle {
         // Own writes before Nodes: a write that completes in between is then seen twice, and a set of
         // names counts it once. The other way round it could be missed.
         let actuator = Arc::clone(&self.parts.actuator.borrow_and_update());
-        let table_now = if self.parts.cluster.is_some() { Arc::clone(&self.nodes.borrow()) } else { Arc::new(table.clone()) };
+        let table_now = if self.parts.cluster.is_some() {
+            Arc::clone(&self.nodes.borrow())
+        } else {
+            Arc::new(table.clone())
+        };
         let leadership = self.parts.leadership.borrow_and_update().clone();
         let now = self.parts.clock.now();
         let scored = self.scored.clone();
-        let instances = scored.as_ref().map(|scored| scored.instances.clone()).unwrap_or_default();
+        let instances = scored
+            .as_ref()
+            .map(|scored| scored.instances.clone())
+            .unwrap_or_default();
 
         let nodes: BTreeMap<NodeName, NodeFacts> = if self.parts.cluster.is_some() {
-            table_now.nodes.iter().map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone()))).collect()
+            table_now
+                .nodes
+                .iter()
+                .map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone())))
+                .collect()
         } else {
             let scraped = scored.iter().flat_map(|scored| scored.matrix.nodes.iter());
-            scraped.map(|name| (name.clone(), unwatched(name))).collect()
+            scraped
+                .map(|name| (name.clone(), unwatched(name)))
+                .collect()
         };
         self.book.prune(now);
-        let alerts = self.book.active_by_node(now, &self.alert_nodes(&table_now, &instances));
+        let alerts = self
+            .book
+            .active_by_node(now, &self.alert_nodes(&table_now, &instances));
         World {
             at: now,
             nodes,
-            scores: scored.map(|scored| scored.scores.clone()).unwrap_or_default(),
+            scores: scored
+                .map(|scored| scored.scores.clone())
+                .unwrap_or_default(),
             alerts,
             resolved: self.book.resolved(),
             cluster: leadership.record,
@@ -482,7 +584,11 @@ impl Cycle {
     }
 }
 
-async fn score_aside(scorer: Arc<dyn Scorer>, telemetered: Telemetered, missing_max: f64) -> Result<Scored, String> {
+async fn score_aside(
+    scorer: Arc<dyn Scorer>,
+    telemetered: Telemetered,
+    missing_max: f64,
+) -> Result<Scored, String> {
     match tokio::task::spawn_blocking(move || score(&*scorer, telemetered, missing_max)).await {
         Ok(scored) => scored,
         Err(error) => Err(format!("scoring failed: {error}")),
@@ -502,7 +608,10 @@ fn directory(table: &NodeTable) -> NodeDirectory {
 /// A Node that only Prometheus knows, where Kubernetes is not used: nothing can be written to it.
 fn unwatched(name: &NodeName) -> NodeFacts {
     NodeFacts {
-        id: NodeId { name: name.clone(), uid: Uid::new("") },
+        id: NodeId {
+            name: name.clone(),
+            uid: Uid::new(""),
+        },
         created_at: Timestamp::UNIX_EPOCH,
         ready: true,
         cordoned: false,

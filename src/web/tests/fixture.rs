@@ -269,7 +269,7 @@ pub(super) fn snapshot(count: usize, now: i64) -> Snapshot {
         let silent = *n == 12;
         matrix.scraped_at[row] = (!silent).then(|| at(now - 7));
         for (column, feature) in schema.features().iter().enumerate() {
-            let rare = feature.optional && (column + n) % 3 == 0;
+            let rare = feature.optional && (column + n).is_multiple_of(3);
             if silent || rare {
                 continue;
             }
@@ -405,7 +405,7 @@ fn view(
         },
         contributions,
         missing: if n == 12 { 1.0 } else { 0.0 },
-        pool: (n % 4 == 0).then(|| "batch".to_owned()),
+        pool: n.is_multiple_of(4).then(|| "batch".to_owned()),
         entry: Some(Arc::new(NodeEntry {
             facts: NodeFacts {
                 id,
