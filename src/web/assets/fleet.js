@@ -311,5 +311,7 @@ function drawEmpty(filtered) {
       ? "Kubernetes lists no Node that matches kubernetes.node_selector. Check the selector, and the kubeconfig's cluster."
       : "Prometheus has no node_exporter series that match prometheus.selector. `foreshock check --config FILE` shows what it finds."];
   }
-  replace(empty, words.join("|"), () => [h("h2", {}, words[0]), h("p", {}, words[1])]);
+  // Between back-ticks: what can be typed as it is.
+  const parts = words[1].split("`").map((part, at) => (at % 2 === 1 ? h("code", {}, part) : part));
+  replace(empty, words.join("|"), () => [h("h2", {}, words[0]), h("p", {}, parts)]);
 }

@@ -31,7 +31,9 @@ export function draw(filter) {
   drawFacts(health, stats);
   drawSwitch(health);
   drawBanners(health, stats);
-  drawSummary(stats, filter);
+  // Before the first decision zeros would look like an answer.
+  if (health.synced) drawSummary(stats, filter);
+  else byId("summary").hidden = true;
 }
 
 /** What passes with time alone. */
@@ -167,7 +169,7 @@ function drawSummary(stats, filter) {
         BANDS.filter((band) => stats.nodes[band] > 0).map((band) =>
           h("span", { class: `part ${band}`, "--share": String(stats.nodes[band]) }))),
       h("ul", { class: "counts" }, BANDS.map((band) =>
-        h("li", {}, h("button", { type: "button", class: `count ${band}`, click: () => filter("band", band), title: bandHint(band, stats.policy) },
+        h("li", {}, h("button", { type: "button", class: stats.nodes[band] > 0 ? `count ${band}` : "count none", click: () => filter("band", band), title: bandHint(band, stats.policy) },
           h("span", { class: "number" }, String(stats.nodes[band])), " ", h("span", {}, format.words(band))))))),
     h("div", { class: "card" },
       h("h2", {}, "What is being done"),
