@@ -5,6 +5,7 @@
 //! matrix, at most ten times a second. The loop never writes to the cluster: it publishes a plan, and
 //! the actuator carries it out.
 
+mod own;
 mod score;
 mod show;
 
@@ -22,19 +23,17 @@ use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::RecordState;
 use foreshock_core::time::since;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use self::own::OwnWrites;
 use self::score::{Scored, features_of, score};
 use self::show::Shown;
-use crate::actuator::{ActuatorState, Leadership, Report};
-use crate::alertmanager::{
-    AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload,
-    WebhookReceiver,
-};
+use crate::actuator::{Leadership, Report, ReportRx};
+use crate::alertmanager::{AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload, WebhookReceiver};
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
@@ -86,12 +85,10 @@ pub struct CycleParts {
     pub webhook: WebhookReceiver,
     /// Alertmanager itself, where active alerts are read as well.
     pub alertmanager: Option<AlertmanagerClient>,
-    /// How the actuator's writes stand.
-    pub actuator: watch::Receiver<Arc<ActuatorState>>,
     /// Who may write, and whether somebody paused us.
     pub leadership: watch::Receiver<Leadership>,
-    /// What the actuator did.
-    pub reports: mpsc::Receiver<Report>,
+    /// What the actuator did; `None` where there is none.
+    pub reports: Option<ReportRx>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What happened, for people.
@@ -101,21 +98,13 @@ pub struct CycleParts {
     /// Where the picture goes.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where the plan goes.
-    pub plans: watch::Sender<Arc<AuditedPlan>>,
+    pub plans: watch::Sender<Option<Arc<AuditedPlan>>>,
 }
 
 /// Something that was asked for has come.
 enum Answer {
-    Telemetry {
-        asked_at: Timestamp,
-        took: Duration,
-        answer: Result<Scored, String>,
-    },
-    Pods {
-        node: NodeId,
-        at: Timestamp,
-        answer: Result<Vec<PodFacts>, ClusterError>,
-    },
+    Telemetry { asked_at: Timestamp, took: Duration, answer: Result<Scored, String> },
+    Pods { node: NodeId, at: Timestamp, answer: Result<Vec<PodFacts>, ClusterError> },
     Alerts(Result<Payload, String>),
 }
 
@@ -135,6 +124,7 @@ pub struct Cycle {
     pods: BTreeMap<NodeName, (Uid, Timestamp, Vec<PodFacts>)>,
     pods_asked: BTreeMap<NodeName, Timestamp>,
     answers: JoinSet<Answer>,
+    own: OwnWrites,
     shown: Shown,
 }
 
@@ -147,17 +137,12 @@ struct Pace {
 impl Pace {
     fn new() -> Self {
         let now = Instant::now();
-        Self {
-            last: now,
-            due: now,
-        }
+        Self { last: now, due: now }
     }
 
     /// Something has changed: decide as soon as the pace allows.
     fn nudge(&mut self) {
-        self.due = self
-            .due
-            .min((self.last + DECISION_INTERVAL_MIN).max(Instant::now()));
+        self.due = self.due.min((self.last + DECISION_INTERVAL_MIN).max(Instant::now()));
     }
 
     fn decided(&mut self, wait: Duration) {
@@ -172,15 +157,13 @@ impl Cycle {
         let (nodes, no_nodes) = match &parts.cluster {
             Some(cluster) => (cluster.nodes(), None),
             None => {
-                let (tx, rx) = watch::channel(Arc::new(NodeTable {
-                    synced: true,
-                    ..NodeTable::default()
-                }));
+                let (tx, rx) = watch::channel(Arc::new(NodeTable { synced: true, ..NodeTable::default() }));
                 (rx, Some(tx))
             }
         };
         Self {
             book: AlertBook::new(Arc::clone(&options.alerts)),
+            own: OwnWrites::default(),
             shown: Shown::default(),
             options,
             parts,
@@ -200,26 +183,23 @@ impl Cycle {
     /// Runs until shutdown.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let features = features_of(self.parts.scorer.columns());
-        debug!(
-            features = features.len(),
-            model = self.parts.scorer.id(),
-            "cycle starts"
-        );
+        debug!(features = features.len(), model = self.parts.scorer.id(), "cycle starts");
         let mut tick = Instant::now();
         let mut alerts_tick = Instant::now();
         let mut pace = Pace::new();
-        let (mut leadership_open, mut actuator_open, mut reports_open) = (true, true, true);
+        let mut leadership_open = true;
         loop {
             let alerts_due = self.parts.alertmanager.is_some();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                report = self.parts.reports.recv(), if reports_open => match report {
+                report = next_report(self.parts.reports.as_mut()) => match report {
                     Some(report) => {
-                        self.shown.report(&self.parts.events, &self.parts.counters, &report);
+                        self.take_report(report);
                         pace.nudge();
                     }
-                    None => reports_open = false,
+                    // The actuator has ended, so the process is about to.
+                    None => self.parts.reports = None,
                 },
                 payload = self.parts.webhook.recv() => match payload {
                     Some(payload) => {
@@ -242,10 +222,6 @@ impl Cycle {
                     if changed.is_err() { return; }
                     pace.nudge();
                 },
-                changed = self.parts.actuator.changed(), if actuator_open => {
-                    actuator_open = changed.is_ok();
-                    pace.nudge();
-                },
                 changed = self.parts.leadership.changed(), if leadership_open => {
                     leadership_open = changed.is_ok();
                     pace.nudge();
@@ -266,10 +242,7 @@ impl Cycle {
     fn until_next_tick(&self) -> Duration {
         let now = self.parts.clock.now();
         let at = grid(now, self.options.lag, self.options.interval);
-        let due = foreshock_core::time::after(
-            foreshock_core::time::after(at, self.options.lag),
-            self.options.interval,
-        );
+        let due = foreshock_core::time::after(foreshock_core::time::after(at, self.options.lag), self.options.interval);
         since(now, due).clamp(Duration::from_millis(10), self.options.interval)
     }
 
@@ -284,16 +257,8 @@ impl Cycle {
             return;
         }
         self.telemetry_running = true;
-        let directory = if self.parts.cluster.is_some() {
-            directory(&table)
-        } else {
-            NodeDirectory::open()
-        };
-        let at = grid(
-            self.parts.clock.now(),
-            self.options.lag,
-            self.options.interval,
-        );
+        let directory = if self.parts.cluster.is_some() { directory(&table) } else { NodeDirectory::open() };
+        let at = grid(self.parts.clock.now(), self.options.lag, self.options.interval);
         let telemetry = Arc::clone(&self.parts.telemetry);
         let scorer = Arc::clone(&self.parts.scorer);
         let missing_max = self.options.missing_max;
@@ -303,43 +268,25 @@ impl Cycle {
                 Ok(telemetered) => score_aside(scorer, telemetered, missing_max).await,
                 Err(error) => Err(chain(&error)),
             };
-            Answer::Telemetry {
-                asked_at: at,
-                took: started.elapsed(),
-                answer,
-            }
+            Answer::Telemetry { asked_at: at, took: started.elapsed(), answer }
         });
     }
 
     fn ask_alerts(&mut self) {
-        let Some(client) = self.parts.alertmanager.clone() else {
-            return;
-        };
-        self.answers.spawn(async move {
-            Answer::Alerts(client.active().await.map_err(|error| chain(&error)))
-        });
+        let Some(client) = self.parts.alertmanager.clone() else { return };
+        self.answers.spawn(async move { Answer::Alerts(client.active().await.map_err(|error| chain(&error))) });
     }
 
     fn ask_pods(&mut self, decision: &Decision, now: Timestamp) {
-        let Some(cluster) = &self.parts.cluster else {
-            return;
-        };
+        let Some(cluster) = &self.parts.cluster else { return };
         // A call that never answered is bounded by the cluster's own timeout; the entry only spreads calls.
         let wanted = decision.wants.iter().filter(|name| {
-            let fresh = self
-                .pods
-                .get(*name)
-                .is_some_and(|(_, at, _)| since(*at, now) < POD_FACTS_REFRESH);
+            let fresh = self.pods.get(*name).is_some_and(|(_, at, _)| since(*at, now) < POD_FACTS_REFRESH);
             !fresh && !self.pods_asked.contains_key(*name)
         });
         let room = POD_QUERIES_MAX.saturating_sub(self.pods_asked.len());
         let ids: Vec<NodeId> = wanted
-            .filter_map(|name| {
-                decision
-                    .verdicts
-                    .get(name)
-                    .map(|verdict| verdict.node.clone())
-            })
+            .filter_map(|name| decision.verdicts.get(name).map(|verdict| verdict.node.clone()))
             .take(room)
             .collect();
         for node in ids {
@@ -366,18 +313,12 @@ impl Cycle {
                 self.telemetry_running = false;
                 self.pods_asked.clear();
             }
-            Some(Ok(Answer::Telemetry {
-                asked_at,
-                took,
-                answer,
-            })) => {
+            Some(Ok(Answer::Telemetry { asked_at, took, answer })) => {
                 self.telemetry_running = false;
                 self.parts.counters.cycle(&[("features", took)], took);
                 match answer {
                     Ok(scored) => {
-                        self.parts
-                            .counters
-                            .set_telemetry(scored.columns_failed, scored.targets_refused);
+                        self.parts.counters.set_telemetry(scored.columns_failed, scored.targets_refused);
                         self.telemetry_problem = None;
                         self.scored = Some(Arc::new(scored));
                     }
@@ -399,52 +340,37 @@ impl Cycle {
                 self.take_alerts(payload);
             }
             Some(Ok(Answer::Alerts(Err(problem)))) => {
-                warn!(
-                    error = problem,
-                    "active alerts could not be read from Alertmanager"
-                );
+                warn!(error = problem, "active alerts could not be read from Alertmanager");
                 self.alerts_problem = Some(problem);
             }
         }
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let now = self.parts.clock.now();
+        self.own.take(&report, now);
+        self.shown.report(&self.parts.events, &self.parts.counters, now, &report);
     }
 
     /// Takes one delivery in.
     fn take_alerts(&mut self, payload: Payload) {
         let now = self.parts.clock.now();
         let table = Arc::clone(&self.nodes.borrow());
-        let instances = self
-            .scored
-            .as_ref()
-            .map(|scored| scored.instances.clone())
-            .unwrap_or_default();
+        let instances = self.scored.as_ref().map(|scored| scored.instances.clone()).unwrap_or_default();
         let nodes = self.alert_nodes(&table, &instances);
-        let applied = self
-            .book
-            .apply(payload, now, Some(&nodes).filter(|_| table.synced));
+        let applied = self.book.apply(payload, now, Some(&nodes).filter(|_| table.synced));
         self.parts.counters.alerts(&applied);
         self.shown.alerts(&self.parts.events, now, &applied);
     }
 
-    fn alert_nodes<'a>(
-        &self,
-        table: &NodeTable,
-        instances: &'a BTreeMap<String, NodeName>,
-    ) -> AlertNodes<'a> {
+    fn alert_nodes<'a>(&self, table: &NodeTable, instances: &'a BTreeMap<String, NodeName>) -> AlertNodes<'a> {
         let watched = table
             .nodes
             .iter()
             .map(|(name, entry)| (name.clone(), entry.facts.created_at, entry.hostname.clone()));
-        let scraped = self
-            .scored
-            .iter()
-            .filter(|_| self.parts.cluster.is_none())
-            .flat_map(|scored| {
-                scored
-                    .matrix
-                    .nodes
-                    .iter()
-                    .map(|name| (name.clone(), Timestamp::UNIX_EPOCH, None))
-            });
+        let scraped = self.scored.iter().filter(|_| self.parts.cluster.is_none()).flat_map(|scored| {
+            scored.matrix.nodes.iter().map(|name| (name.clone(), Timestamp::UNIX_EPOCH, None))
+        });
         AlertNodes::new(watched.chain(scraped), instances)
     }
 
@@ -452,6 +378,10 @@ impl Cycle {
 
     /// Decides once and publishes what came of it. Returns the time to the end of the nearest wait.
     async fn decide_once(&mut self) -> Option<Duration> {
+        // Reports before Nodes: a mark that is made in between then counts twice, as sent and as seen,
+        // and a set of names counts it once. The other way round it could be missed.
+        let waiting = self.parts.reports.as_mut().map(ReportRx::drain).unwrap_or_default();
+        waiting.into_iter().for_each(|report| self.take_report(report));
         let table = Arc::clone(&self.nodes.borrow_and_update());
         if !table.synced {
             self.publish_unsynced(&table);
@@ -471,9 +401,7 @@ impl Cycle {
             Ok(done) => done,
             Err(error) => {
                 error!(%error, "the decision failed; nothing is done until it succeeds");
-                self.parts
-                    .plans
-                    .send_replace(Arc::new(AuditedPlan::idle(now)));
+                self.publish_plan(AuditedPlan::idle(now));
                 return None;
             }
         };
@@ -488,11 +416,7 @@ impl Cycle {
             Ok(_) => AuditedPlan::idle(now),
             Err(refusals) => {
                 for refused in &refusals {
-                    error!(
-                        limit = refused.limit.as_str(),
-                        detail = refused.detail,
-                        "the audit refused a plan; nothing of it is done"
-                    );
+                    error!(limit = refused.limit.as_str(), detail = refused.detail, "the audit refused a plan; nothing of it is done");
                 }
                 refusal = refusals.first().map(ToString::to_string);
                 AuditedPlan::idle(now)
@@ -511,62 +435,37 @@ impl Cycle {
         until
     }
 
+    /// Always, also when it is the same again: the actuator carries out only what was decided after
+    /// its last write.
     fn publish_plan(&self, plan: AuditedPlan) {
-        self.parts.plans.send_if_modified(|last| {
-            let (a, b) = (last.plan(), plan.plan());
-            // The same orders at another time are the same plan: an actuator that is at work on them
-            // need not look again.
-            let same = a.marks == b.marks && a.drains == b.drains && a.cluster == b.cluster;
-            *last = Arc::new(plan);
-            !same
-        });
+        self.parts.plans.send_replace(Some(Arc::new(plan)));
     }
 
     fn world(&mut self, table: &NodeTable) -> World {
-        // Own writes before Nodes: a write that completes in between is then seen twice, and a set of
-        // names counts it once. The other way round it could be missed.
-        let actuator = Arc::clone(&self.parts.actuator.borrow_and_update());
-        let table_now = if self.parts.cluster.is_some() {
-            Arc::clone(&self.nodes.borrow())
-        } else {
-            Arc::new(table.clone())
-        };
         let leadership = self.parts.leadership.borrow_and_update().clone();
         let now = self.parts.clock.now();
+        self.own.tidy(table, now);
         let scored = self.scored.clone();
-        let instances = scored
-            .as_ref()
-            .map(|scored| scored.instances.clone())
-            .unwrap_or_default();
+        let instances = scored.as_ref().map(|scored| scored.instances.clone()).unwrap_or_default();
 
         let nodes: BTreeMap<NodeName, NodeFacts> = if self.parts.cluster.is_some() {
-            table_now
-                .nodes
-                .iter()
-                .map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone())))
-                .collect()
+            table.nodes.iter().map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone()))).collect()
         } else {
             let scraped = scored.iter().flat_map(|scored| scored.matrix.nodes.iter());
-            scraped
-                .map(|name| (name.clone(), unwatched(name)))
-                .collect()
+            scraped.map(|name| (name.clone(), unwatched(name))).collect()
         };
         self.book.prune(now);
-        let alerts = self
-            .book
-            .active_by_node(now, &self.alert_nodes(&table_now, &instances));
+        let alerts = self.book.active_by_node(now, &self.alert_nodes(table, &instances));
         World {
             at: now,
             nodes,
-            scores: scored
-                .map(|scored| scored.scores.clone())
-                .unwrap_or_default(),
+            scores: scored.map(|scored| scored.scores.clone()).unwrap_or_default(),
             alerts,
             resolved: self.book.resolved(),
             cluster: leadership.record,
             paused: leadership.paused,
-            writes: actuator.writes.clone(),
-            drains: actuator.drains.clone(),
+            writes: self.own.writes(),
+            drains: self.own.drains.clone(),
         }
     }
 
@@ -584,11 +483,15 @@ impl Cycle {
     }
 }
 
-async fn score_aside(
-    scorer: Arc<dyn Scorer>,
-    telemetered: Telemetered,
-    missing_max: f64,
-) -> Result<Scored, String> {
+/// The next report; never, where there is no actuator.
+async fn next_report(reports: Option<&mut ReportRx>) -> Option<Report> {
+    match reports {
+        Some(reports) => reports.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn score_aside(scorer: Arc<dyn Scorer>, telemetered: Telemetered, missing_max: f64) -> Result<Scored, String> {
     match tokio::task::spawn_blocking(move || score(&*scorer, telemetered, missing_max)).await {
         Ok(scored) => scored,
         Err(error) => Err(format!("scoring failed: {error}")),
@@ -608,10 +511,7 @@ fn directory(table: &NodeTable) -> NodeDirectory {
 /// A Node that only Prometheus knows, where Kubernetes is not used: nothing can be written to it.
 fn unwatched(name: &NodeName) -> NodeFacts {
     NodeFacts {
-        id: NodeId {
-            name: name.clone(),
-            uid: Uid::new(""),
-        },
+        id: NodeId { name: name.clone(), uid: Uid::new("") },
         created_at: Timestamp::UNIX_EPOCH,
         ready: true,
         cordoned: false,

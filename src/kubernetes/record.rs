@@ -299,7 +299,12 @@ impl From<&NodeRecord> for NodeWire {
             repeats: record
                 .repeats
                 .iter()
-                .skip(record.repeats.len().saturating_sub(NodeRecord::REPEATS_MAX))
+                .skip(
+                    record
+                        .repeats
+                        .len()
+                        .saturating_sub(NodeRecord::REPEATS_MAX),
+                )
                 .copied()
                 .collect(),
             released_at: record.released_at,
