@@ -398,8 +398,8 @@ impl Sight<'_> {
                 let up = self.long_sum(QUARTER_HOUR_MS, g::UPS)?;
                 (all > 0.0).then(|| 1.0 - up / all)
             }
-            Base::UpFlaps => self.changes(HOUR_MS, g::UP_CHANGES),
-            Base::Reboots => self.changes(DAY_MS, g::BOOTS),
+            Base::UpFlaps => Some(self.history.flaps(self.moment.at_ms)),
+            Base::Reboots => Some(self.history.boots(self.moment.at_ms)),
             Base::ScrapeSeconds => self.average(g::SCRAPE_SECONDS),
             Base::CollectorsFailed => Some(self.gauge(g::COLLECTORS_FAILED)),
             Base::NetLatencyProbe => self.average(g::ROUND_TRIPS),
@@ -474,10 +474,6 @@ impl Sight<'_> {
 
     fn long_sum(&self, length_ms: i64, sum: usize) -> Option<f64> {
         self.history.long_sum(self.moment.at_ms, length_ms, sum)
-    }
-
-    fn changes(&self, length_ms: i64, sum: usize) -> Option<f64> {
-        self.history.long_changes(self.moment.at_ms, length_ms, sum)
     }
 
     fn predicted(&self, length_ms: i64, ahead_ms: i64, times: usize, values: usize) -> Option<f64> {

@@ -242,13 +242,9 @@ fn cpu(node: &SimulatedNode, page: &mut Page<'_>) {
         let help = "Number of times this CPU core has been throttled.";
         page.family("node_cpu_core_throttles_total", Counter, help);
         let total = whole(node.counters.machine.throttles);
-        let each = libm::floor(total / n as f64);
         for (core, name) in names.iter().enumerate() {
-            let count = if core == 0 {
-                total - each * (n - 1) as f64
-            } else {
-                each
-            };
+            // One after the other, so that no core's count ever falls.
+            let count = libm::floor((total + (n - 1 - core) as f64) / n as f64);
             page.with(&[("core", name), ("package", "0")], count);
         }
     }

@@ -70,24 +70,23 @@ pub(super) mod gauge {
     pub(in super::super) const CLOCK_OFFSET: usize = 9;
     pub(in super::super) const COLLECTORS_FAILED: usize = 10;
     pub(in super::super) const PODS: usize = 11;
-    pub(in super::super) const BOOT: usize = 12;
-    /// Share of inodes that is free where it is least, 1 if the first filesystem is read-only.
-    pub(in super::super) const INODES_FREE: usize = 13;
-    pub(in super::super) const READ_ONLY: usize = 14;
-    pub(in super::super) const SPACE_FREE: usize = 15;
+    /// Share of inodes that is free where it is least.
+    pub(in super::super) const INODES_FREE: usize = 12;
+    /// 1 if some filesystem is read-only.
+    pub(in super::super) const READ_ONLY: usize = 13;
+    /// Share of space that is free where it is least.
+    pub(in super::super) const SPACE_FREE: usize = 14;
     /// Running sums begin here: all that a long window may need.
-    pub(in super::super) const SCRAPES: usize = 16;
-    pub(in super::super) const UPS: usize = 17;
-    pub(in super::super) const UP_CHANGES: usize = 18;
-    pub(in super::super) const BOOTS: usize = 19;
-    pub(in super::super) const SCRAPE_SECONDS: usize = 20;
-    pub(in super::super) const PROBES_BACK: usize = 21;
-    pub(in super::super) const ROUND_TRIPS: usize = 22;
+    pub(in super::super) const SCRAPES: usize = 15;
+    pub(in super::super) const UPS: usize = 16;
+    pub(in super::super) const SCRAPE_SECONDS: usize = 17;
+    pub(in super::super) const PROBES_BACK: usize = 18;
+    pub(in super::super) const ROUND_TRIPS: usize = 19;
     /// Regression sums: number, time, time squared, value, value × time.
-    pub(in super::super) const MEMORY: usize = 23;
+    pub(in super::super) const MEMORY: usize = 20;
     /// Number, time, time squared, then value and value × time of each filesystem.
-    pub(in super::super) const FILESYSTEMS: usize = 28;
-    pub(in super::super) const FIXED: usize = 31;
+    pub(in super::super) const FILESYSTEMS: usize = 25;
+    pub(in super::super) const FIXED: usize = 28;
 }
 
 /// Bits of what a scrape brought: collectors, then these.
@@ -106,8 +105,11 @@ const LONG_COUNTERS: [usize; 7] = [
     counter::RESTARTS,
 ];
 
-/// Long windows are thinned to this.
-const LONG_STEP_MS: i64 = 60_000;
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 86_400_000;
+
+/// Windows of more than an hour are thinned to this.
+const DAY_STEP_MS: i64 = 60_000;
 
 /// Where things are in a row of one Node.
 #[derive(Clone, Copy, Debug)]
@@ -189,8 +191,16 @@ pub(super) struct History {
     origin_ms: i64,
     recent: Ring,
     recent_ms: i64,
-    long: Ring,
-    long_ms: i64,
+    /// Every scrape of the last hour, and one a minute of the last day, reduced to what long windows
+    /// need.
+    hour: Ring,
+    day: Ring,
+    day_ms: i64,
+    /// When `up` and the boot time changed: times of the scrapes before and after.
+    up_changes: VecDeque<(i64, i64)>,
+    boots: VecDeque<(i64, i64)>,
+    /// The last boot time that was told, and when.
+    boot_told: Option<(i64, i64)>,
     first_up_ms: Option<i64>,
 }
 
@@ -217,8 +227,12 @@ impl History {
             recent: Ring::default(),
             // Features are asked for up to a minute late, some at multiples of 5 min.
             recent_ms: ms(options.rate_window).saturating_add(420_000),
-            long: Ring::default(),
-            long_ms: ms(options.long).min(86_400_000) + 420_000,
+            hour: Ring::default(),
+            day: Ring::default(),
+            day_ms: ms(options.long).min(DAY_MS) + 420_000,
+            up_changes: VecDeque::new(),
+            boots: VecDeque::new(),
+            boot_told: None,
             first_up_ms: None,
         }
     }
@@ -234,13 +248,41 @@ impl History {
         if seen(&row, layout) & UP != 0 {
             self.first_up_ms.get_or_insert(at_ms);
         }
-        let due = (self.long.times.back()).is_none_or(|last| at_ms - last >= LONG_STEP_MS);
-        if due {
-            let mut thin = self.long.spare(at_ms - self.long_ms, layout.long_width());
-            thin_out(&row, layout, &mut thin);
-            self.long.push(at_ms, thin);
+        self.note_changes(node, at_ms, seen(&row, layout));
+        let width = layout.long_width();
+        let mut thin = self.hour.spare(at_ms - HOUR_MS - 420_000, width);
+        thin_out(&row, layout, &mut thin);
+        if (self.day.times.back()).is_none_or(|last| at_ms - last >= DAY_STEP_MS) {
+            let mut copy = self.day.spare(at_ms - self.day_ms, width);
+            copy.copy_from_slice(&thin);
+            self.day.push(at_ms, copy);
         }
+        self.hour.push(at_ms, thin);
         self.recent.push(at_ms, row);
+    }
+
+    fn note_changes(&mut self, node: &SimulatedNode, at_ms: i64, bits: u32) {
+        if let (Some(last_ms), Some(row)) = (self.recent.times.back(), self.recent.rows.back())
+            && (seen(row, self.layout) ^ bits) & UP != 0
+        {
+            self.up_changes.push_back((*last_ms, at_ms));
+        }
+        if bits & Collector::Stat.bit() != 0 {
+            if let Some((boot_ms, told_ms)) = self.boot_told
+                && boot_ms != node.boot_ms
+            {
+                self.boots.push_back((told_ms, at_ms));
+            }
+            self.boot_told = Some((node.boot_ms, at_ms));
+        }
+        for (changes, keep_ms) in [(&mut self.up_changes, HOUR_MS), (&mut self.boots, DAY_MS)] {
+            while changes
+                .front()
+                .is_some_and(|(_, at)| at_ms - at > keep_ms + 420_000)
+            {
+                changes.pop_front();
+            }
+        }
     }
 
     fn fill(&self, node: &SimulatedNode, at_ms: i64, row: &mut [f64]) {
@@ -309,7 +351,6 @@ impl History {
         row[g::COLLECTORS_FAILED] =
             f64::from(node.failing.count_ones()) + node.hardware.absent_others.len() as f64;
         row[g::PODS] = f64::from(gauges.pods);
-        row[g::BOOT] = (node.boot_ms / 1000) as f64;
         let fixed = node.hardware.filesystems.iter().any(|spec| spec.read_only);
         row[g::READ_ONLY] = f64::from(u8::from(fixed || gauges.read_only));
         let (mut space, mut files) = (1.0_f64, 1.0_f64);
@@ -321,25 +362,10 @@ impl History {
         row[g::SPACE_FREE] = space;
         row[g::INODES_FREE] = files;
 
-        let first = before[g::SCRAPES] == 0.0;
         let up = bits & UP != 0;
-        let was_up = before[g::SEEN] as u32 & UP != 0;
         let add = |row: &mut [f64], place: usize, value: f64| row[place] = before[place] + value;
         add(row, g::SCRAPES, 1.0);
         add(row, g::UPS, f64::from(u8::from(up)));
-        add(
-            row,
-            g::UP_CHANGES,
-            f64::from(u8::from(!first && up != was_up)),
-        );
-        // A boot is seen at the first scrape that tells another boot time; until then the old one
-        // is remembered.
-        let tells = bits & Collector::Stat.bit() != 0;
-        let rebooted = tells && before[g::UPS] > 0.0 && before[g::BOOT] != row[g::BOOT];
-        add(row, g::BOOTS, f64::from(u8::from(rebooted)));
-        if !tells && before[g::UPS] > 0.0 {
-            row[g::BOOT] = before[g::BOOT];
-        }
         add(
             row,
             g::SCRAPE_SECONDS,
@@ -453,7 +479,7 @@ impl History {
 
     /// `increase()` of one of the long counters over a long window.
     pub(super) fn long_increase(&self, at_ms: i64, length_ms: i64, place: usize) -> Option<f64> {
-        let edge = self.edge(at_ms - length_ms, Edge::First)?;
+        let edge = self.edge(at_ms, length_ms, Edge::First)?;
         let last = self.recent.until(at_ms).checked_sub(1)?;
         let row = &self.recent.rows[last];
         let layout = self.layout;
@@ -475,18 +501,19 @@ impl History {
         }))
     }
 
-    /// The increase of a running sum after the first scrape of a long window: for `changes()`.
-    pub(super) fn long_changes(&self, at_ms: i64, length_ms: i64, gauge: usize) -> Option<f64> {
-        let edge = self.edge(at_ms - length_ms, Edge::First)?;
-        let last = self.recent.until(at_ms).checked_sub(1)?;
-        let now = self.recent.rows[last][2 * self.layout.counters + gauge];
-        // Changes are whole; the edge may lie between two of the thinned rows.
-        Some(libm::round(now - libm::floor(edge.value(gauge - gauge::SCRAPES) + 0.5)).max(0.0))
+    /// `changes()` of `up` over the last hour.
+    pub(super) fn flaps(&self, at_ms: i64) -> f64 {
+        count(&self.up_changes, at_ms, HOUR_MS)
+    }
+
+    /// `changes()` of the boot time over the last day.
+    pub(super) fn boots(&self, at_ms: i64) -> f64 {
+        count(&self.boots, at_ms, DAY_MS)
     }
 
     /// The increase of a running sum over a long window, its first scrape included.
     pub(super) fn long_sum(&self, at_ms: i64, length_ms: i64, gauge: usize) -> Option<f64> {
-        let edge = self.edge(at_ms - length_ms, Edge::Before)?;
+        let edge = self.edge(at_ms, length_ms, Edge::Before)?;
         let last = self.recent.until(at_ms).checked_sub(1)?;
         let now = self.recent.rows[last][2 * self.layout.counters + gauge];
         Some(now - edge.value(gauge - gauge::SCRAPES))
@@ -520,21 +547,24 @@ impl History {
 
     /// The long row at the edge of a window, between two thinned rows if need be. `None` before
     /// anything was remembered.
-    fn edge(&self, edge_ms: i64, wanted: Edge) -> Option<Row<'_>> {
-        let next = self.long.until(edge_ms);
+    fn edge(&self, at_ms: i64, length_ms: i64, wanted: Edge) -> Option<Row<'_>> {
+        let edge_ms = at_ms - length_ms;
+        let ring = if length_ms <= HOUR_MS {
+            &self.hour
+        } else {
+            &self.day
+        };
+        let next = ring.until(edge_ms);
         let Some(before) = next.checked_sub(1) else {
             // The window begins before the first scrape.
-            return match wanted {
-                Edge::First => Some(Row::exact(*self.long.times.front()?, &self.long.rows[0])),
-                Edge::Before => Some(Row::exact(*self.long.times.front()?, &[])),
-            };
+            let first_ms = *ring.times.front()?;
+            return Some(match wanted {
+                Edge::First => Row::exact(first_ms, &ring.rows[0]),
+                Edge::Before => Row::exact(first_ms, &[]),
+            });
         };
-        let (from_ms, from) = (self.long.times[before], &self.long.rows[before]);
-        let (to_ms, to): (i64, Option<&[f64]>) = match self.long.times.get(next) {
-            Some(to_ms) => (*to_ms, Some(&self.long.rows[next])),
-            None => (from_ms, None),
-        };
-        let Some(to) = to else {
+        let (from_ms, from) = (ring.times[before], &ring.rows[before]);
+        let (Some(to_ms), Some(to)) = (ring.times.get(next), ring.rows.get(next)) else {
             return Some(Row::exact(from_ms, from));
         };
         let scrapes = to[0] - from[0];
@@ -552,6 +582,12 @@ impl History {
             part: scrape / scrapes.max(1.0),
         })
     }
+}
+
+/// Changes between two scrapes that are both in a window.
+fn count(changes: &VecDeque<(i64, i64)>, at_ms: i64, length_ms: i64) -> f64 {
+    let inside = |(before, after): &&(i64, i64)| *before > at_ms - length_ms && *after <= at_ms;
+    changes.iter().filter(inside).count() as f64
 }
 
 /// Which scrape at the beginning of a window is meant.
