@@ -24,6 +24,9 @@ pub(super) const PLEG_BOUNDS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// A link goes down and up once while the machine boots.
+pub(super) const BOOT_CARRIER_CHANGES: f64 = 2.0;
+
 /// A struct of counters that can be walked for scaling; their order means nothing.
 macro_rules! counters {
     ($(#[$doc:meta])* $name:ident { $($field:ident),* $(,)? }) => {

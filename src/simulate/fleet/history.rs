@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 
 use super::MemoryOptions;
 use super::collector::Collector;
-use super::counters::{IDLE, IOWAIT, MODES, PLEG_BOUNDS, microseconds, milliseconds, whole};
+use super::counters::{
+    BOOT_CARRIER_CHANGES, IDLE, IOWAIT, MODES, PLEG_BOUNDS, microseconds, milliseconds, whole,
+};
 use super::hardware::Sensors;
 use super::node::SimulatedNode;
 
@@ -308,7 +310,8 @@ impl History {
             f64::from(node.failing.count_ones()) + node.hardware.absent_others.len() as f64;
         row[g::PODS] = f64::from(gauges.pods);
         row[g::BOOT] = (node.boot_ms / 1000) as f64;
-        row[g::READ_ONLY] = f64::from(u8::from(gauges.read_only));
+        let fixed = node.hardware.filesystems.iter().any(|spec| spec.read_only);
+        row[g::READ_ONLY] = f64::from(u8::from(fixed || gauges.read_only));
         let (mut space, mut files) = (1.0_f64, 1.0_f64);
         let specs = &node.hardware.filesystems;
         for (spec, (bytes, inodes)) in specs.iter().zip(&gauges.filesystems) {
@@ -689,7 +692,8 @@ fn fill_counters(node: &SimulatedNode, layout: Layout, raw: &mut [f64]) {
     for place in c::RX_PACKETS..=c::TX_DROPS {
         raw[place] = 0.0;
     }
-    raw[c::CARRIER_CHANGES] = 0.0;
+    // A link comes up once at boot.
+    raw[c::CARRIER_CHANGES] = BOOT_CARRIER_CHANGES * counters.interfaces.len() as f64;
     for interface in &counters.interfaces {
         for (place, value) in [
             (c::RX_PACKETS, interface.rx_packets),

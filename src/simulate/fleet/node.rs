@@ -49,7 +49,6 @@ struct Levels {
 #[derive(Clone, Debug)]
 pub(super) struct SimulatedNode {
     pub(super) name: NodeName,
-    pub(super) index: usize,
     pub(super) hardware: Hardware,
     pub(super) work: Workload,
     pub(super) faults: Vec<FaultEvent>,
@@ -160,9 +159,17 @@ impl SimulatedNode {
             wanted_threads: 0.1,
             core_weights: weights,
             hot_core: random.whole(0, hardware.cores as u64 - 1) as usize,
-            write_factor: random.range(0.5, 1.2),
+            write_factor: if random.chance(0.25) {
+                random.log_range(1.0, 8.0)
+            } else {
+                random.range(0.5, 1.2)
+            },
             tolerance: random.range(0.85, 1.2),
-            clock_scale: random.log_range(1e-6, 6e-4),
+            clock_scale: if random.chance(0.1) {
+                random.log_range(6e-4, 2e-2)
+            } else {
+                random.log_range(1e-6, 6e-4)
+            },
             correctable_per_day: if random.chance(0.1) {
                 random.log_range(0.3, 20.0)
             } else {
@@ -174,7 +181,6 @@ impl SimulatedNode {
             condition: Condition::default(),
             faults: Vec::new(),
             name,
-            index,
             hardware,
             work,
             random,
@@ -442,7 +448,8 @@ impl SimulatedNode {
             .towards(self.swap_used, swap_wanted.max(self.swap_used * 0.999));
         if self.hardware.swap > 0.0 {
             let moved = (self.swap_used - swap_before).abs() / 4096.0;
-            let churn = pressure * 3000.0 * pace.tick;
+            let usual = work.quirks.swapping * activity * (0.3 + self.burst);
+            let churn = (pressure * 3000.0 + usual) * pace.tick;
             self.counters.machine.swapped_out += moved + churn;
             self.counters.machine.swapped_in += 0.8 * churn;
         }
@@ -457,8 +464,9 @@ impl SimulatedNode {
         gauges.swap_used = pages(self.swap_used);
         gauges.committed = pages(total * (0.05 + used * work.commit));
         let counters = &mut self.counters.machine;
-        counters.psi_memory_stalled += 0.75 * pressure * pace.tick;
-        counters.psi_memory_waiting += (0.95 * pressure).min(1.0) * pace.tick;
+        let stalled = (0.75 * pressure + work.quirks.stalled * activity.min(1.5)).min(0.99);
+        counters.psi_memory_stalled += stalled * pace.tick;
+        counters.psi_memory_waiting += (1.3 * stalled).min(1.0) * pace.tick;
         let faulting = work.faults * (0.3 + activity + 2.0 * self.burst) + 2500.0 * pressure;
         counters.major_faults += faulting * pace.tick;
         counters.faults +=
@@ -528,7 +536,9 @@ impl SimulatedNode {
             counters.io_time += busy * tick;
             counters.io_weighted += queue * tick;
             self.gauges.in_flight[index] = libm::round(queue);
-            blocked += queue * if first { synchronous } else { work.synchronous };
+            // Writes that are slow only because they are many and buffered block nobody.
+            let felt = wait * (read_rate + write_rate * self.write_factor.min(1.2));
+            blocked += felt * if first { synchronous } else { work.synchronous };
             worst = worst.max(wait);
         }
         let some = 1.0 - libm::exp(-blocked);
@@ -578,8 +588,14 @@ impl SimulatedNode {
         let again = work.retransmitted * (1.0 + 0.5 * self.waves.network).max(0.1) + 1.05 * loss;
         counters.segments_out += out * tick;
         counters.segments_in += 0.95 * rx * tick;
-        counters.segments_retransmitted += out * again.min(0.6) * tick;
-        counters.tcp_timeouts += out * (0.12 * work.retransmitted + 0.25 * loss) * tick;
+        let chance = self.random.events(work.quirks.retransmits * tick);
+        counters.segments_retransmitted += out * again.min(0.6) * tick + chance;
+        counters.tcp_timeouts += out * (0.12 * work.retransmitted + 0.25 * loss) * tick
+            + if chance > 0.0 && self.random.chance(0.4) {
+                1.0
+            } else {
+                0.0
+            };
         counters.tcp_active_opens += 0.01 * out * tick;
         counters.tcp_passive_opens += 0.012 * out * tick;
         counters.softnet_processed += rx * tick;
@@ -649,8 +665,9 @@ impl SimulatedNode {
         let counters = &mut self.counters.machine;
         let pressed = fourth / (1.0 + fourth) * (1.0 + 0.04 * self.waves.load);
         counters.psi_cpu_waiting += pressed.clamp(0.0, 0.998) * pace.tick;
-        if metal && starved > 0.0 {
-            counters.throttles += cores * 2.0 * starved * pace.tick;
+        if metal {
+            let limited = work.quirks.throttles * ((busy - 0.6) / 0.4).max(0.0);
+            counters.throttles += cores * (2.0 * starved + limited) * pace.tick;
         }
         let switches = cores * (150.0 + work.switches * busy.min(1.0)) * (1.0 + 1.5 * starved)
             + 0.2 * packets
@@ -741,10 +758,15 @@ impl SimulatedNode {
         pace: &Pace,
     ) {
         let work = &self.work;
+        let quirks = work.quirks.clone();
         let loss = loss_share(levels.loss);
+        let crowded = crowding.min(4.0) * crowding.min(4.0);
         let starving = ((crowding - 4.0) / 8.0).clamp(0.0, 1.0);
-        let strain =
-            1.0 + 14.0 * starving + 8.0 * reclaim + 5.0 * io_stalled * (levels.disk * 1.5).min(1.0);
+        let strain = 1.0
+            + quirks.strain * crowded / (1.0 + crowded)
+            + 14.0 * starving
+            + 8.0 * reclaim
+            + 5.0 * io_stalled * (levels.disk * 1.5).min(1.0);
         let gauges = &mut self.gauges;
         gauges.scrape_seconds = (work.scrape * (1.0 + 0.12 * self.waves.scrape).max(0.5) * strain
             + 1.2 * loss)
@@ -753,7 +775,7 @@ impl SimulatedNode {
             * (1.0 + 0.15 * self.waves.round_trip).max(0.4)
             * (1.0 + 6.0 * starving + 3.0 * reclaim)
             + 0.03 * loss;
-        gauges.probe_back = !self.random.chance(1.2 * loss);
+        gauges.probe_back = !self.random.chance(1.2 * loss + work.quirks.probes_lost);
         gauges.pods = self.pods_wanted.unwrap_or_else(|| {
             let burst = if work.profile == Profile::Ci {
                 0.4 * self.burst
@@ -793,17 +815,23 @@ impl SimulatedNode {
         let relist = work.relist * (1.0 + f64::from(gauges.pods) / 30.0) * strain;
         self.count_relists(relist, pace.tick);
         let expected = pace.tick
-            * (0.02 / 3600.0
+            * (quirks.crashes.max(0.02) / 3600.0
                 + if self.gauges.filesystems[0].0 < 0.012 * self.hardware.filesystems[0].size {
                     1.0 / 120.0
                 } else {
                     0.0
                 });
         self.restarts += self.random.events(expected);
+        let ooms = self.random.events(quirks.ooms * pace.tick / 3600.0);
+        self.restarts += ooms;
         let counters = &mut self.counters.machine;
-        counters.listen_overflows +=
-            pace.tick * (starving * 4.0 * (0.1 + activity) + reclaim * 1.5 + 0.000_05 * activity);
-        counters.softnet_dropped += pace.tick * (starving * 3.0 + 0.000_02 * activity);
+        counters.oom_kills += ooms;
+        counters.listen_overflows += pace.tick
+            * (starving * 4.0 * (0.1 + activity)
+                + reclaim * 1.5
+                + (0.000_05 + quirks.overflows) * activity);
+        counters.softnet_dropped +=
+            pace.tick * (starving * 3.0 + (0.000_02 + quirks.softnet) * activity);
         counters.softnet_squeezed += pace.tick * (0.01 * activity + 2.0 * starving);
         if self.hardware.ecc {
             counters.edac_correctable += self

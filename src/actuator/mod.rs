@@ -1,0 +1,5 @@
+//! The only writer of Nodes and Pods.
+
+mod report;
+
+pub use report::{ActuatorState, Leadership, Report};
