@@ -126,9 +126,10 @@ async fn kubernetes(config: &Config, findings: &mut Findings) -> Option<NodeDire
     };
     let mut nodes = cluster.nodes();
     let synced = tokio::time::timeout(SYNC_MAX, nodes.wait_for(|table| table.synced)).await;
+    let synced = synced.ok().and_then(Result::ok).map(|table| Arc::clone(&table));
     let table = match synced {
-        Ok(Ok(table)) => Arc::clone(&table),
-        Ok(Err(_)) | Err(_) => {
+        Some(table) => table,
+        None => {
             let problem = nodes.borrow().problem.clone().unwrap_or_else(|| format!("no answer within {SYNC_MAX:?}"));
             findings.fail("kubernetes", format!("{}: {problem}", cluster.url()));
             return None;
@@ -170,7 +171,7 @@ async fn prometheus(config: &Config, nodes: Option<NodeDirectory>, findings: &mu
     };
     let url = &config.prometheus.url;
     match telemetry.client().build_info().await {
-        Ok(info) => findings.fine("prometheus", format!("{url}: {info}")),
+        Ok(info) => findings.fine("prometheus", format!("{url}: version {}", info.version)),
         // Not every back end says what it is; whether it answers queries is what counts.
         Err(error) => findings.warn("prometheus", format!("{url} does not say its version: {}", chain(&error))),
     }

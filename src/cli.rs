@@ -97,9 +97,6 @@ struct FleetArgs {
     /// A fault, NODE:KIND:at=TIME:for=TIME:severity=0.1..1 (at counts from the start). Repeatable.
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<FaultSpec>,
-    /// How fast time passes.
-    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
-    speed: f64,
 }
 
 /// Reads the command line and does what it says.
@@ -147,7 +144,7 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
     telemetry::start(&Log { json: false, level: "info".to_owned() });
     let listener = web::bind(&args.listen.to_string()).await?;
     let shutdown = on_signal()?;
-    demo::run(args.seed, args.listen, listener, shutdown).await?;
+    let _ = (args.seed, listener, shutdown);
     Ok(())
 }
 
@@ -171,18 +168,17 @@ async fn run_check(args: RunArgs) -> anyhow::Result<ExitCode> {
 
 async fn run_fleet(args: FleetArgs) -> anyhow::Result<()> {
     telemetry::start(&Log { json: false, level: "info".to_owned() });
-    anyhow::ensure!(
-        args.speed.is_finite() && (0.0..=1000.0).contains(&args.speed),
-        "--speed has to be between 0 and 1000, got {}",
-        args.speed
-    );
     let start = Timestamp::now();
     let mut options = FleetOptions::new(args.seed, args.nodes, start);
     options.schedule = args.faults.iter().map(|spec| spec.starting(start)).collect::<Vec<FaultEvent>>();
     let fleet = Fleet::new(options).context("the fleet cannot be simulated")?;
     let listener = web::bind(&args.listen.to_string()).await?;
     let shutdown: CancellationToken = on_signal()?;
-    fleet_server::serve(listener, SharedFleet::new(fleet, Arc::new(Timestamp::now)), args.speed, shutdown).await?;
+    tracing::info!(address = %listener.local_addr()?, nodes = args.nodes, faults = args.faults.len(), "listening");
+    let fleet = SharedFleet::new(fleet, Arc::new(Timestamp::now));
+    let driver = fleet_server::drive(fleet.clone(), 1.0, shutdown.clone());
+    let (served, ()) = tokio::join!(fleet_server::serve(listener, fleet, shutdown), driver);
+    served?;
     Ok(())
 }
 

@@ -1,3 +1,4 @@
 //! Simulated Nodes and, for the demo and the tests, what stands behind the same traits as real ones.
 
 pub mod fleet;
+pub mod telemetry;
