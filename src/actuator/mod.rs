@@ -363,7 +363,11 @@ impl Run {
             self.skip_beginnings("an order that was to free room for it failed");
         }
         while self.in_flight.len() < MARKS_IN_FLIGHT_MAX {
-            let finishing = self.in_flight.values().chain(&self.queue).any(|order| !order.cause.begins());
+            let finishing = self
+                .in_flight
+                .values()
+                .chain(&self.queue)
+                .any(|order| !order.cause.begins());
             let waits = |order: &MarkOrder| {
                 self.in_flight.contains_key(&order.node.name) || (finishing && order.cause.begins())
             };
@@ -384,7 +388,11 @@ impl Run {
         debug!(node = %order.node, cause = order.cause.as_str(), "marking node");
         let now = self.clock.now();
         self.last_sent = Some(now);
-        self.reports.send(Report::MarkSent { node: order.node.clone(), cause: order.cause, at: now });
+        self.reports.send(Report::MarkSent {
+            node: order.node.clone(),
+            cause: order.cause,
+            at: now,
+        });
         self.in_flight
             .insert(order.node.name.clone(), order.clone());
         let cluster = Arc::clone(&self.cluster);

@@ -38,9 +38,9 @@ pub use self::spec::{
     WorkloadSpec, demo_nodes, demo_workloads,
 };
 use self::state::State;
-use crate::kubernetes::{Guard, 
-    Cluster, ClusterError, ClusterEvent, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
-    PodTable,
+use crate::kubernetes::{
+    Cluster, ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry,
+    NodeTable, PodTable,
 };
 
 /// Events and log entries that are kept: a day of a busy demo.
@@ -375,7 +375,10 @@ impl Cluster for SimulatedCluster {
     fn mark(&self, order: &MarkOrder) -> BoxFuture<'_, Result<NodeEntry, ClusterError>> {
         let order = order.clone();
         Box::pin(async move {
-            self.may_write().map_err(|detail| ClusterError::Failed { action: "patch a Node".to_owned(), detail })?;
+            self.may_write().map_err(|detail| ClusterError::Failed {
+                action: "patch a Node".to_owned(),
+                detail,
+            })?;
             self.with(|inner| {
                 let fault = inner.faults.marks.pop_front().flatten();
                 let limit = inner.state.options.call_timeout;
