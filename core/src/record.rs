@@ -168,8 +168,9 @@ pub struct NodeRecord {
     pub reasons: Vec<String>,
     /// Alerts that act. At most [`NodeRecord::ALERTS_MAX`], those of the highest floor first.
     pub alerts: Vec<ActingAlert>,
-    /// When our taint was set, within `repeat_window`, oldest first. At most [`NodeRecord::REPEATS_MAX`].
-    pub tainted_at: Vec<Timestamp>,
+    /// When our taint came back within the probation after a release, oldest first. At most
+    /// [`NodeRecord::REPEATS_MAX`].
+    pub repeats: Vec<Timestamp>,
     /// When the taint was last released.
     pub released_at: Option<Timestamp>,
     /// A person removed our taint: it does not come back before this.
@@ -199,7 +200,7 @@ impl NodeRecord {
             since,
             reasons: Vec::new(),
             alerts: Vec::new(),
-            tainted_at: Vec::new(),
+            repeats: Vec::new(),
             released_at: None,
             veto_until: None,
             had_features: false,
@@ -246,6 +247,7 @@ pub struct Storm {
     /// When it began.
     pub since: Timestamp,
     /// Since when the Nodes at risk without our taint are few enough; `None` while they are not.
+    /// Always `None` on the Lease: after a restart, calm has to be seen again.
     pub calm_since: Option<Timestamp>,
 }
 

@@ -143,6 +143,8 @@ impl Actuator {
             paused: false,
             marks_from: Timestamp::MIN,
             closed_until: None,
+            last_sent: None,
+            finish_failed: false,
         };
         let act = async {
             run.run(self.plans, shutdown).await;
@@ -201,6 +203,10 @@ struct Run {
     /// Marks that were decided before a pause began or ended are not made.
     marks_from: Timestamp,
     closed_until: Option<Instant>,
+    /// When the last mark was sent.
+    last_sent: Option<Timestamp>,
+    /// An order of the present plan that finishes something has failed.
+    finish_failed: bool,
 }
 
 impl Run {
@@ -255,9 +261,13 @@ impl Run {
         } else {
             plan.marks.as_slice()
         };
+        // A plan that was decided before the last mark was sent may not count it. What it begins waits
+        // for the next plan, which is already on its way: the sent mark has woken the cycle.
+        let counts_all = self.last_sent.is_none_or(|sent| at > sent);
+        self.finish_failed = false;
         self.queue = marks
             .iter()
-            .filter(|order| !self.is_known(order, at))
+            .filter(|order| !self.is_known(order, at) && (counts_all || !order.cause.begins()))
             .cloned()
             .collect();
         self.record_wanted = plan
@@ -347,9 +357,17 @@ impl Run {
             }));
             return later;
         }
+        // A plan may use the room that its own finishing orders free. So nothing begins before they
+        // are through, and nothing at all if one of them failed.
+        if self.finish_failed {
+            self.skip_beginnings("an order that was to free room for it failed");
+        }
         while self.in_flight.len() < MARKS_IN_FLIGHT_MAX {
-            let busy = |order: &MarkOrder| self.in_flight.contains_key(&order.node.name);
-            let Some(at) = self.queue.iter().position(|order| !busy(order)) else {
+            let finishing = self.in_flight.values().chain(&self.queue).any(|order| !order.cause.begins());
+            let waits = |order: &MarkOrder| {
+                self.in_flight.contains_key(&order.node.name) || (finishing && order.cause.begins())
+            };
+            let Some(at) = self.queue.iter().position(|order| !waits(order)) else {
                 return later;
             };
             if !self.rate.try_turn() {
@@ -363,12 +381,10 @@ impl Run {
     }
 
     fn send(&mut self, order: MarkOrder) {
-        info!(node = %order.node, cause = order.cause.as_str(), "marking node");
-        self.reports.send(Report::MarkSent {
-            node: order.node.clone(),
-            cause: order.cause,
-            at: self.clock.now(),
-        });
+        debug!(node = %order.node, cause = order.cause.as_str(), "marking node");
+        let now = self.clock.now();
+        self.last_sent = Some(now);
+        self.reports.send(Report::MarkSent { node: order.node.clone(), cause: order.cause, at: now });
         self.in_flight
             .insert(order.node.name.clone(), order.clone());
         let cluster = Arc::clone(&self.cluster);
@@ -431,25 +447,20 @@ impl Run {
             Written::Mark(order, result) => {
                 self.in_flight.remove(&order.node.name);
                 let success = result.is_ok();
+                self.finish_failed |= !success && !order.cause.begins();
                 match result {
                     Ok(entry) => {
-                        info!(node = %order.node, cause = order.cause.as_str(), note = order.note, "node marked");
                         if let Some(event) = event_of(&order) {
                             self.events.publish(event);
                         }
                         self.reports.send(Report::Marked {
                             entry: Box::new(entry),
                             cause: order.cause,
+                            note: order.note.clone(),
                             at: now,
                         });
                     }
                     Err(error) => {
-                        let superseded = matches!(error, ClusterError::Superseded { .. });
-                        if superseded {
-                            info!(node = %order.node, cause = order.cause.as_str(), %error, "node not marked");
-                        } else {
-                            warn!(node = %order.node, cause = order.cause.as_str(), %error, "node not marked");
-                        }
                         self.reports.send(Report::MarkFailed {
                             node: order.node.clone(),
                             cause: order.cause,

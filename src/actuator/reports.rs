@@ -37,6 +37,8 @@ pub enum Report {
         entry: Box<NodeEntry>,
         /// Why it was marked.
         cause: Cause,
+        /// The order's note.
+        note: String,
         /// When the answer came.
         at: Timestamp,
     },

@@ -161,6 +161,23 @@ pub struct Permission {
     pub reason: String,
 }
 
+impl std::fmt::Display for Permission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { verb, group, resource, subresource, namespace, why, .. } = self;
+        write!(f, "{verb} {resource}")?;
+        if !subresource.is_empty() {
+            write!(f, "/{subresource}")?;
+        }
+        if !group.is_empty() {
+            write!(f, ".{group}")?;
+        }
+        if let Some(namespace) = namespace {
+            write!(f, " in {namespace}")?;
+        }
+        write!(f, " ({why})")
+    }
+}
+
 /// The questions for a reach: each right that it needs, verb by verb.
 pub(super) fn questions(
     reach: Reach,

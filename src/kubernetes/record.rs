@@ -182,7 +182,7 @@ struct NodeWire {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertWire>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tainted_at: Vec<Timestamp>,
+    repeats: Vec<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     released_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -296,12 +296,12 @@ impl From<&NodeRecord> for NodeWire {
                 })
                 .collect(),
             // The newest are at the end, and they are the ones that count.
-            tainted_at: record
-                .tainted_at
+            repeats: record
+                .repeats
                 .iter()
                 .skip(
                     record
-                        .tainted_at
+                        .repeats
                         .len()
                         .saturating_sub(NodeRecord::REPEATS_MAX),
                 )
@@ -339,8 +339,8 @@ impl TryFrom<NodeWire> for NodeRecord {
         if wire.alerts.len() > Self::ALERTS_MAX {
             return too_many("alerts", wire.alerts.len());
         }
-        if wire.tainted_at.len() > Self::REPEATS_MAX {
-            return too_many("taints", wire.tainted_at.len());
+        if wire.repeats.len() > Self::REPEATS_MAX {
+            return too_many("taints", wire.repeats.len());
         }
         Ok(Self {
             phase: named(&wire.phase, "phase", |name| {
@@ -357,7 +357,7 @@ impl TryFrom<NodeWire> for NodeRecord {
                 .into_iter()
                 .map(ActingAlert::try_from)
                 .collect::<Result<_, _>>()?,
-            tainted_at: wire.tainted_at,
+            repeats: wire.repeats,
             released_at: wire.released_at,
             veto_until: wire.veto_until,
             had_features: wire.had_features,
@@ -577,7 +577,7 @@ mod tests {
         )
             .prop_map(
                 |(
-                    (phase, since, reasons, alerts, tainted_at),
+                    (phase, since, reasons, alerts, repeats),
                     released_at,
                     veto_until,
                     had_features,
@@ -591,7 +591,7 @@ mod tests {
                         since,
                         reasons,
                         alerts,
-                        tainted_at,
+                        repeats,
                         released_at,
                         veto_until,
                         had_features,
@@ -718,7 +718,7 @@ mod tests {
             };
             100
         ];
-        record.tainted_at = vec![Timestamp::UNIX_EPOCH; 100];
+        record.repeats = vec![Timestamp::UNIX_EPOCH; 100];
         let text = encode(&record).expect("fits");
         assert!(text.len() < 26_000, "{}", text.len());
         assert!(!text.contains('\u{7}') && !text.contains("\\u0007"));
