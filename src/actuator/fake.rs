@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, VirtualClock};
 use crate::kubernetes::{
-    Cluster, ClusterError, ClusterEvent, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
+    Cluster, ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
     PodTable, marks, record,
 };
 
@@ -219,6 +219,9 @@ fn merge(into: &mut Value, patch: &Value) {
 }
 
 impl Cluster for Fake {
+    // The gate is asked by the actuator itself in these tests; the client has its own for the guard.
+    fn set_guard(&self, _: Guard) {}
+
     fn nodes(&self) -> watch::Receiver<Arc<NodeTable>> {
         self.nodes.subscribe()
     }
