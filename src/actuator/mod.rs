@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshock_core::decision::audit::AuditedPlan;
-use foreshock_core::decision::plan::{Cause, MarkOrder};
+use foreshock_core::decision::plan::{Cause, MarkOrder, Plan};
 use foreshock_core::decision::policy::Reach;
 use foreshock_core::drain::{DrainOrder, NodeOutcome, PodOutcome};
 use foreshock_core::node::{NodeId, NodeName};
@@ -58,13 +58,15 @@ pub struct ActuatorOptions {
     pub evictions_per_second: u32,
 }
 
-/// The task that carries plans out.
-pub struct Actuator {
+/// The task that carries plans out. Nobody outside can make one for anything but audited plans; the
+/// tests of this folder make up plans of their own.
+pub struct Actuator<P = AuditedPlan> {
     cluster: Arc<dyn Cluster>,
     clock: Arc<dyn Clock>,
     leader: LeaderHandle,
     gate: Gate,
-    plans: watch::Receiver<Option<Arc<AuditedPlan>>>,
+    plans: watch::Receiver<Option<Arc<P>>>,
+    plan_of: fn(&P) -> &Plan,
     reports: ReportTx,
     events: EventTx,
     events_rx: mpsc::Receiver<ClusterEvent>,
@@ -80,6 +82,19 @@ impl Actuator {
         clock: Arc<dyn Clock>,
         leader: LeaderHandle,
         plans: watch::Receiver<Option<Arc<AuditedPlan>>>,
+    ) -> (Self, ReportRx, EventTx) {
+        Self::with_plans(options, cluster, clock, leader, plans, AuditedPlan::plan)
+    }
+}
+
+impl<P: Send + Sync + 'static> Actuator<P> {
+    fn with_plans(
+        options: ActuatorOptions,
+        cluster: Arc<dyn Cluster>,
+        clock: Arc<dyn Clock>,
+        leader: LeaderHandle,
+        plans: watch::Receiver<Option<Arc<P>>>,
+        plan_of: fn(&P) -> &Plan,
     ) -> (Self, ReportRx, EventTx) {
         let (reports, reports_rx) = reports::channel();
         let (events, events_rx) = events::channel();
@@ -99,6 +114,7 @@ impl Actuator {
             leader,
             gate,
             plans,
+            plan_of,
             reports,
             events: events.clone(),
             events_rx,
@@ -147,7 +163,7 @@ impl Actuator {
             finish_failed: false,
         };
         let act = async {
-            run.run(self.plans, shutdown).await;
+            run.run(self.plans, self.plan_of, shutdown).await;
             stop.cancel();
         };
         tokio::join!(act, events);
@@ -200,7 +216,7 @@ struct Run {
     /// the world that another was acting on.
     leads_from: Option<Timestamp>,
     paused: bool,
-    /// Marks that were decided before a pause began or ended are not made.
+    /// Marks that were decided before the last pause began are not made after it.
     marks_from: Timestamp,
     closed_until: Option<Instant>,
     /// When the last mark was sent.
@@ -210,9 +226,10 @@ struct Run {
 }
 
 impl Run {
-    async fn run(
+    async fn run<P>(
         mut self,
-        mut plans: watch::Receiver<Option<Arc<AuditedPlan>>>,
+        mut plans: watch::Receiver<Option<Arc<P>>>,
+        plan_of: fn(&P) -> &Plan,
         shutdown: CancellationToken,
     ) {
         let mut leadership = self.leader.leadership();
@@ -220,7 +237,7 @@ impl Run {
         let mut nodes = self.nodes.clone();
         self.follow_leadership(&leadership.borrow_and_update().clone());
         let plan = plans.borrow_and_update().clone();
-        self.adopt(plan.as_deref());
+        self.adopt(plan.as_deref().map(plan_of));
         loop {
             let wake = self.dispatch();
             tokio::select! {
@@ -234,7 +251,7 @@ impl Run {
                 }
                 Ok(()) = plans.changed() => {
                     let plan = plans.borrow_and_update().clone();
-                    self.adopt(plan.as_deref());
+                    self.adopt(plan.as_deref().map(plan_of));
                 }
                 () = gate.changed() => self.closed_until = None,
                 Ok(()) = nodes.changed() => {
@@ -248,8 +265,7 @@ impl Run {
     }
 
     /// Takes the plan over. What is not in it is withdrawn.
-    fn adopt(&mut self, plan: Option<&AuditedPlan>) {
-        let plan = plan.map(AuditedPlan::plan);
+    fn adopt(&mut self, plan: Option<&Plan>) {
         let plan = plan.filter(|plan| self.leads_from.is_some_and(|from| plan.at >= from));
         let Some(plan) = plan else {
             self.withdraw_all(&Orders::Cancelled);
@@ -270,10 +286,7 @@ impl Run {
             .filter(|order| !self.is_known(order, at) && (counts_all || !order.cause.begins()))
             .cloned()
             .collect();
-        self.record_wanted = plan
-            .cluster
-            .clone()
-            .filter(|_| !marks.is_empty() || !self.paused);
+        self.record_wanted = plan.cluster.clone().filter(|_| !self.paused && at >= self.marks_from);
         self.record_failed = None;
         self.wanted = plan
             .drains
@@ -298,7 +311,9 @@ impl Run {
     fn follow_leadership(&mut self, now: &Leadership) {
         if now.paused != self.paused {
             self.paused = now.paused;
-            self.marks_from = self.clock.now();
+            if now.paused {
+                self.marks_from = self.clock.now();
+            }
             self.queue.clear();
             self.record_wanted = None;
             // Drains go on being followed; the gate lets nothing out.

@@ -168,7 +168,7 @@ pub fn release_order(node: &NodeId, record: &NodeRecord, note: &str) -> MarkOrde
 }
 
 /// The entry of a Node document.
-pub(super) fn read(document: &Value, instance: &str) -> Result<NodeEntry, Superseded> {
+pub(crate) fn read(document: &Value, instance: &str) -> Result<NodeEntry, Superseded> {
     let typed: Node = serde::Deserialize::deserialize(document)
         .map_err(|error: serde_json::Error| Superseded::Unreadable(error.to_string()))?;
     node::entry(&typed, instance)
