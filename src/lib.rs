@@ -4,5 +4,11 @@
 
 pub use foreshock_core as core;
 
+pub mod alertmanager;
+pub mod events;
 pub mod features;
+pub mod kubernetes;
+pub mod model;
+pub mod prometheus;
 pub mod simulate;
+pub mod snapshot;

@@ -1,0 +1,362 @@
+//! The boosting loop: seeded row sampling, leaves that are held back, rising columns, early
+//! stopping. The gbdt crate grows the trees; everything that makes them trustworthy is here.
+//!
+//! The crate's own loop draws from an unseeded generator, stops nowhere, and gives a leaf of a
+//! single row an unbounded step, so that twelve positives in 60,000 rows read as certainty.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::bins::MISSING;
+use super::gbdt::{Ensemble, Grower, Node, Tree, UnknownShape};
+use super::learn::Mask;
+use super::measure::log_loss;
+use super::trees::{DEPTH_MAX, FlatTrees};
+
+/// Encoded rows with their labels.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// Codes, row by row, `n_columns` each.
+    pub codes: Vec<u8>,
+    /// Columns of a row.
+    pub n_columns: usize,
+    /// Whether the Node degrades within the horizon of the row; one per row.
+    pub labels: Vec<bool>,
+}
+
+impl Rows {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    fn row(&self, i: usize) -> &[u8] {
+        self.codes
+            .get(i * self.n_columns..(i + 1) * self.n_columns)
+            .unwrap_or(&[])
+    }
+}
+
+/// Settings of the loop.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// At most this many trees.
+    pub trees_max: usize,
+    /// Levels below the root.
+    pub depth: u32,
+    /// Learning rate.
+    pub rate: f64,
+    /// Share of rows that each tree sees.
+    pub row_share: f64,
+    /// Added to a leaf's denominator, in rows of full uncertainty (a quarter each).
+    pub l2: f64,
+    /// A leaf with fewer rows takes its parent's value.
+    pub leaf_rows_min: usize,
+    /// Stop when the validation loss has not improved for so many trees.
+    pub patience: usize,
+    /// Columns in which the score may only rise; one per column, none if shorter.
+    pub rising: Vec<bool>,
+    /// Seed of the row sampling.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            trees_max: 200,
+            depth: 4,
+            rate: 0.1,
+            row_share: 0.7,
+            l2: 4.0,
+            leaf_rows_min: 20,
+            patience: 20,
+            rising: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+/// Why nothing could be trained.
+#[derive(Debug, thiserror::Error)]
+pub enum BoostError {
+    /// Learning needs examples of both kinds.
+    #[error("of {rows} training rows {positives} are positive; there must be rows of both kinds")]
+    OneClass {
+        /// Training rows.
+        rows: usize,
+        /// Positive ones.
+        positives: usize,
+    },
+    /// Rows and columns do not fit together.
+    #[error("{codes} codes do not make {rows} rows of {columns} columns")]
+    Shape {
+        /// Codes given.
+        codes: usize,
+        /// Labels given.
+        rows: usize,
+        /// Columns given.
+        columns: usize,
+    },
+    /// The gbdt crate is not the one that this program was written for.
+    #[error(transparent)]
+    Crate(#[from] UnknownShape),
+}
+
+/// Trains an ensemble on `rows`, stopping by the loss on `validation`.
+///
+/// The same rows, settings and program give the same ensemble, to the bit. `progress` is called
+/// with the number of trees so far.
+///
+/// # Errors
+///
+/// [`BoostError`].
+pub fn boost(
+    rows: &Rows,
+    validation: &Rows,
+    settings: &Settings,
+    mut progress: impl FnMut(usize),
+) -> Result<Ensemble, BoostError> {
+    let n = rows.len();
+    let positives = rows.labels.iter().filter(|y| **y).count();
+    for part in [rows, validation] {
+        if part.codes.len() != part.len() * rows.n_columns || rows.n_columns == 0 {
+            let (codes, rows, columns) = (part.codes.len(), part.len(), rows.n_columns);
+            return Err(BoostError::Shape {
+                codes,
+                rows,
+                columns,
+            });
+        }
+    }
+    if positives == 0 || positives == n {
+        return Err(BoostError::OneClass { rows: n, positives });
+    }
+    let depth = settings.depth.clamp(1, DEPTH_MAX as u32);
+    let share = positives as f64 / n as f64;
+    let bias = on_grid(0.5 * libm::log(share / (1.0 - share)));
+    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+    let mut grower = Grower::new(&rows.codes, rows.n_columns);
+    let mut half = vec![bias; n];
+    let mut half_validation = vec![bias; validation.len()];
+    let mut trees: Vec<Tree> = Vec::new();
+    let (mut best_loss, mut best_trees) = (f64::INFINITY, 0);
+    let mut targets = vec![0.0f32; n];
+    let mut gradients = vec![(0.0f64, 0.0f64); n];
+
+    while trees.len() < settings.trees_max.max(1) {
+        for (i, label) in rows.labels.iter().enumerate() {
+            let p = 1.0 / (1.0 + libm::exp(-2.0 * f64::from(half[i])));
+            let y = f64::from(u8::from(*label));
+            gradients[i] = (y - p, p * (1.0 - p));
+            targets[i] = (y - p) as f32;
+        }
+        let subset = sample(n, settings.row_share, &mut rng);
+        let grown = grower.grow(&targets, &subset, depth)?;
+        let tree = refit(grown, rows, &subset, &gradients, settings, depth);
+        add_tree(&tree, rows, &mut half);
+        add_tree(&tree, validation, &mut half_validation);
+        trees.push(tree);
+        progress(trees.len());
+        if !validation.is_empty() {
+            let log_odds: Vec<f64> = half_validation
+                .iter()
+                .map(|h| 2.0 * f64::from(*h))
+                .collect();
+            let loss = log_loss(&log_odds, &validation.labels);
+            if loss < best_loss - 1e-6 {
+                (best_loss, best_trees) = (loss, trees.len());
+            } else if trees.len() >= best_trees + settings.patience.max(1) {
+                break;
+            }
+        }
+    }
+    if best_trees > 0 {
+        trees.truncate(best_trees);
+    }
+    Ok(Ensemble::new(rows.n_columns, depth, bias, trees))
+}
+
+/// Raw log-odds (not halved, not calibrated) of encoded rows.
+pub fn log_odds(ensemble: &Ensemble, rows: &Rows) -> Vec<f64> {
+    let mut half = vec![0.0f32; rows.len()];
+    FlatTrees::new(ensemble).add(&rows.codes, rows.n_columns, &mut half);
+    half.into_iter().map(|h| 2.0 * f64::from(h)).collect()
+}
+
+/// Makes each mask's columns missing in its share of the rows, each mask by its own draw, so that a
+/// missing group of columns means something to the trees.
+pub fn mask(rows: &mut Rows, masks: &[Mask], seed: u64) {
+    // Another stream than the row sampling of the same seed.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x6d61_736b);
+    for row in rows.codes.chunks_exact_mut(rows.n_columns.max(1)) {
+        for mask in masks {
+            if unit(&mut rng) < mask.share {
+                for column in &mask.columns {
+                    if let Some(code) = row.get_mut(*column) {
+                        *code = MISSING;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A number in `0.0..1.0`.
+pub fn unit(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Leaves are multiples of 2⁻¹⁶, so that sums of them are exact in any order and precision.
+fn on_grid(value: f64) -> f32 {
+    const GRID: f64 = 65_536.0;
+    ((value * GRID).round() / GRID) as f32
+}
+
+fn sample(n: usize, share: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    if share >= 1.0 {
+        return (0..n).collect();
+    }
+    let drawn: Vec<usize> = (0..n).filter(|_| unit(rng) < share).collect();
+    // A handful of rows may draw none at all; then all of them are used.
+    if drawn.is_empty() {
+        (0..n).collect()
+    } else {
+        drawn
+    }
+}
+
+fn add_tree(tree: &Tree, rows: &Rows, half: &mut [f32]) {
+    let alone = Ensemble::new(rows.n_columns, 0, 0.0, vec![tree.clone()]);
+    FlatTrees::new(&alone).add(&rows.codes, rows.n_columns, half);
+}
+
+/// Gives the grown structure its leaf values: a regularised Newton step, the parent's where a leaf
+/// is small, within the bounds of rising columns, times the learning rate. Then drops splits that
+/// no longer tell anything apart.
+fn refit(
+    mut tree: Tree,
+    rows: &Rows,
+    subset: &[usize],
+    gradients: &[(f64, f64)],
+    settings: &Settings,
+    depth: u32,
+) -> Tree {
+    let nodes = &mut tree.tree.tree;
+    let sums = sums_at(nodes, rows, subset, gradients);
+    // Newton's step in log-odds; a row of full uncertainty has width 1/4.
+    let step = |at: usize| sums[at].gradient / (sums[at].width + settings.l2 * 0.25);
+    let mut values = vec![0.0; nodes.len()];
+    let mut bounds = vec![(-8.0f64, 8.0f64); nodes.len()];
+    values[0] = step(0).clamp(-8.0, 8.0);
+    for at in 0..nodes.len() {
+        if nodes[at].value.is_leaf {
+            continue;
+        }
+        let (left, right) = (nodes[at].left, nodes[at].right);
+        let (low, high) = bounds[at];
+        for child in [left, right] {
+            let small = sums[child].rows < settings.leaf_rows_min;
+            let value = if small { values[at] } else { step(child) };
+            values[child] = value.clamp(low, high);
+            bounds[child] = (low, high);
+        }
+        if settings
+            .rising
+            .get(nodes[at].value.feature_index)
+            .copied()
+            .unwrap_or(false)
+        {
+            // Everything left of the cut stays at or below everything right of it.
+            let middle = 0.5 * (values[left] + values[right]);
+            bounds[left].1 = middle;
+            bounds[right].0 = middle;
+            values[left] = values[left].min(middle);
+            values[right] = values[right].max(middle);
+        }
+    }
+    for (node, value) in nodes.iter_mut().zip(&values) {
+        // The score is half the log-odds.
+        node.value.pred = on_grid(value * settings.rate * 0.5);
+    }
+    prune(&tree, rows.n_columns, depth)
+}
+
+/// What passes through a node.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    gradient: f64,
+    width: f64,
+    rows: usize,
+}
+
+fn sums_at(nodes: &[Node], rows: &Rows, subset: &[usize], gradients: &[(f64, f64)]) -> Vec<Sums> {
+    let mut sums = vec![Sums::default(); nodes.len()];
+    for i in subset {
+        let row = rows.row(*i);
+        let (gradient, width) = gradients[*i];
+        let mut at = 0;
+        loop {
+            sums[at].gradient += gradient;
+            sums[at].width += width;
+            sums[at].rows += 1;
+            let node = &nodes[at];
+            if node.value.is_leaf {
+                break;
+            }
+            let code = f32::from(row[node.value.feature_index]);
+            at = if code < node.value.feature_value {
+                node.left
+            } else {
+                node.right
+            };
+        }
+    }
+    sums
+}
+
+/// Joins splits whose leaves say the same, and lays the nodes out anew, parents first.
+fn prune(tree: &Tree, n_columns: usize, depth: u32) -> Tree {
+    let nodes = &tree.tree.tree;
+    // Children come after their parent, so backwards every child is judged before its parent.
+    let mut same: Vec<Option<f32>> = vec![None; nodes.len()];
+    for (at, node) in nodes.iter().enumerate().rev() {
+        same[at] = if node.value.is_leaf {
+            Some(node.value.pred)
+        } else {
+            same[node.left].filter(|left| same[node.right] == Some(*left))
+        };
+    }
+    let mut kept: Vec<Node> = Vec::new();
+    // Place in the old tree, and which child of which kept node it is.
+    let mut open: Vec<(usize, Option<(usize, bool)>)> = vec![(0, None)];
+    while let Some((old, parent)) = open.pop() {
+        let place = kept.len();
+        if let Some((parent, is_left)) = parent {
+            let slot: &mut Node = &mut kept[parent];
+            if is_left {
+                slot.left = place
+            } else {
+                slot.right = place
+            }
+        }
+        match same[old] {
+            Some(value) => kept.push(Node::leaf(place, value)),
+            None => {
+                let mut node = nodes[old].clone();
+                (node.index, node.left, node.right) = (place, 0, 0);
+                kept.push(node);
+                open.push((nodes[old].right, Some((place, false))));
+                open.push((nodes[old].left, Some((place, true))));
+            }
+        }
+    }
+    Tree::new(n_columns, depth, kept)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+use super::*;
+use crate::model::artifact::{Artifact, Limits};
+use crate::model::measure::judge;
+use crate::model::testing::{encode, model, raw_rows};
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn quick() -> Settings {
+    Settings {
+        trees_max: 30,
+        ..Settings::default()
+    }
+}
+
+fn probabilities(artifact: &Artifact, seed: u64) -> (Vec<f64>, Vec<bool>) {
+    let (values, labels) = raw_rows(4_000, NAMES.len(), seed);
+    let rows = encode(&values, &artifact.content().columns, &labels);
+    let odds = log_odds(&artifact.content().gbdt, &rows);
+    (
+        odds.into_iter()
+            .map(|x| 1.0 / (1.0 + libm::exp(-x)))
+            .collect(),
+        labels,
+    )
+}
+
+#[test]
+fn the_loop_learns_what_is_there_to_learn() {
+    let (p, labels) = probabilities(&model(&NAMES, &quick()), 8);
+    let figures = judge(&p, &labels);
+    assert!(figures.pr_auc > 2.0 * figures.base_rate, "{figures:?}");
+    assert!(figures.brier_skill > 0.1, "{figures:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
+    let bytes = |seed| {
+        model(&NAMES, &Settings { seed, ..quick() })
+            .to_bytes()
+            .unwrap()
+    };
+    assert_eq!(bytes(1), bytes(1));
+    assert_ne!(bytes(1), bytes(2));
+}
+
+#[test]
+fn training_stops_when_validation_no_longer_improves() {
+    let artifact = model(&NAMES, &quick());
+    let columns = &artifact.content().columns;
+    let rows = |n, seed| {
+        let (values, labels) = raw_rows(n, NAMES.len(), seed);
+        encode(&values, columns, &labels)
+    };
+    let settings = Settings {
+        trees_max: 400,
+        rate: 0.5,
+        patience: 5,
+        ..Settings::default()
+    };
+    let mut grown = 0;
+    let ensemble = boost(&rows(800, 1), &rows(800, 2), &settings, |n| grown = n).unwrap();
+    assert!(grown < 100, "stopped after {grown}");
+    assert_eq!(
+        ensemble.trees.len() + 5,
+        grown,
+        "the trees after the best are dropped"
+    );
+}
+
+#[test]
+fn twelve_positives_among_many_rows_do_not_read_as_certainty() {
+    // With the crate's own loop a leaf of one row says p = 1.0 after a single tree.
+    let n = 6_000;
+    let mut rows = Rows {
+        n_columns: 2,
+        ..Rows::default()
+    };
+    for i in 0..n {
+        rows.codes.extend([(i * 7 % 33) as u8, (i * 13 % 31) as u8]);
+        rows.labels.push(i % 500 == 0);
+    }
+    let ensemble = boost(&rows, &Rows::default(), &quick(), |_| {}).unwrap();
+    let worst = log_odds(&ensemble, &rows)
+        .into_iter()
+        .fold(f64::MIN, f64::max);
+    assert!(worst < 0.0, "log-odds {worst}");
+}
+
+#[test]
+fn a_rising_column_never_lowers_the_score_and_missing_is_its_lowest() {
+    let (values, labels) = raw_rows(1_500, NAMES.len(), 3);
+    let columns = model(&NAMES, &quick()).content().columns.clone();
+    // The truth is turned around, so that an unbound model would fall in the first column.
+    let labels: Vec<bool> = labels.into_iter().map(|y| !y).collect();
+    let rows = encode(&values, &columns, &labels);
+    for rising in [true, false] {
+        let settings = Settings {
+            rising: vec![rising; 4],
+            ..quick()
+        };
+        let ensemble = boost(&rows, &Rows::default(), &settings, |_| {}).unwrap();
+        let falls = (0..200).any(|i| {
+            let sweep: Vec<f64> = (0..=columns[0].edges.code_max())
+                .map(|code| {
+                    let mut codes = rows.row(i).to_vec();
+                    codes[0] = code;
+                    log_odds(
+                        &ensemble,
+                        &Rows {
+                            codes,
+                            n_columns: 4,
+                            labels: vec![false],
+                        },
+                    )[0]
+                })
+                .collect();
+            sweep.windows(2).any(|pair| pair[1] < pair[0])
+        });
+        assert_eq!(falls, !rising);
+        let mut content = model(&NAMES, &quick()).content().clone();
+        content.gbdt = ensemble;
+        for column in &mut content.columns {
+            column.rising = true;
+        }
+        assert_eq!(Artifact::seal(content, &Limits::default()).is_ok(), rising);
+    }
+}
+
+#[test]
+fn masking_hits_whole_groups_in_the_asked_share() {
+    let mut rows = Rows {
+        codes: vec![5; 4 * 10_000],
+        n_columns: 4,
+        labels: vec![false; 10_000],
+    };
+    let group = |columns: &[usize], share| Mask {
+        columns: columns.to_vec(),
+        share,
+    };
+    mask(&mut rows, &[group(&[0, 1], 0.1), group(&[2], 0.3)], 1);
+    let (mut first, mut second, mut both) = (0, 0, 0);
+    for row in rows.codes.chunks_exact(4) {
+        assert_eq!(row[0], row[1]);
+        assert_eq!(row[3], 5);
+        let hit = (row[0] == MISSING, row[2] == MISSING);
+        first += usize::from(hit.0);
+        second += usize::from(hit.1);
+        both += usize::from(hit.0 && hit.1);
+    }
+    assert!((900..1_100).contains(&first), "{first}");
+    assert!((2_850..3_150).contains(&second), "{second}");
+    assert!((230..370).contains(&both), "{both}");
+}
+
+#[test]
+fn rows_of_one_kind_or_of_the_wrong_width_are_refused() {
+    let rows = |codes: usize, labels: Vec<bool>| Rows {
+        codes: vec![1; codes],
+        n_columns: 2,
+        labels,
+    };
+    for (rows, message) in [
+        (
+            rows(4, vec![true, true]),
+            "of 2 training rows 2 are positive",
+        ),
+        (rows(0, vec![]), "of 0 training rows 0 are positive"),
+        (
+            rows(5, vec![true, false]),
+            "5 codes do not make 2 rows of 2 columns",
+        ),
+    ] {
+        let error = boost(&rows, &Rows::default(), &quick(), |_| {}).unwrap_err();
+        assert!(error.to_string().starts_with(message), "{error}");
+    }
+}

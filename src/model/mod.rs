@@ -1,0 +1,24 @@
+//! The risk model: what a model file is, how a row is scored and explained, how a model is made.
+//!
+//! Scoring is pure: a row of column values goes in, log-odds and a probability come out, and there
+//! is no path to a panic. `gbdt` is the only module that knows the gbdt crate, and only training
+//! calls into it: a file is checked by [`artifact`] and scored by the flat trees of [`scorer`], so
+//! nothing that a file says can make the service hang or fall over.
+//!
+//! This module must not know Prometheus, Kubernetes or the clock.
+
+pub mod artifact;
+pub mod bins;
+pub mod boost;
+pub mod calibrate;
+pub mod explain;
+pub mod gbdt;
+pub mod learn;
+pub mod measure;
+pub mod rule;
+pub mod scorer;
+pub mod trees;
+mod validate;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,286 @@
+//! Scoring: rows of column values in, log-odds, probability and reasons out.
+
+use foreshock_core::risk::Risk;
+use ndarray::ArrayView1;
+
+use crate::features::{ColumnName, FeatureName, ModelMatrix};
+
+use super::artifact::{Artifact, Calibration, Column, Source};
+use super::bins::MISSING;
+use super::explain::{Players, Walk, add_contributions};
+use super::trees::FlatTrees;
+
+/// What a model says about one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Calibrated log-odds; explanations add up to this.
+    pub log_odds: f64,
+    /// The same as a probability.
+    pub probability: Risk,
+}
+
+/// What one metric added to a score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contribution {
+    /// The feature; all columns derived from it count together.
+    pub feature: String,
+    /// What the Node reads now, in the feature's unit; `None` if missing, or if the model only has
+    /// columns derived from the feature.
+    pub value: Option<f64>,
+    /// What it usually reads; `None` if the caller does not know.
+    pub usual: Option<f64>,
+    /// What it added to the log-odds, compared with the usual row.
+    pub log_odds: f64,
+}
+
+/// A score and its reasons: `base + Σ contributions = log_odds`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// The calibrated log-odds of the row.
+    pub log_odds: f64,
+    /// The calibrated log-odds of the usual row.
+    pub base: f64,
+    /// What each feature added, largest first (by size, then by name); features that added nothing
+    /// are left out.
+    pub contributions: Vec<Contribution>,
+}
+
+/// A model ready to score.
+///
+/// Rows are matched by column name; a column that the matrix lacks is missing, and so is every
+/// value that is not finite.
+pub trait Scorer: Send + Sync {
+    /// Name and checksum, for decisions, metrics and pages.
+    fn id(&self) -> &str;
+
+    /// Where the model learned.
+    fn source(&self) -> Source;
+
+    /// The columns that the model takes: what [`crate::features::derive`] is to make.
+    fn columns(&self) -> &[ColumnName];
+
+    /// Scores every row.
+    fn score(&self, matrix: &ModelMatrix) -> Vec<Score>;
+
+    /// Explains one row against what the Node usually reads; `None` if there is no such row.
+    ///
+    /// `usual` gives a feature's usual value, in its unit. Where it has none, the model's own
+    /// healthy reference takes its place in the sum, and [`Contribution::usual`] stays `None`. A
+    /// feature of which the row has nothing contributes nothing.
+    fn explain(
+        &self,
+        matrix: &ModelMatrix,
+        row: usize,
+        usual: &dyn Fn(&FeatureName) -> Option<f64>,
+    ) -> Option<Explanation>;
+}
+
+/// Our own scorer for a checked model file.
+#[derive(Clone, Debug)]
+pub struct TreeScorer {
+    id: String,
+    source: Source,
+    names: Vec<ColumnName>,
+    columns: Vec<Column>,
+    calibration: Calibration,
+    trees: FlatTrees,
+    players: Players,
+}
+
+impl TreeScorer {
+    /// Prepares a checked model. Cannot fail: the check was the artifact's.
+    pub fn new(artifact: &Artifact) -> Self {
+        let content = artifact.content();
+        let players = Players::new(content.columns.iter().map(|c| c.name.as_str()));
+        Self {
+            id: artifact.id(),
+            source: content.source,
+            // The validator has parsed every name; one that does not parse would read as missing.
+            names: content
+                .columns
+                .iter()
+                .filter_map(|c| c.name.parse().ok())
+                .collect(),
+            columns: content.columns.clone(),
+            calibration: content.calibration,
+            trees: FlatTrees::new(&content.gbdt),
+            players,
+        }
+    }
+
+    /// Where each of the model's columns is in a matrix.
+    fn places(&self, matrix: &ModelMatrix) -> Vec<Option<usize>> {
+        if matrix.columns == self.names {
+            return (0..self.names.len()).map(Some).collect();
+        }
+        let place = |name| matrix.columns.iter().position(|column| column == name);
+        self.names.iter().map(place).collect()
+    }
+
+    /// Bin numbers of one row.
+    fn encode(&self, row: ArrayView1<'_, f64>, places: &[Option<usize>], codes: &mut Vec<u8>) {
+        codes.extend(self.columns.iter().enumerate().map(|(i, column)| {
+            let place = places.get(i).copied().flatten();
+            place
+                .and_then(|at| row.get(at))
+                .map_or(MISSING, |value| column.edges.code(*value))
+        }));
+    }
+
+    /// Calibrated log-odds of half a raw log-odds.
+    fn calibrated(&self, half: f64) -> f64 {
+        self.calibration.slope * 2.0 * half + self.calibration.intercept
+    }
+
+    fn score_of(&self, half: f32) -> Score {
+        let log_odds = self.calibrated(f64::from(half));
+        Score {
+            log_odds,
+            probability: probability(log_odds),
+        }
+    }
+
+    fn half_of(&self, codes: &[u8]) -> f32 {
+        let mut half = [0.0f32];
+        self.trees.add(codes, self.columns.len(), &mut half);
+        half[0]
+    }
+
+    /// A player's name and values, without what it added.
+    fn contribution(
+        &self,
+        player: usize,
+        matrix: &ModelMatrix,
+        row: usize,
+        places: &[Option<usize>],
+        usual: &dyn Fn(&FeatureName) -> Option<f64>,
+    ) -> Contribution {
+        let feature = self.players.names.get(player).cloned().unwrap_or_default();
+        let name = FeatureName::from(feature.as_str());
+        let now = self
+            .names
+            .iter()
+            .position(|c| *c == ColumnName::Now(name.clone()));
+        let place = now.and_then(|column| places.get(column).copied().flatten());
+        let value = place.and_then(|at| matrix.values.get((row, at))).copied();
+        Contribution {
+            feature,
+            value: value.filter(|value| value.is_finite()),
+            usual: usual(&name).filter(|value| value.is_finite()),
+            log_odds: 0.0,
+        }
+    }
+
+    /// The codes to explain against: usual values, the model's own where there are none, and
+    /// missing for every feature of which the row has nothing.
+    fn reference(&self, codes: &[u8], usual: &dyn Fn(&FeatureName) -> Option<f64>) -> Vec<u8> {
+        let mut has_value = vec![false; self.players.names.len()];
+        for (code, player) in codes.iter().zip(&self.players.of_column) {
+            has_value[usize::from(*player)] |= *code != MISSING;
+        }
+        let columns = self
+            .columns
+            .iter()
+            .zip(&self.names)
+            .zip(&self.players.of_column);
+        columns
+            .map(|((column, name), player)| {
+                let value = usual_of(name, usual).or(column.usual);
+                let there = has_value[usize::from(*player)];
+                value
+                    .filter(|_| there)
+                    .map_or(MISSING, |v| column.edges.code(v))
+            })
+            .collect()
+    }
+}
+
+/// What a column usually reads where its feature reads as usual.
+fn usual_of(column: &ColumnName, usual: &dyn Fn(&FeatureName) -> Option<f64>) -> Option<f64> {
+    let value = usual(column.feature()).filter(|value| value.is_finite());
+    match column {
+        ColumnName::Now(_) => value,
+        // Then it does not deviate.
+        ColumnName::Peers(_) => value.map(|_| 0.0),
+    }
+}
+
+/// The probability of a log-odds; the same on every platform.
+pub fn probability(log_odds: f64) -> Risk {
+    // The logistic function of any number is within 0 and 1; only NaN is refused, and the limits
+    // of a model file keep every sum finite.
+    Risk::new(1.0 / (1.0 + libm::exp(-log_odds))).unwrap_or(Risk::ZERO)
+}
+
+impl Scorer for TreeScorer {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn source(&self) -> Source {
+        self.source
+    }
+
+    fn columns(&self) -> &[ColumnName] {
+        &self.names
+    }
+
+    fn score(&self, matrix: &ModelMatrix) -> Vec<Score> {
+        let places = self.places(matrix);
+        let n_rows = matrix.values.nrows();
+        let mut codes = Vec::with_capacity(n_rows * self.columns.len());
+        for row in matrix.values.rows() {
+            self.encode(row, &places, &mut codes);
+        }
+        let mut halves = vec![0.0f32; n_rows];
+        self.trees.add(&codes, self.columns.len(), &mut halves);
+        halves.into_iter().map(|half| self.score_of(half)).collect()
+    }
+
+    fn explain(
+        &self,
+        matrix: &ModelMatrix,
+        row: usize,
+        usual: &dyn Fn(&FeatureName) -> Option<f64>,
+    ) -> Option<Explanation> {
+        if row >= matrix.values.nrows() {
+            return None;
+        }
+        let places = self.places(matrix);
+        let mut codes = Vec::with_capacity(self.columns.len());
+        self.encode(matrix.values.row(row), &places, &mut codes);
+        let reference = self.reference(&codes, usual);
+        let mut sums = vec![0.0; self.players.names.len()];
+        let walk = &mut Walk::default();
+        add_contributions(
+            &self.trees,
+            &self.players,
+            &codes,
+            &reference,
+            walk,
+            &mut sums,
+        );
+
+        let mut contributions: Vec<Contribution> = Vec::new();
+        for (player, half) in sums.into_iter().enumerate() {
+            if half != 0.0 {
+                contributions.push(Contribution {
+                    log_odds: self.calibration.slope * 2.0 * half,
+                    ..self.contribution(player, matrix, row, &places, usual)
+                });
+            }
+        }
+        contributions.sort_by(|a, b| {
+            let by_size = b.log_odds.abs().total_cmp(&a.log_odds.abs());
+            by_size.then_with(|| a.feature.cmp(&b.feature))
+        });
+        Some(Explanation {
+            log_odds: self.calibrated(f64::from(self.half_of(&codes))),
+            base: self.calibrated(f64::from(self.half_of(&reference))),
+            contributions,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

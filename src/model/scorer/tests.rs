@@ -1,0 +1,182 @@
+use super::*;
+use crate::model::artifact::Limits;
+use crate::model::boost::{Settings, unit};
+use crate::model::gbdt;
+use crate::model::testing::{matrix, model, raw_rows};
+use ndarray::Array2;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+const NAMES: [&str; 5] = [
+    "mem_used",
+    "mem_used:peers",
+    "psi_io",
+    "disk_await_write",
+    "psi_cpu",
+];
+
+fn small(depth: u32) -> Artifact {
+    model(
+        &NAMES,
+        &Settings {
+            depth,
+            trees_max: 40,
+            ..Settings::default()
+        },
+    )
+}
+
+fn scorer(depth: u32) -> TreeScorer {
+    TreeScorer::new(&small(depth))
+}
+
+fn rows(n: usize, seed: u64) -> ModelMatrix {
+    matrix(&NAMES, raw_rows(n, NAMES.len(), seed).0)
+}
+
+/// What a row of `usual` says of the features.
+fn usual_row(usual: &ModelMatrix, row: usize) -> impl Fn(&FeatureName) -> Option<f64> {
+    let values = usual.values.row(row).to_vec();
+    let columns = usual.columns.clone();
+    move |feature| {
+        let at = columns
+            .iter()
+            .position(|c| *c == ColumnName::Now(feature.clone()))?;
+        Some(values[at])
+    }
+}
+
+#[test]
+fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
+    for depth in [1, 4, 6] {
+        // Without calibration the probability is the crate's. A shrinkage other than 1 is what a
+        // model of the crate's own loop has.
+        let mut content = small(depth).content().clone();
+        content.calibration = Calibration {
+            slope: 1.0,
+            intercept: 0.0,
+        };
+        content.gbdt.conf.shrinkage = 0.3;
+        let artifact = Artifact::seal(content, &Limits::default()).unwrap();
+        let scorer = TreeScorer::new(&artifact);
+        let rows = rows(10_000, 99);
+        let ours = scorer.score(&rows);
+        let mut codes = Vec::new();
+        for row in rows.values.rows() {
+            codes.push(Vec::new());
+            scorer.encode(row, &scorer.places(&rows), codes.last_mut().unwrap());
+        }
+        let theirs = gbdt::predict(&artifact.content().gbdt, &codes).unwrap();
+        assert_eq!((ours.len(), theirs.len()), (10_000, 10_000));
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            let off = (ours.probability.as_f64() - f64::from(theirs)).abs();
+            assert!(off <= 1e-6, "depth {depth}: {ours:?} is not {theirs}");
+        }
+        let (low, high) = ours
+            .iter()
+            .fold((f64::MAX, f64::MIN), |(low, high), score| {
+                (low.min(score.log_odds), high.max(score.log_odds))
+            });
+        assert!(
+            high - low > 0.5,
+            "the rows must not all score alike: {low} to {high}"
+        );
+    }
+}
+
+#[test]
+fn no_value_and_no_width_of_a_row_can_upset_the_scorer() {
+    let scorer = scorer(4);
+    let odd = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::MAX,
+        f64::MIN,
+        1e-320,
+        -0.0,
+    ];
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let all = [
+        "extra",
+        "psi_cpu",
+        "mem_used",
+        "psi_io",
+        "more",
+        "disk_await_write",
+    ];
+    for width in 0..=all.len() {
+        let values = Array2::from_shape_fn((200, width), |_| odd[(unit(&mut rng) * 7.0) as usize]);
+        let rows = matrix(&all[..width], values);
+        let scores = scorer.score(&rows);
+        assert_eq!(scores.len(), 200);
+        for (row, score) in scores.iter().enumerate() {
+            assert!(score.log_odds.is_finite());
+            let explanation = scorer
+                .explain(&rows, row, &|_| Some(f64::INFINITY))
+                .unwrap();
+            assert_eq!(explanation.log_odds, score.log_odds);
+        }
+        assert_eq!(scorer.explain(&rows, 200, &|_| None), None);
+    }
+    // A matrix whose names promise more columns than it has.
+    let mut torn = rows(3, 1);
+    torn.values = Array2::zeros((3, 1));
+    assert_eq!(scorer.score(&torn).len(), 3);
+}
+
+#[test]
+fn columns_are_found_by_name_wherever_they_are() {
+    let scorer = scorer(4);
+    let rows = rows(50, 4);
+    let mut turned = rows.clone();
+    turned.columns.reverse();
+    turned.values.invert_axis(ndarray::Axis(1));
+    assert_eq!(scorer.score(&rows), scorer.score(&turned));
+    let nothing = matrix(&[], Array2::zeros((50, 0)));
+    let missing = matrix(&NAMES, Array2::from_elem((50, 5), f64::NAN));
+    assert_eq!(scorer.score(&nothing), scorer.score(&missing));
+}
+
+#[test]
+fn every_explanation_adds_up_to_the_score() {
+    let scorer = scorer(6);
+    let (rows, usual) = (rows(2_000, 5), rows(2_000, 6));
+    for (row, score) in scorer.score(&rows).iter().enumerate() {
+        let explanation = scorer.explain(&rows, row, &usual_row(&usual, row)).unwrap();
+        let sum: f64 = explanation.contributions.iter().map(|c| c.log_odds).sum();
+        assert!((explanation.base + sum - score.log_odds).abs() < 1e-5);
+        let sizes = explanation.contributions.iter().map(|c| c.log_odds.abs());
+        assert!(sizes.is_sorted_by(|a, b| a >= b));
+    }
+}
+
+#[test]
+fn columns_of_one_metric_are_one_contribution_with_its_values() {
+    let scorer = scorer(4);
+    let row = ndarray::arr2(&[[0.97, 9.0, 0.1, f64::NAN, 0.5]]);
+    let usual = matrix(
+        &NAMES,
+        ndarray::arr2(&[[0.1, f64::NAN, f64::NAN, 0.2, 0.5]]),
+    );
+    let explanation = scorer
+        .explain(&matrix(&NAMES, row), 0, &usual_row(&usual, 0))
+        .unwrap();
+    let of = |name: &str| explanation.contributions.iter().find(|c| c.feature == name);
+    let memory = of("mem_used").unwrap();
+    assert_eq!((memory.value, memory.usual), (Some(0.97), Some(0.1)));
+    assert!(memory.log_odds > 0.5, "{explanation:?}");
+    assert!(of("mem_used:peers").is_none());
+    let io = of("psi_io").unwrap();
+    assert_eq!(io.usual, None, "an unknown usual is not invented");
+    assert!(
+        of("disk_await_write").is_none(),
+        "nothing is said of what has no value"
+    );
+    assert!(of("psi_cpu").is_none(), "what reads as usual adds nothing");
+}
+
+#[test]
+fn an_empty_fleet_has_no_scores() {
+    assert!(scorer(2).score(&rows(0, 1)).is_empty());
+}

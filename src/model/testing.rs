@@ -1,0 +1,95 @@
+//! Small models and rows for the tests of this module.
+
+use ndarray::Array2;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::features::ModelMatrix;
+
+use super::artifact::{Artifact, Calibration, Column, Content, Limits, Provenance, Source};
+use super::bins::Bins;
+use super::boost::{Rows, Settings, boost, unit};
+
+/// Raw rows with labels: trouble is the product of the first two columns, or a large third; one
+/// value in twenty is missing.
+pub(crate) fn raw_rows(n: usize, n_columns: usize, seed: u64) -> (Array2<f64>, Vec<bool>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut values = Array2::from_elem((n, n_columns), f64::NAN);
+    let mut labels = Vec::with_capacity(n);
+    for mut row in values.rows_mut() {
+        for value in &mut row {
+            *value = unit(&mut rng);
+        }
+        let hazard = 8.0 * row[0] * row[1 % n_columns] + 6.0 * (row[2 % n_columns] - 0.8).max(0.0);
+        labels.push(unit(&mut rng) < 1.0 / (1.0 + libm::exp(5.0 - hazard)));
+        for value in &mut row {
+            if unit(&mut rng) < 0.05 {
+                *value = f64::NAN;
+            }
+        }
+    }
+    (values, labels)
+}
+
+/// Raw rows as the derivation stage hands them over.
+pub(crate) fn matrix(names: &[&str], values: Array2<f64>) -> ModelMatrix {
+    ModelMatrix {
+        nodes: (0..values.nrows())
+            .map(|i| format!("n{i:05}").into())
+            .collect(),
+        columns: names
+            .iter()
+            .map(|name| name.parse().expect("a column name"))
+            .collect(),
+        values,
+    }
+}
+
+/// Codes of raw rows under these columns' bins.
+pub(crate) fn encode(values: &Array2<f64>, columns: &[Column], labels: &[bool]) -> Rows {
+    let mut codes = Vec::with_capacity(values.len());
+    for row in values.rows() {
+        codes.extend(
+            row.iter()
+                .zip(columns)
+                .map(|(value, column)| column.edges.code(*value)),
+        );
+    }
+    Rows {
+        codes,
+        n_columns: columns.len(),
+        labels: labels.to_vec(),
+    }
+}
+
+/// A model trained on [`raw_rows`]; column `i` is `names[i]`.
+pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
+    let (values, labels) = raw_rows(1_500, names.len(), 7);
+    let columns: Vec<Column> = names
+        .iter()
+        .zip(values.columns())
+        .map(|(name, column)| Column {
+            name: (*name).to_owned(),
+            meaning: "0123456789abcdef".to_owned(),
+            rising: false,
+            usual: Some(0.5),
+            edges: Bins::learn(&column.to_vec(), 32, true),
+        })
+        .collect();
+    let rows = encode(&values, &columns, &labels);
+    let gbdt = boost(&rows, &Rows::default(), settings, |_| {}).expect("rows of both classes");
+    let content = Content {
+        name: "small".to_owned(),
+        source: Source::Synthetic,
+        columns,
+        calibration: Calibration {
+            slope: 0.9,
+            intercept: -0.1,
+        },
+        horizon_seconds: 1_800,
+        provenance: Provenance::default(),
+        validation: None,
+        gbdt,
+    };
+    Artifact::seal(content, &Limits::default()).expect("a trained model is valid")
+}
