@@ -142,7 +142,8 @@ pub(super) async fn run(
     let mut gate = shared.gate.clone();
     let mut nodes = shared.cluster.nodes();
     let mut pods: Option<watch::Receiver<Arc<PodTable>>> = None;
-    let mut under_way: FuturesUnordered<BoxFuture<'static, (PodId, Attempt)>> = FuturesUnordered::new();
+    let mut under_way: FuturesUnordered<BoxFuture<'static, (PodId, Attempt)>> =
+        FuturesUnordered::new();
     loop {
         let order = orders.borrow_and_update().clone();
         let mut wake = Instant::now() + PAUSE_MAX;
@@ -166,8 +167,14 @@ pub(super) async fn run(
                     .get_or_insert_with(|| shared.cluster.watch_pods(&node))
                     .borrow_and_update()
                     .clone();
-                let (actions, pause) = drain.advance(order, &table, is_ready(&nodes.borrow_and_update(), &node));
-                for Action::Evict { pod, grace, read_first } in actions {
+                let (actions, pause) =
+                    drain.advance(order, &table, is_ready(&nodes.borrow_and_update(), &node));
+                for Action::Evict {
+                    pod,
+                    grace,
+                    read_first,
+                } in actions
+                {
                     under_way.push(drain.attempt(pod, grace, read_first));
                 }
                 wake = Instant::now() + pause;
@@ -183,9 +190,8 @@ pub(super) async fn run(
             result = orders.changed() => if result.is_err() {
                 // The actuator is gone, and with it the right to act.
                 drain.sending.cancel();
-                if under_way.is_empty() {
-                    break;
-                }
+                while under_way.next().await.is_some() {}
+                break;
             },
             () = changed(&mut pods), if going => {}
             Ok(()) = nodes.changed(), if going => {}
@@ -196,14 +202,20 @@ pub(super) async fn run(
     if *orders.borrow() == Orders::Cancelled {
         drain.cancelled();
     }
-    DrainEnd { node, started_at, state: drain.state }
+    DrainEnd {
+        node,
+        started_at,
+        state: drain.state,
+    }
 }
 
 async fn changed(pods: &mut Option<watch::Receiver<Arc<PodTable>>>) {
-    match pods {
-        Some(pods) if pods.changed().await.is_ok() => {}
-        Some(_) | None => std::future::pending().await,
+    if let Some(pods) = pods
+        && pods.changed().await.is_ok()
+    {
+        return;
     }
+    std::future::pending().await
 }
 
 fn is_ready(nodes: &NodeTable, node: &NodeId) -> bool {
@@ -247,7 +259,13 @@ impl Drain {
             sends: order.sends && open && self.shared.evicts && table.problem.is_none(),
             ..order.clone()
         };
-        let next = step(&effective, &table.pods, node_ready, &self.state.progress, now);
+        let next = step(
+            &effective,
+            &table.pods,
+            node_ready,
+            &self.state.progress,
+            now,
+        );
         for Action::Evict { pod, .. } in &next.actions {
             self.state.progress.sent(pod, now);
         }
@@ -256,7 +274,10 @@ impl Drain {
         match next.state {
             StepState::Running { remaining } => self.say(remaining, None, table.problem.clone()),
             // Pods may have been bound that a broken watch does not show.
-            StepState::Over { outcome: NodeOutcome::Drained, .. } if table.problem.is_some() => {
+            StepState::Over {
+                outcome: NodeOutcome::Drained,
+                ..
+            } if table.problem.is_some() => {
                 self.say(0, None, table.problem.clone());
             }
             StepState::Over { outcome, detail } => {
@@ -265,7 +286,11 @@ impl Drain {
             }
         }
         if let Some(until) = self.closed_until {
-            pause = pause.min(until.saturating_duration_since(Instant::now()).max(PAUSE_MIN));
+            pause = pause.min(
+                until
+                    .saturating_duration_since(Instant::now())
+                    .max(PAUSE_MIN),
+            );
         }
         (next.actions, pause)
     }
@@ -275,7 +300,10 @@ impl Drain {
     }
 
     fn is_open(&mut self) -> bool {
-        if self.closed_until.is_some_and(|until| Instant::now() < until) {
+        if self
+            .closed_until
+            .is_some_and(|until| Instant::now() < until)
+        {
             return false;
         }
         let open = self.shared.gate.check().is_ok();
@@ -287,7 +315,10 @@ impl Drain {
     fn see(&mut self, order: &DrainOrder, table: &PodTable, now: Timestamp) {
         for pod in &table.pods {
             if classify(pod, &order.rules) == Disposition::Evict {
-                let going = Going { pod: pod.id.clone(), gone: false };
+                let going = Going {
+                    pod: pod.id.clone(),
+                    gone: false,
+                };
                 self.state.going.entry(pod.id.uid.clone()).or_insert(going);
             }
         }
@@ -297,9 +328,18 @@ impl Drain {
                 continue;
             }
             going.gone = true;
-            let progress = self.state.progress.pods.get(uid).map(|(_, progress)| progress);
+            let progress = self
+                .state
+                .progress
+                .pods
+                .get(uid)
+                .map(|(_, progress)| progress);
             let evicted = progress.is_some_and(|progress| progress.accepted);
-            let outcome = if evicted { PodOutcome::Evicted } else { PodOutcome::Gone };
+            let outcome = if evicted {
+                PodOutcome::Evicted
+            } else {
+                PodOutcome::Gone
+            };
             info!(node = %self.node, pod = %going.pod, outcome = %outcome, "pod gone");
             self.shared.reports.send(Report::Pod(PodReport {
                 node: self.node.clone(),
@@ -345,7 +385,9 @@ impl Drain {
                         }
                         Ok(Some(_)) => {}
                         Err(error) => {
-                            return Attempt::Answered(Answer::Lost { detail: error.to_string() });
+                            return Attempt::Answered(Answer::Lost {
+                                detail: error.to_string(),
+                            });
                         }
                     }
                     // Reading took time.
@@ -355,10 +397,12 @@ impl Drain {
                 }
                 Attempt::Answered(shared.cluster.evict(&pod, grace).await)
             };
-            let attempt = tokio::time::timeout(ANSWER_LIMIT, exchange).await.unwrap_or_else(|_| {
-                let detail = format!("no answer within {ANSWER_LIMIT:?}");
-                Attempt::Answered(Answer::Lost { detail })
-            });
+            let attempt = tokio::time::timeout(ANSWER_LIMIT, exchange)
+                .await
+                .unwrap_or_else(|_| {
+                    let detail = format!("no answer within {ANSWER_LIMIT:?}");
+                    Attempt::Answered(Answer::Lost { detail })
+                });
             drop(permit);
             (pod, attempt)
         })
@@ -374,7 +418,12 @@ impl Drain {
             }
         };
         let now = self.shared.clock.now();
-        let first = self.state.progress.pods.get(&pod.uid).is_none_or(|(_, progress)| !progress.accepted);
+        let first = self
+            .state
+            .progress
+            .pods
+            .get(&pod.uid)
+            .is_none_or(|(_, progress)| !progress.accepted);
         match &answer {
             Answer::Accepted if first => {
                 info!(node = %self.node, pod = %pod, "eviction accepted");
@@ -383,7 +432,10 @@ impl Drain {
                     pod: Some(pod.clone()),
                     reason: "EvictedFromDegradingNode",
                     warning: false,
-                    note: format!("evicted from Node {}, which is predicted to degrade", self.node),
+                    note: format!(
+                        "evicted from Node {}, which is predicted to degrade",
+                        self.node
+                    ),
                 });
             }
             Answer::BlockedByBudget { detail, .. } => {
@@ -391,7 +443,9 @@ impl Drain {
             }
             Answer::Throttled { retry_after } => {
                 warn!(node = %self.node, pod = %pod, ?retry_after, "the API server asks for quiet");
-                self.shared.rate.quiet(retry_after.unwrap_or(QUIET).max(QUIET));
+                self.shared
+                    .rate
+                    .quiet(retry_after.unwrap_or(QUIET).max(QUIET));
             }
             Answer::Forbidden { detail } => {
                 warn!(node = %self.node, pod = %pod, detail, "not allowed to evict; apply the roles in deploy/kustomize/base");
@@ -414,8 +468,13 @@ impl Drain {
             let progress = self.state.progress.pods.get(&pod.id.uid);
             let answer = progress.and_then(|(_, progress)| progress.answer.as_ref());
             if let Some((_, Answer::BlockedByBudget { .. })) = answer {
-                let budget = pod.budgets.first().map_or("", |budget| budget.name.as_str());
-                *budgets.entry((pod.id.namespace.clone(), budget.to_owned())).or_default() += 1;
+                let budget = pod
+                    .budgets
+                    .first()
+                    .map_or("", |budget| budget.name.as_str());
+                *budgets
+                    .entry((pod.id.namespace.clone(), budget.to_owned()))
+                    .or_default() += 1;
             }
         }
         self.say_blocked(budgets);
@@ -424,11 +483,19 @@ impl Drain {
     fn say_blocked(&mut self, budgets: BTreeMap<(String, String), u32>) {
         if budgets != self.state.blocked {
             self.state.blocked.clone_from(&budgets);
-            self.shared.reports.send(Report::Blocked { node: self.node.clone(), budgets });
+            self.shared.reports.send(Report::Blocked {
+                node: self.node.clone(),
+                budgets,
+            });
         }
     }
 
-    fn say(&mut self, remaining: u32, ended: Option<(Timestamp, NodeOutcome)>, detail: Option<String>) {
+    fn say(
+        &mut self,
+        remaining: u32,
+        ended: Option<(Timestamp, NodeOutcome)>,
+        detail: Option<String>,
+    ) {
         let gone = self.state.going.values().filter(|going| going.gone).count();
         let report = DrainReport {
             started_at: self.started_at,
@@ -442,19 +509,30 @@ impl Drain {
         }
         if self.state.reported.as_ref() != Some(&report) {
             self.state.reported = Some(report.clone());
-            self.shared.reports.send(Report::Drain { node: self.node.clone(), report });
+            self.shared.reports.send(Report::Drain {
+                node: self.node.clone(),
+                report,
+            });
         }
     }
 
     fn say_again(&self) {
         if let Some(report) = &self.state.ended {
-            self.shared.reports.send(Report::Drain { node: self.node.clone(), report: report.clone() });
+            self.shared.reports.send(Report::Drain {
+                node: self.node.clone(),
+                report: report.clone(),
+            });
         }
     }
 
     fn end(&mut self, now: Timestamp, outcome: NodeOutcome, detail: String) {
         info!(node = %self.node, outcome = %outcome, detail, "drain over");
-        let remaining = self.state.going.values().filter(|going| !going.gone).count();
+        let remaining = self
+            .state
+            .going
+            .values()
+            .filter(|going| !going.gone)
+            .count();
         let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
         self.say(remaining, Some((now, outcome)), Some(detail));
         self.say_blocked(BTreeMap::new());
@@ -463,7 +541,12 @@ impl Drain {
     /// What came of each Pod that is still there at the end.
     fn outcomes(&self, order: &DrainOrder, pods: &[PodFacts], node_ready: bool, now: Timestamp) {
         for pod in pods {
-            let progress = self.state.progress.pods.get(&pod.id.uid).map(|(_, progress)| progress);
+            let progress = self
+                .state
+                .progress
+                .pods
+                .get(&pod.id.uid)
+                .map(|(_, progress)| progress);
             let (outcome, detail) = match classify(pod, &order.rules) {
                 Disposition::Skip(_) | Disposition::Leave(_) => continue,
                 Disposition::Impossible(reason) => {
@@ -473,7 +556,12 @@ impl Drain {
                     };
                     (outcome, reason.to_string())
                 }
-                Disposition::Evict => came_of(pod, progress.and_then(|progress| progress.answer.as_ref()), node_ready, now),
+                Disposition::Evict => came_of(
+                    pod,
+                    progress.and_then(|progress| progress.answer.as_ref()),
+                    node_ready,
+                    now,
+                ),
             };
             info!(node = %self.node, pod = %pod.id, outcome = %outcome, detail, "pod not moved");
             self.shared.reports.send(Report::Pod(PodReport {
@@ -495,12 +583,21 @@ impl Drain {
         }
         info!(node = %self.node, "drain cancelled");
         for (uid, going) in self.state.going.iter().filter(|(_, going)| !going.gone) {
-            let progress = self.state.progress.pods.get(uid).map(|(_, progress)| progress);
+            let progress = self
+                .state
+                .progress
+                .pods
+                .get(uid)
+                .map(|(_, progress)| progress);
             let accepted = progress.is_some_and(|progress| progress.accepted);
             self.shared.reports.send(Report::Pod(PodReport {
                 node: self.node.clone(),
                 pod: going.pod.clone(),
-                outcome: if accepted { PodOutcome::Evicted } else { PodOutcome::Cancelled },
+                outcome: if accepted {
+                    PodOutcome::Evicted
+                } else {
+                    PodOutcome::Cancelled
+                },
                 detail: "the drain was cancelled".to_owned(),
                 requested_at: progress.and_then(|progress| progress.first_request_at),
                 gone_at: None,
@@ -517,10 +614,16 @@ fn came_of(
 ) -> (PodOutcome, String) {
     if let Some(until) = pod.terminating_until {
         if until > now {
-            return (PodOutcome::Deadline, format!("its grace period runs until {until}"));
+            return (
+                PodOutcome::Deadline,
+                format!("its grace period runs until {until}"),
+            );
         }
         if !node_ready {
-            return (PodOutcome::Unreachable, "its Node does not answer".to_owned());
+            return (
+                PodOutcome::Unreachable,
+                "its Node does not answer".to_owned(),
+            );
         }
         let finalizers = if pod.finalizers.is_empty() {
             String::new()
@@ -530,9 +633,10 @@ fn came_of(
         return (PodOutcome::StuckTerminating, finalizers);
     }
     match answer {
-        Some((_, Answer::Accepted | Answer::NamespaceTerminating)) => {
-            (PodOutcome::StuckTerminating, "its eviction was accepted, and it is still there".to_owned())
-        }
+        Some((_, Answer::Accepted | Answer::NamespaceTerminating)) => (
+            PodOutcome::StuckTerminating,
+            "its eviction was accepted, and it is still there".to_owned(),
+        ),
         Some((_, answer)) => (answer.outcome(), answer.detail().to_owned()),
         None => (PodOutcome::Deadline, "its turn did not come".to_owned()),
     }

@@ -38,7 +38,13 @@ impl EventTx {
 /// The two ends.
 pub(super) fn channel() -> (EventTx, mpsc::Receiver<ClusterEvent>) {
     let (tx, rx) = mpsc::channel(EVENTS_MAX);
-    (EventTx { tx, dropped: Arc::default() }, rx)
+    (
+        EventTx {
+            tx,
+            dropped: Arc::default(),
+        },
+        rx,
+    )
 }
 
 /// Publishes until `stop`, or until nobody has anything to say any more.

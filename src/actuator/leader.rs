@@ -156,7 +156,10 @@ impl LeaderHandle {
 
     async fn request(&self, make: impl FnOnce(Reply) -> Request) -> Result<(), LeaseError> {
         let (tx, rx) = oneshot::channel();
-        self.requests.send(make(tx)).await.map_err(|_| LeaseError::Stopped)?;
+        self.requests
+            .send(make(tx))
+            .await
+            .map_err(|_| LeaseError::Stopped)?;
         rx.await.unwrap_or(Err(LeaseError::Stopped))
     }
 }
@@ -200,9 +203,9 @@ impl Gate {
             (leadership.leader, leadership.paused)
         };
         // Also from the Lease itself: the leader's task may be waiting for an answer at the moment.
-        let paused_there = self.handle.lease.as_ref().is_some_and(|lease| {
-            matches!(&*lease.borrow(), LeaseState::Present(view) if view.paused)
-        });
+        let paused_there = self.handle.lease.as_ref().is_some_and(
+            |lease| matches!(&*lease.borrow(), LeaseState::Present(view) if view.paused),
+        );
         if paused || paused_there {
             return Err(Closed::Paused);
         }
@@ -222,10 +225,12 @@ impl Gate {
         let before = self.check().is_ok();
         while self.check().is_ok() == before {
             let lease = async {
-                match &mut self.handle.lease {
-                    Some(lease) if lease.changed().await.is_ok() => {}
-                    Some(_) | None => std::future::pending().await,
+                if let Some(lease) = &mut self.handle.lease
+                    && lease.changed().await.is_ok()
+                {
+                    return;
                 }
+                std::future::pending().await
             };
             let leadership = async {
                 if self.handle.leadership.changed().await.is_err() {
@@ -335,10 +340,15 @@ impl Leader {
         if self.renewed_at.is_some() {
             // Nothing is valid any more from here on, whatever comes of the call.
             self.valid_until.store(0, Ordering::Release);
-            let change = Change { gives_up: true, ..Change::default() };
+            let change = Change {
+                gives_up: true,
+                ..Change::default()
+            };
             match self.write(change).await {
                 Ok(()) => info!("lease given up"),
-                Err(error) => warn!(error = %chain(&error), "lease could not be given up; it runs out"),
+                Err(error) => {
+                    warn!(error = %chain(&error), "lease could not be given up; it runs out")
+                }
             }
             self.stand_down();
         }
@@ -367,17 +377,24 @@ impl Leader {
     async fn serve(&mut self, request: Request) {
         match request {
             Request::Pause(paused, reply) => {
-                let change = Change { paused: Some(paused), ..Change::default() };
+                let change = Change {
+                    paused: Some(paused),
+                    ..Change::default()
+                };
                 let _ = reply.send(self.write(change).await);
             }
             Request::Record(record, reply) => {
                 let result = match &self.memory {
                     _ if self.renewed_at.is_none() => Err(LeaseError::NotLeader),
-                    Some(LeaseView { record: Err(problem), .. }) => {
-                        Err(LeaseError::Unreadable(problem.clone()))
-                    }
+                    Some(LeaseView {
+                        record: Err(problem),
+                        ..
+                    }) => Err(LeaseError::Unreadable(problem.clone())),
                     Some(_) | None => {
-                        let change = Change { record: Some(record), ..Change::default() };
+                        let change = Change {
+                            record: Some(record),
+                            ..Change::default()
+                        };
                         self.write(change).await
                     }
                 };
@@ -427,7 +444,10 @@ impl Leader {
         if view.holder.is_none() || self.holds(view) {
             return Duration::ZERO;
         }
-        let duration = view.duration.max(self.options.times.duration).min(DURATION_MAX);
+        let duration = view
+            .duration
+            .max(self.options.times.duration)
+            .min(DURATION_MAX);
         (self.alive_at + duration).saturating_sub(self.clock.boottime())
     }
 
@@ -543,7 +563,9 @@ impl Leader {
     }
 
     fn next_write(&self, change: &Change) -> Result<LeaseWrite, LeaseError> {
-        let paused = change.paused.unwrap_or(self.memory.as_ref().is_some_and(|view| view.paused));
+        let paused = change
+            .paused
+            .unwrap_or(self.memory.as_ref().is_some_and(|view| view.paused));
         let record = change.record.clone().or_else(|| self.remembered_record());
         if self.renewed_at.is_some() {
             let times = self.options.times;
@@ -602,7 +624,8 @@ impl Leader {
     fn renewed(&mut self, begun: Duration) {
         self.renewed_at = Some(begun);
         let until = (begun + self.options.times.duration).as_nanos();
-        self.valid_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Release);
+        self.valid_until
+            .store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Release);
     }
 
     fn stand_down(&mut self) {
@@ -617,9 +640,16 @@ impl Leader {
         self.leadership.send_if_modified(|shown| {
             let next = Leadership {
                 leader,
-                since: if shown.leader == leader { shown.since } else { now },
+                since: if shown.leader == leader {
+                    shown.since
+                } else {
+                    now
+                },
                 paused: self.memory.as_ref().is_some_and(|view| view.paused),
-                record: self.memory.as_ref().and_then(|view| view.record.clone().ok()),
+                record: self
+                    .memory
+                    .as_ref()
+                    .and_then(|view| view.record.clone().ok()),
                 holder: self.memory.as_ref().and_then(|view| view.holder.clone()),
                 address: self.memory.as_ref().and_then(|view| view.address.clone()),
             };

@@ -129,7 +129,9 @@ impl Actuator {
             rate: self.marks,
             shared: self.shared,
             queue: VecDeque::new(),
-            record: Record::Settled,
+            record_wanted: None,
+            record_writing: false,
+            record_failed: None,
             writes: FuturesUnordered::new(),
             in_flight: BTreeMap::new(),
             finished: BTreeMap::new(),
@@ -137,7 +139,9 @@ impl Actuator {
             drains: BTreeMap::new(),
             tasks: JoinSet::new(),
             parked: BTreeMap::new(),
-            accepts_from: None,
+            leads_from: None,
+            paused: false,
+            marks_from: Timestamp::MIN,
             closed_until: None,
             last_sent: None,
             finish_failed: false,
@@ -148,18 +152,6 @@ impl Actuator {
         };
         tokio::join!(act, events);
     }
-}
-
-/// How it stands with the cluster's record of the present plan.
-enum Record {
-    /// Nothing to write, or written.
-    Settled,
-    /// To be written before any mark.
-    Due(ClusterRecord),
-    /// On its way.
-    Writing,
-    /// It could not be written: nothing may begin.
-    Failed(String),
 }
 
 /// What came of a write.
@@ -187,7 +179,11 @@ struct Run {
     shared: Arc<drain::Shared>,
     /// Marks of the present plan that have not been sent.
     queue: VecDeque<MarkOrder>,
-    record: Record,
+    /// The cluster's record that the present plan wants: before any of its marks.
+    record_wanted: Option<ClusterRecord>,
+    record_writing: bool,
+    /// It could not be written: nothing of the present plan may begin.
+    record_failed: Option<String>,
     writes: FuturesUnordered<BoxFuture<'static, Written>>,
     /// One write at a time for each Node.
     in_flight: BTreeMap<NodeName, MarkOrder>,
@@ -200,9 +196,12 @@ struct Run {
     tasks: JoinSet<DrainEnd>,
     /// How far drains were that have been withdrawn, in case they are ordered again.
     parked: BTreeMap<NodeName, DrainEnd>,
-    /// Plans that were decided earlier are not carried out: they saw a world from before this process
-    /// led, or before a pause.
-    accepts_from: Option<Timestamp>,
+    /// Since when this process leads. Plans that were decided earlier are not carried out: they saw
+    /// the world that another was acting on.
+    leads_from: Option<Timestamp>,
+    paused: bool,
+    /// Marks that were decided before a pause began or ended are not made.
+    marks_from: Timestamp,
     closed_until: Option<Instant>,
     /// When the last mark was sent.
     last_sent: Option<Timestamp>,
@@ -240,7 +239,7 @@ impl Run {
                 () = gate.changed() => self.closed_until = None,
                 Ok(()) = nodes.changed() => {
                     nodes.borrow_and_update();
-                    self.sync_drains();
+                    self.sync_drains(false);
                 }
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -251,85 +250,88 @@ impl Run {
     /// Takes the plan over. What is not in it is withdrawn.
     fn adopt(&mut self, plan: Option<&AuditedPlan>) {
         let plan = plan.map(AuditedPlan::plan);
-        let plan = plan.filter(|plan| self.accepts_from.is_some_and(|from| plan.at >= from));
+        let plan = plan.filter(|plan| self.leads_from.is_some_and(|from| plan.at >= from));
         let Some(plan) = plan else {
-            self.withdraw_all(Orders::Cancelled);
+            self.withdraw_all(&Orders::Cancelled);
             return;
         };
         let at = plan.at;
+        let marks = if self.paused || at < self.marks_from {
+            &[]
+        } else {
+            plan.marks.as_slice()
+        };
         // A plan that was decided before the last mark was sent may not count it. What it begins waits
         // for the next plan, which is already on its way: the sent mark has woken the cycle.
         let counts_all = self.last_sent.is_none_or(|sent| at > sent);
         self.finish_failed = false;
-        self.queue = plan
-            .marks
+        self.queue = marks
             .iter()
             .filter(|order| !self.is_known(order, at) && (counts_all || !order.cause.begins()))
             .cloned()
             .collect();
-        if !matches!(self.record, Record::Writing) {
-            self.record = Record::Settled;
-        }
-        let present = self.leader.leadership().borrow().record.clone();
-        if let Some(record) = plan.cluster.clone().filter(|record| present.as_ref() != Some(record))
-            && !matches!(self.record, Record::Writing)
-        {
-            self.record = Record::Due(record);
-        }
+        self.record_wanted = plan
+            .cluster
+            .clone()
+            .filter(|_| !marks.is_empty() || !self.paused);
+        self.record_failed = None;
         self.wanted = plan
             .drains
             .iter()
             .map(|order| (order.node.name.clone(), order.clone()))
             .collect();
-        self.sync_drains();
+        self.sync_drains(true);
     }
 
     /// Whether the order is being carried out, or its outcome was not known to who decided it.
     fn is_known(&self, order: &MarkOrder, decided_at: Timestamp) -> bool {
         let name = &order.node.name;
         self.in_flight.get(name) == Some(order)
-            || self.finished.get(name).is_some_and(|(finished, at, success)| {
-                finished == order && (*success || decided_at <= *at)
-            })
+            || self
+                .finished
+                .get(name)
+                .is_some_and(|(finished, at, success)| {
+                    finished == order && (*success || decided_at <= *at)
+                })
     }
 
     fn follow_leadership(&mut self, now: &Leadership) {
-        match (now.leader && !now.paused, self.accepts_from) {
-            (true, None) => {
-                // What was decided before is decided again, on the world as it is now.
-                self.accepts_from = Some(self.clock.now().max(now.since));
-            }
-            (false, Some(_)) => {
-                self.accepts_from = None;
-                self.queue.clear();
-                self.record = Record::Settled;
-                if now.leader {
-                    // Paused: drains go on being followed; the gate lets nothing out.
-                    info!("paused: nothing more is written");
-                } else {
-                    self.withdraw_all(Orders::Stopped);
-                }
-            }
-            (true, Some(_)) => {}
-            // Lost while paused.
-            (false, None) if !now.leader => self.withdraw_all(Orders::Stopped),
-            (false, None) => {}
+        if now.paused != self.paused {
+            self.paused = now.paused;
+            self.marks_from = self.clock.now();
+            self.queue.clear();
+            self.record_wanted = None;
+            // Drains go on being followed; the gate lets nothing out.
+            info!(paused = now.paused, "the switch was thrown");
+        }
+        if !now.leader {
+            self.leads_from = None;
+            self.withdraw_all(&Orders::Stopped);
+        } else if self.leads_from.is_none() {
+            self.leads_from = Some(now.since);
         }
     }
 
-    fn withdraw_all(&mut self, orders: Orders) {
+    fn withdraw_all(&mut self, orders: &Orders) {
         self.queue.clear();
+        self.record_wanted = None;
         self.wanted.clear();
         for running in self.drains.values() {
-            tell(running, orders.clone());
+            if matches!(*running.orders.borrow(), Orders::Go(_)) {
+                running.orders.send_replace(orders.clone());
+            }
         }
     }
 
     /// Sends what may be sent now. Returns when to look again if nothing happens.
     fn dispatch(&mut self) -> Instant {
         let later = Instant::now() + Duration::from_secs(3600);
-        let has_work = !self.queue.is_empty() || matches!(self.record, Record::Due(_));
-        if !has_work {
+        let present = self.leader.leadership().borrow().record.clone();
+        if self.record_wanted == present {
+            self.record_wanted = None;
+        }
+        let record_due = self.record_wanted.is_some() && self.record_failed.is_none();
+        if self.record_writing || (self.queue.is_empty() && !record_due) {
             return later;
         }
         if let Some(until) = self.closed_until
@@ -344,25 +346,16 @@ impl Run {
             return until;
         }
         self.closed_until = None;
-        match std::mem::replace(&mut self.record, Record::Settled) {
-            Record::Due(record) => {
-                self.record = Record::Writing;
-                let leader = self.leader.clone();
-                self.writes.push(Box::pin(async move {
-                    let result = leader.write_record(record.clone()).await;
-                    Written::Record(record, result)
-                }));
-                return later;
-            }
-            Record::Writing => {
-                self.record = Record::Writing;
-                return later;
-            }
-            Record::Failed(problem) => {
-                self.skip_beginnings(&problem);
-                self.record = Record::Failed(problem);
-            }
-            Record::Settled => {}
+        if let Some(problem) = self.record_failed.clone() {
+            self.skip_beginnings(&problem);
+        } else if let Some(record) = self.record_wanted.clone() {
+            self.record_writing = true;
+            let leader = self.leader.clone();
+            self.writes.push(Box::pin(async move {
+                let result = leader.write_record(record.clone()).await;
+                Written::Record(record, result)
+            }));
+            return later;
         }
         // A plan may use the room that its own finishing orders free. So nothing begins before they
         // are through, and nothing at all if one of them failed.
@@ -392,14 +385,18 @@ impl Run {
         let now = self.clock.now();
         self.last_sent = Some(now);
         self.reports.send(Report::MarkSent { node: order.node.clone(), cause: order.cause, at: now });
-        self.in_flight.insert(order.node.name.clone(), order.clone());
+        self.in_flight
+            .insert(order.node.name.clone(), order.clone());
         let cluster = Arc::clone(&self.cluster);
         self.writes.push(Box::pin(async move {
             // The cluster has its own limit, which is WRITE_LIMIT; a simulated one may not.
             let limit = WRITE_LIMIT + Duration::from_secs(1);
             let result = tokio::time::timeout(limit, cluster.mark(&order)).await;
             let result = result.unwrap_or_else(|_| {
-                Err(ClusterError::Timeout { action: format!("mark Node {}", order.node), limit })
+                Err(ClusterError::Timeout {
+                    action: format!("mark Node {}", order.node),
+                    limit,
+                })
             });
             Written::Mark(order, result)
         }));
@@ -427,15 +424,25 @@ impl Run {
     fn written(&mut self, written: Written) {
         let now = self.clock.now();
         match written {
-            Written::Record(record, Ok(())) => {
-                self.record = Record::Settled;
-                self.reports.send(Report::RecordWritten { record });
-            }
-            Written::Record(_, Err(error)) => {
-                let problem = leader::chain(&error);
-                warn!(error = problem, "cluster record not written: nothing is begun");
-                self.reports.send(Report::RecordFailed { problem: problem.clone() });
-                self.record = Record::Failed(problem);
+            Written::Record(record, result) => {
+                self.record_writing = false;
+                // A newer plan may want another one meanwhile; that one is written next.
+                let is_wanted = self.record_wanted.as_ref() == Some(&record);
+                match result {
+                    Ok(()) => {
+                        self.record_wanted.take_if(|_| is_wanted);
+                        self.reports.send(Report::RecordWritten { record });
+                    }
+                    Err(error) => {
+                        let problem = leader::chain(&error);
+                        warn!(
+                            error = problem,
+                            "cluster record not written: nothing is begun"
+                        );
+                        self.record_failed = is_wanted.then(|| problem.clone());
+                        self.reports.send(Report::RecordFailed { problem });
+                    }
+                }
             }
             Written::Mark(order, result) => {
                 self.in_flight.remove(&order.node.name);
@@ -464,39 +471,45 @@ impl Run {
                 }
                 // The same order may have come again meanwhile, from a plan that could not know.
                 self.queue.retain(|queued| *queued != order);
-                self.finished.insert(order.node.name.clone(), (order, now, success));
-                self.sync_drains();
+                self.finished
+                    .insert(order.node.name.clone(), (order, now, success));
+                self.sync_drains(false);
             }
         }
     }
 
     /// Starts the drains that are wanted and recorded, tells the running ones their orders, and
-    /// withdraws the others.
-    fn sync_drains(&mut self) {
+    /// withdraws the others. `again` also where the orders are the same: a drain that is over says so
+    /// again with every plan.
+    fn sync_drains(&mut self, again: bool) {
         for (name, running) in &self.drains {
             let wanted = self.wanted.get(name).filter(|order| {
                 order.node == running.node && order.started_at == running.started_at
             });
-            match wanted {
-                Some(order) => tell(running, Orders::Go(order.clone())),
-                // Already told to stop for another reason, perhaps; that stays.
-                None if matches!(*running.orders.borrow(), Orders::Go(_)) => {
-                    tell(running, Orders::Cancelled);
-                }
-                None => {}
+            let before = running.orders.borrow().clone();
+            let orders = match (wanted, &before) {
+                (Some(order), _) => Orders::Go(order.clone()),
+                (None, Orders::Go(_)) => Orders::Cancelled,
+                (None, Orders::Cancelled | Orders::Stopped) => continue,
+            };
+            if again || orders != before {
+                running.orders.send_replace(orders);
             }
         }
         let table = self.nodes.borrow().clone();
         let due: Vec<DrainOrder> = self
             .wanted
             .values()
-            .filter(|order| !self.drains.contains_key(&order.node.name) && is_recorded(&table, order))
+            .filter(|order| {
+                !self.drains.contains_key(&order.node.name) && is_recorded(&table, order)
+            })
             .cloned()
             .collect();
         for order in due {
             self.start(order);
         }
-        self.finished.retain(|name, _| table.nodes.contains_key(name));
+        self.finished
+            .retain(|name, _| table.nodes.contains_key(name));
         self.parked.retain(|name, _| table.nodes.contains_key(name));
     }
 
@@ -508,16 +521,36 @@ impl Run {
             .map_or_else(DrainState::default, |parked| parked.state);
         info!(node = %node, started_at = %started_at, "drain goes on");
         let (orders, orders_rx) = watch::channel(Orders::Go(order));
-        let run = drain::run(Arc::clone(&self.shared), node.clone(), started_at, orders_rx, state);
-        self.tasks.spawn(run.instrument(info_span!("drain", node = %node)));
-        self.drains.insert(node.name.clone(), Running { node, started_at, orders });
+        let run = drain::run(
+            Arc::clone(&self.shared),
+            node.clone(),
+            started_at,
+            orders_rx,
+            state,
+        );
+        self.tasks
+            .spawn(run.instrument(info_span!("drain", node = %node)));
+        self.drains.insert(
+            node.name.clone(),
+            Running {
+                node,
+                started_at,
+                orders,
+            },
+        );
     }
 
     fn drain_ended(&mut self, ended: Result<DrainEnd, tokio::task::JoinError>) {
         match ended {
             Ok(end) => {
                 let name = end.node.name.clone();
-                self.drains.remove(&name);
+                if self
+                    .drains
+                    .get(&name)
+                    .is_some_and(|running| running.orders.is_closed())
+                {
+                    self.drains.remove(&name);
+                }
                 self.parked.insert(name, end);
             }
             Err(problem) => {
@@ -527,12 +560,12 @@ impl Run {
                 self.drains.retain(|_, running| !running.orders.is_closed());
             }
         }
-        self.sync_drains();
+        self.sync_drains(false);
     }
 
     /// Begins nothing more, and waits for what is under way.
     async fn stop(mut self) {
-        self.withdraw_all(Orders::Stopped);
+        self.withdraw_all(&Orders::Stopped);
         let rest = async {
             while self.writes.next().await.is_some() {}
             while self.tasks.join_next().await.is_some() {}
@@ -542,11 +575,6 @@ impl Run {
         }
         self.tasks.shutdown().await;
     }
-}
-
-/// Tells a drain its orders. Always, also when they are the same: one that is over says so again.
-fn tell(running: &Running, orders: Orders) {
-    running.orders.send_replace(orders);
 }
 
 /// Whether the Node's own record says that this very drain runs. Nothing is evicted from a Node that
@@ -567,10 +595,16 @@ fn is_recorded(table: &NodeTable, order: &DrainOrder) -> bool {
 
 /// The Event of a mark; caution marks and changes of the record alone are no news.
 fn event_of(order: &MarkOrder) -> Option<ClusterEvent> {
-    let ended = order.record.as_ref().and_then(|record| record.drain.as_ref()?.ended);
+    let ended = order
+        .record
+        .as_ref()
+        .and_then(|record| record.drain.as_ref()?.ended);
     let cancelled = matches!(
         ended,
-        Some((_, NodeOutcome::Ended(PodOutcome::Cancelled | PodOutcome::Superseded)))
+        Some((
+            _,
+            NodeOutcome::Ended(PodOutcome::Cancelled | PodOutcome::Superseded)
+        ))
     );
     let (reason, warning) = match order.cause {
         Cause::Taint => ("DegradationTainted", true),
@@ -591,3 +625,7 @@ fn event_of(order: &MarkOrder) -> Option<ClusterEvent> {
     })
 }
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

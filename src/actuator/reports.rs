@@ -139,7 +139,11 @@ pub struct ReportRx(Arc<Shared>);
 /// The two ends of a queue of reports.
 pub fn channel() -> (ReportTx, ReportRx) {
     let shared = Arc::new(Shared::default());
-    shared.queue.lock().unwrap_or_else(PoisonError::into_inner).senders = 1;
+    shared
+        .queue
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .senders = 1;
     (ReportTx(Arc::clone(&shared)), ReportRx(shared))
 }
 
@@ -149,7 +153,10 @@ impl ReportTx {
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.waiting.len() >= REPORTS_MAX {
             if queue.lost == 0 {
-                error!(waiting = REPORTS_MAX, "reports of the actuator are being lost");
+                error!(
+                    waiting = REPORTS_MAX,
+                    "reports of the actuator are being lost"
+                );
             }
             queue.lost += 1;
         } else {
@@ -162,14 +169,22 @@ impl ReportTx {
 
 impl Clone for ReportTx {
     fn clone(&self) -> Self {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).senders += 1;
+        self.0
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .senders += 1;
         Self(Arc::clone(&self.0))
     }
 }
 
 impl Drop for ReportTx {
     fn drop(&mut self) {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).senders -= 1;
+        self.0
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .senders -= 1;
         self.0.news.notify_one();
     }
 }
@@ -178,11 +193,11 @@ impl ReportRx {
     /// The next report; `None` when nobody can send any more. May be dropped and called again.
     pub async fn recv(&mut self) -> Option<Report> {
         loop {
-            let news = self.0.news.notified();
             match self.take() {
                 Ok(report) => return Some(report),
                 Err(true) => return None,
-                Err(false) => news.await,
+                // What is sent between the look and the wait leaves its notice behind.
+                Err(false) => self.0.news.notified().await,
             }
         }
     }
@@ -210,7 +225,9 @@ mod tests {
     use super::*;
 
     fn failed(n: usize) -> Report {
-        Report::RecordFailed { problem: n.to_string() }
+        Report::RecordFailed {
+            problem: n.to_string(),
+        }
     }
 
     #[tokio::test]
