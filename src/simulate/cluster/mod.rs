@@ -281,11 +281,14 @@ impl Inner {
             });
         }
         if changed.lease {
-            let seen = match &self.lease {
-                Some(lease) => LeaseState::Present(Box::new(lease.view.clone())),
-                None => LeaseState::Absent,
-            };
-            self.lease_tx.send_replace(seen);
+            self.lease_tx.send_replace(self.lease_state());
+        }
+    }
+
+    fn lease_state(&self) -> LeaseState {
+        match &self.lease {
+            Some(lease) => LeaseState::Present(Box::new(lease.view.clone())),
+            None => LeaseState::Absent,
         }
     }
 }
@@ -406,6 +409,24 @@ impl Cluster for SimulatedCluster {
 
     fn lease(&self) -> watch::Receiver<LeaseState> {
         self.lock().lease_tx.subscribe()
+    }
+
+    fn read_lease(&self) -> BoxFuture<'_, Result<LeaseState, ClusterError>> {
+        Box::pin(async move {
+            let mut inner = self.lock();
+            if let Some(fault) = inner.faults.reads.pop_front().flatten() {
+                let limit = inner.state.options.call_timeout;
+                return Err(fault.error("Lease", "read the Lease", limit));
+            }
+            // What is read shows in the watch as well, also in one that stands still.
+            let seen = inner.lease_state();
+            inner.lease_tx.send_if_modified(|shown| {
+                let differs = *shown != seen;
+                shown.clone_from(&seen);
+                differs
+            });
+            Ok(seen)
+        })
     }
 
     fn write_lease(&self, write: &LeaseWrite) -> BoxFuture<'_, Result<LeaseView, ClusterError>> {
