@@ -11,6 +11,7 @@ mod budgets;
 mod controllers;
 mod faults;
 mod lease;
+mod life;
 mod marks;
 mod people;
 mod random;
@@ -32,7 +33,6 @@ use tokio::sync::watch;
 
 pub use self::budgets::BudgetStatus;
 pub use self::faults::{Fault, Faults};
-use self::lease::StoredLease;
 pub use self::spec::{
     Amount, BudgetRule, BudgetSpec, Controller, NodeSpec, SimulatedClusterOptions, Tolerations,
     WorkloadSpec, demo_nodes, demo_workloads,
@@ -82,7 +82,7 @@ pub enum WriteKind {
 struct Inner {
     state: State,
     faults: Faults,
-    lease: Option<StoredLease>,
+    lease: Option<LeaseView>,
     events: VecDeque<(Timestamp, ClusterEvent)>,
     nodes_tx: watch::Sender<Arc<NodeTable>>,
     pods_tx: BTreeMap<NodeId, watch::Sender<Arc<PodTable>>>,
@@ -287,7 +287,7 @@ impl Inner {
 
     fn lease_state(&self) -> LeaseState {
         match &self.lease {
-            Some(lease) => LeaseState::Present(Box::new(lease.view.clone())),
+            Some(lease) => LeaseState::Present(Box::new(lease.clone())),
             None => LeaseState::Absent,
         }
     }
