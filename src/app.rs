@@ -1,22 +1,24 @@
 //! The service put together: its tasks, and how they start and end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use foreshock_core::decision::audit::AuditedPlan;
-use foreshock_core::decision::policy::{Policy, Reach};
+use foreshock_core::decision::policy::Reach;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span};
 
-use crate::actuator::{self, ActuatorOptions, ActuatorState, Leadership};
+use crate::actuator::{
+    self, Actuator, ActuatorOptions, Leader, LeaderOptions, Leadership, LeaseTimes, ReportRx,
+};
 use crate::alertmanager::{AlertmanagerClient, webhook_queue};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::cycle::{Cycle, CycleOptions, CycleParts};
-use crate::doors::{LocalSwitch, PlanDoor, WebhookDoor};
+use crate::doors::{NoSwitch, PlanDoor, Switch, WebhookDoor};
 use crate::events::{EventKind, EventLog, NewEvent};
 use crate::features::Telemetry;
 use crate::kubernetes::client::{ConnectError, KubeCluster, KubeOptions};
@@ -118,7 +120,7 @@ pub async fn serve(
     let (queue, webhook) = webhook_queue();
     let starting = Snapshot::starting(started_at, env!("CARGO_PKG_VERSION"), Arc::clone(&policy));
     let (snapshots_tx, snapshots) = watch::channel(Arc::new(starting));
-    let (plans_tx, plans) = watch::channel(Arc::new(AuditedPlan::idle(started_at)));
+    let (plans_tx, plans) = watch::channel(None);
     events.push(NewEvent::new(started_at, EventKind::Started, concat!("foreshock ", env!("CARGO_PKG_VERSION"), " started")));
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -129,18 +131,13 @@ pub async fn serve(
         "starting"
     );
 
-    let address = listener.local_addr().ok();
     let mut tasks: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
     let writer = match &cluster {
-        Some(cluster) if policy.reach > Reach::Observe => {
-            let options = actuator_options(&config, &policy, address);
-            let handle = actuator::start(Arc::clone(cluster), Arc::clone(&clock), options, plans, shutdown.clone());
-            let task = handle.task;
-            tasks.spawn(async move { ("actuator", task.await.map_err(|error| error.to_string())) });
-            Writer { state: handle.state, leadership: handle.leadership, reports: handle.reports, control: handle.control }
+        Some(cluster) => {
+            let address = listener.local_addr().ok().map(|address| address.to_string());
+            writer(&config, policy.reach, address, Arc::clone(cluster), Arc::clone(&clock), plans, &mut tasks, &shutdown)
         }
-        // Where nothing is ever written there is no election: every process counts as leader.
-        _ => Writer::none(),
+        None => Writer::none(started_at),
     };
 
     let alertmanager = match &config.alertmanager_url {
@@ -189,7 +186,6 @@ pub async fn serve(
             cluster,
             webhook,
             alertmanager,
-            actuator: writer.state,
             leadership: writer.leadership,
             reports: writer.reports,
             clock,
@@ -234,36 +230,79 @@ async fn wind_up(
     failure.map_or(Ok(()), Err)
 }
 
+/// What the rest of the service sees of whoever writes.
 struct Writer {
-    state: watch::Receiver<Arc<ActuatorState>>,
     leadership: watch::Receiver<Leadership>,
-    reports: mpsc::Receiver<crate::actuator::Report>,
+    reports: Option<ReportRx>,
     control: Arc<dyn Control>,
 }
 
 impl Writer {
-    fn none() -> Self {
-        let (_, state) = watch::channel(Arc::new(ActuatorState::default()));
-        let (_, reports) = mpsc::channel(1);
-        let (switch, leadership) = watch::channel(Leadership { leader: true, ..Leadership::default() });
-        Self { state, leadership, reports, control: Arc::new(LocalSwitch { leadership: switch }) }
+    /// Without a cluster nobody writes.
+    fn none(at: Timestamp) -> Self {
+        let (_, leadership) = watch::channel(Leadership {
+            leader: true,
+            since: at,
+            paused: false,
+            record: None,
+            holder: None,
+            address: None,
+        });
+        Self { leadership, reports: None, control: Arc::new(NoSwitch) }
     }
 }
 
-fn actuator_options(config: &Config, policy: &Policy, address: Option<SocketAddr>) -> ActuatorOptions {
-    ActuatorOptions {
-        identity: identity(),
-        address: address.map(|address| address.to_string()),
-        reach: policy.reach,
-        eviction_rate: config.eviction_rate,
+/// Starts the leader and, where anything may be written, the actuator.
+#[expect(clippy::too_many_arguments, reason = "called once, to keep `serve` readable")]
+fn writer(
+    config: &Config,
+    reach: Reach,
+    address: Option<String>,
+    cluster: Arc<dyn Cluster>,
+    clock: Arc<dyn Clock>,
+    plans: watch::Receiver<Option<Arc<AuditedPlan>>>,
+    tasks: &mut JoinSet<(&'static str, Result<(), String>)>,
+    shutdown: &CancellationToken,
+) -> Writer {
+    let writes = reach > Reach::Observe;
+    let options = LeaderOptions {
+        identity: actuator::identity(&*clock),
+        address,
+        elect: writes,
+        times: LeaseTimes::default(),
+    };
+    let (leader, handle) = Leader::new(Arc::clone(&cluster), Arc::clone(&clock), options);
+    let gate = handle.gate(reach);
+    cluster.set_guard(Arc::new(move || gate.check().map_err(|closed| closed.to_string())));
+    let leadership = handle.leadership();
+    let control = Arc::new(Switch { leader: handle.clone(), lasting: writes });
+    // The Lease is given up only after the last write has ended.
+    let lead_until = CancellationToken::new();
+    let lead = leader.run(lead_until.clone()).instrument(info_span!("leader"));
+    tasks.spawn(async move {
+        lead.await;
+        ("leader", Ok(()))
+    });
+    let stop = shutdown.clone();
+    if !writes {
+        tasks.spawn(async move {
+            stop.cancelled().await;
+            lead_until.cancel();
+            ("switch", Ok(()))
+        });
+        return Writer { leadership, reports: None, control };
+    }
+    let options = ActuatorOptions {
+        reach,
         marks_per_second: config.marks_per_second,
-    }
-}
-
-/// Who this process is on the Lease: the Pod's name, or the host's, and something that two processes
-/// of one host do not share.
-fn identity() -> String {
-    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
-    let host = host.or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_else(|| "foreshock".to_owned());
-    format!("{}_{}", host.trim(), std::process::id())
+        evictions_per_second: config.eviction_rate,
+    };
+    let (actuator, reports, _) = Actuator::new(options, cluster, clock, handle, plans);
+    let act = actuator.run(stop).instrument(info_span!("actuator"));
+    tasks.spawn(async move {
+        act.await;
+        lead_until.cancel();
+        ("actuator", Ok(()))
+    });
+    Writer { leadership, reports: Some(reports), control }
 }

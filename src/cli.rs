@@ -144,7 +144,7 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
     telemetry::start(&Log { json: false, level: "info".to_owned() });
     let listener = web::bind(&args.listen.to_string()).await?;
     let shutdown = on_signal()?;
-    let _ = (args.seed, listener, shutdown);
+    demo::run(args.seed, args.listen, listener, shutdown).await?;
     Ok(())
 }
 

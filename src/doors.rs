@@ -5,9 +5,8 @@ use std::sync::Arc;
 use foreshock_core::decision::policy::Policy;
 use foreshock_core::node::NodeId;
 use futures::future::BoxFuture;
-use tokio::sync::watch;
 
-use crate::actuator::Leadership;
+use crate::actuator::LeaderHandle;
 use crate::alertmanager::{Taken, WebhookQueue};
 use crate::clock::Clock;
 use crate::cycle::chain;
@@ -33,33 +32,54 @@ impl Webhook for WebhookDoor {
     }
 }
 
-/// The switch where nothing is ever written: there is no Lease to put it on, so it ends with the process.
-pub(crate) struct LocalSwitch {
-    pub(crate) leadership: watch::Sender<Leadership>,
+/// The switch, on the Lease; or in this process alone, where nothing is ever written.
+pub(crate) struct Switch {
+    pub(crate) leader: LeaderHandle,
+    /// There is a Lease, so that the switch outlasts the process.
+    pub(crate) lasting: bool,
 }
 
-impl LocalSwitch {
-    fn set(&self, paused: bool) -> BoxFuture<'_, Result<Switched, ControlError>> {
-        self.leadership.send_modify(|leadership| leadership.paused = paused);
-        Box::pin(std::future::ready(Ok(Switched { paused, lasting: false })))
+impl Switch {
+    async fn set(&self, paused: bool) -> Result<Switched, ControlError> {
+        match self.leader.set_paused(paused).await {
+            Ok(()) => Ok(Switched { paused, lasting: self.lasting }),
+            Err(error) => Err(ControlError::Failed { problem: chain(&error) }),
+        }
     }
 }
 
-impl Control for LocalSwitch {
+impl Control for Switch {
     fn pause(&self) -> BoxFuture<'_, Result<Switched, ControlError>> {
-        self.set(true)
+        Box::pin(self.set(true))
     }
 
     fn resume(&self) -> BoxFuture<'_, Result<Switched, ControlError>> {
-        self.set(false)
+        Box::pin(self.set(false))
     }
+}
+
+/// The switch where there is no cluster: there is nothing to be switched.
+pub(crate) struct NoSwitch;
+
+impl Control for NoSwitch {
+    fn pause(&self) -> BoxFuture<'_, Result<Switched, ControlError>> {
+        Box::pin(std::future::ready(Err(no_cluster())))
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<Switched, ControlError>> {
+        Box::pin(std::future::ready(Err(no_cluster())))
+    }
+}
+
+fn no_cluster() -> ControlError {
+    ControlError::Failed { problem: "without Kubernetes nothing is ever written (kubernetes.enabled is false)".to_owned() }
 }
 
 /// Reads the Pods of a Node for a plan that somebody asked for.
 pub(crate) struct PlanDoor {
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
     pub(crate) policy: Arc<Policy>,
-    pub(crate) rate: f64,
+    pub(crate) rate: u32,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -70,7 +90,7 @@ impl Plans for PlanDoor {
             let cluster = self.cluster.as_ref().ok_or(PlanError::NoCluster)?;
             let at = self.clock.now();
             let pods = cluster.pods(&node).await.map_err(|error| PlanError::Unread { problem: chain(&error) })?;
-            Ok(PlanFacts { at, pods, rules: self.policy.drain.clone(), rate: self.rate })
+            Ok(PlanFacts { at, pods, rules: self.policy.drain.clone(), rate: f64::from(self.rate) })
         })
     }
 }

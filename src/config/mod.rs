@@ -46,9 +46,9 @@ pub struct Config {
     /// `[policy]` and `[eviction]`. Whether the model may be trusted is decided when it is loaded.
     pub policy: Policy,
     /// `policy.limits.marks_per_second`.
-    pub marks_per_second: f64,
+    pub marks_per_second: u32,
     /// `eviction.rate`, evictions per second in the whole cluster.
-    pub eviction_rate: f64,
+    pub eviction_rate: u32,
     /// `[alerts]`.
     pub alerts: AlertRules,
 }
@@ -173,7 +173,7 @@ impl Config {
     pub fn shortened(&self) -> Vec<Shortened> {
         let mut none = Vec::new();
         let mut section = Section::root(config::Value::from(config::Map::<String, config::Value>::new()), &mut none);
-        let default = policy::policy(&mut section, &mut 0.0);
+        let default = policy::policy(&mut section, &mut 0);
         let times = |policy: &Policy| {
             [
                 ("policy.confirm_for", policy.confirm_for),
@@ -231,7 +231,7 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
         missing_max: section.number("missing_max", 0.3, 0.0, 1.0),
         act_untrained: section.switch("act_untrained", false),
     });
-    let mut marks_per_second = 0.0;
+    let mut marks_per_second = 0;
     let mut policy = root.table("policy", |section| policy::policy(section, &mut marks_per_second));
     let eviction_rate = root.table("eviction", |section| policy::eviction(section, &mut policy.drain));
     let alerts = root.table("alerts", policy::alerts);

@@ -21,7 +21,7 @@ const REACHES: [(&str, Reach); 4] =
     [("observe", Reach::Observe), ("label", Reach::Label), ("taint", Reach::Taint), ("evict", Reach::Evict)];
 
 /// Reads `[policy]`. What depends on other sections is filled in by the caller.
-pub(super) fn policy(section: &mut Section<'_>, marks_per_second: &mut f64) -> Policy {
+pub(super) fn policy(section: &mut Section<'_>, marks_per_second: &mut u32) -> Policy {
     let at_risk = section.number("at_risk", 0.65, 0.0, 1.0);
     let caution = section.number("caution", 0.5, 0.0, 1.0);
     let recover_below = section.number("recover_below", 0.5, 0.0, 1.0);
@@ -107,8 +107,8 @@ fn refuse_unbuilt(section: &mut Section<'_>) {
     }
 }
 
-fn limits(section: &mut Section<'_>, marks_per_second: &mut f64) -> Limits {
-    *marks_per_second = section.number("marks_per_second", 5.0, 0.1, 1000.0);
+fn limits(section: &mut Section<'_>, marks_per_second: &mut u32) -> Limits {
+    *marks_per_second = section.count("marks_per_second", 5, 1, 1000);
     for key in ["zone_tainted_max", "zone_draining_max"] {
         if section.optional(key).is_some() {
             section.fault(key, NOT_BUILT);
@@ -212,7 +212,7 @@ fn label_value(value: &str) -> Result<(), String> {
 }
 
 /// Reads `[eviction]` and gives the rate.
-pub(super) fn eviction(section: &mut Section<'_>, rules: &mut DrainRules) -> f64 {
+pub(super) fn eviction(section: &mut Section<'_>, rules: &mut DrainRules) -> u32 {
     let choices = [("leave", Choice::Leave), ("evict", Choice::Evict)];
     let grace = section.text("grace_period", "pod");
     rules.grace_cap = match grace.as_str() {
@@ -249,7 +249,7 @@ pub(super) fn eviction(section: &mut Section<'_>, rules: &mut DrainRules) -> f64
     if section.switch("surge", false) {
         section.fault("surge", NOT_BUILT);
     }
-    section.number("rate", 20.0, 0.1, 1000.0)
+    section.count("rate", 20, 1, 1000)
 }
 
 /// Reads `[alerts]`.

@@ -5,6 +5,7 @@
 //! matrix, at most ten times a second. The loop never writes to the cluster: it publishes a plan, and
 //! the actuator carries it out.
 
+mod own;
 mod score;
 mod show;
 
@@ -22,15 +23,16 @@ use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::RecordState;
 use foreshock_core::time::since;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use self::own::OwnWrites;
 use self::score::{Scored, features_of, score};
 use self::show::Shown;
-use crate::actuator::{ActuatorState, Leadership, Report};
+use crate::actuator::{Leadership, Report, ReportRx};
 use crate::alertmanager::{AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload, WebhookReceiver};
 use crate::clock::Clock;
 use crate::events::EventLog;
@@ -83,12 +85,10 @@ pub struct CycleParts {
     pub webhook: WebhookReceiver,
     /// Alertmanager itself, where active alerts are read as well.
     pub alertmanager: Option<AlertmanagerClient>,
-    /// How the actuator's writes stand.
-    pub actuator: watch::Receiver<Arc<ActuatorState>>,
     /// Who may write, and whether somebody paused us.
     pub leadership: watch::Receiver<Leadership>,
-    /// What the actuator did.
-    pub reports: mpsc::Receiver<Report>,
+    /// What the actuator did; `None` where there is none.
+    pub reports: Option<ReportRx>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What happened, for people.
@@ -98,7 +98,7 @@ pub struct CycleParts {
     /// Where the picture goes.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where the plan goes.
-    pub plans: watch::Sender<Arc<AuditedPlan>>,
+    pub plans: watch::Sender<Option<Arc<AuditedPlan>>>,
 }
 
 /// Something that was asked for has come.
@@ -124,6 +124,7 @@ pub struct Cycle {
     pods: BTreeMap<NodeName, (Uid, Timestamp, Vec<PodFacts>)>,
     pods_asked: BTreeMap<NodeName, Timestamp>,
     answers: JoinSet<Answer>,
+    own: OwnWrites,
     shown: Shown,
 }
 
@@ -162,6 +163,7 @@ impl Cycle {
         };
         Self {
             book: AlertBook::new(Arc::clone(&options.alerts)),
+            own: OwnWrites::default(),
             shown: Shown::default(),
             options,
             parts,
@@ -185,18 +187,19 @@ impl Cycle {
         let mut tick = Instant::now();
         let mut alerts_tick = Instant::now();
         let mut pace = Pace::new();
-        let (mut leadership_open, mut actuator_open, mut reports_open) = (true, true, true);
+        let mut leadership_open = true;
         loop {
             let alerts_due = self.parts.alertmanager.is_some();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                report = self.parts.reports.recv(), if reports_open => match report {
+                report = next_report(self.parts.reports.as_mut()) => match report {
                     Some(report) => {
-                        self.shown.report(&self.parts.events, &self.parts.counters, &report);
+                        self.take_report(report);
                         pace.nudge();
                     }
-                    None => reports_open = false,
+                    // The actuator has ended, so the process is about to.
+                    None => self.parts.reports = None,
                 },
                 payload = self.parts.webhook.recv() => match payload {
                     Some(payload) => {
@@ -217,10 +220,6 @@ impl Cycle {
                 },
                 changed = self.nodes.changed() => {
                     if changed.is_err() { return; }
-                    pace.nudge();
-                },
-                changed = self.parts.actuator.changed(), if actuator_open => {
-                    actuator_open = changed.is_ok();
                     pace.nudge();
                 },
                 changed = self.parts.leadership.changed(), if leadership_open => {
@@ -347,6 +346,12 @@ impl Cycle {
         }
     }
 
+    fn take_report(&mut self, report: Report) {
+        let now = self.parts.clock.now();
+        self.own.take(&report, now);
+        self.shown.report(&self.parts.events, &self.parts.counters, now, &report);
+    }
+
     /// Takes one delivery in.
     fn take_alerts(&mut self, payload: Payload) {
         let now = self.parts.clock.now();
@@ -373,6 +378,10 @@ impl Cycle {
 
     /// Decides once and publishes what came of it. Returns the time to the end of the nearest wait.
     async fn decide_once(&mut self) -> Option<Duration> {
+        // Reports before Nodes: a mark that is made in between then counts twice, as sent and as seen,
+        // and a set of names counts it once. The other way round it could be missed.
+        let waiting = self.parts.reports.as_mut().map(ReportRx::drain).unwrap_or_default();
+        waiting.into_iter().for_each(|report| self.take_report(report));
         let table = Arc::clone(&self.nodes.borrow_and_update());
         if !table.synced {
             self.publish_unsynced(&table);
@@ -392,7 +401,7 @@ impl Cycle {
             Ok(done) => done,
             Err(error) => {
                 error!(%error, "the decision failed; nothing is done until it succeeds");
-                self.parts.plans.send_replace(Arc::new(AuditedPlan::idle(now)));
+                self.publish_plan(AuditedPlan::idle(now));
                 return None;
             }
         };
@@ -426,35 +435,27 @@ impl Cycle {
         until
     }
 
+    /// Always, also when it is the same again: the actuator carries out only what was decided after
+    /// its last write.
     fn publish_plan(&self, plan: AuditedPlan) {
-        self.parts.plans.send_if_modified(|last| {
-            let (a, b) = (last.plan(), plan.plan());
-            // The same orders at another time are the same plan: an actuator that is at work on them
-            // need not look again.
-            let same = a.marks == b.marks && a.drains == b.drains && a.cluster == b.cluster;
-            *last = Arc::new(plan);
-            !same
-        });
+        self.parts.plans.send_replace(Some(Arc::new(plan)));
     }
 
     fn world(&mut self, table: &NodeTable) -> World {
-        // Own writes before Nodes: a write that completes in between is then seen twice, and a set of
-        // names counts it once. The other way round it could be missed.
-        let actuator = Arc::clone(&self.parts.actuator.borrow_and_update());
-        let table_now = if self.parts.cluster.is_some() { Arc::clone(&self.nodes.borrow()) } else { Arc::new(table.clone()) };
         let leadership = self.parts.leadership.borrow_and_update().clone();
         let now = self.parts.clock.now();
+        self.own.tidy(table, now);
         let scored = self.scored.clone();
         let instances = scored.as_ref().map(|scored| scored.instances.clone()).unwrap_or_default();
 
         let nodes: BTreeMap<NodeName, NodeFacts> = if self.parts.cluster.is_some() {
-            table_now.nodes.iter().map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone()))).collect()
+            table.nodes.iter().map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone()))).collect()
         } else {
             let scraped = scored.iter().flat_map(|scored| scored.matrix.nodes.iter());
             scraped.map(|name| (name.clone(), unwatched(name))).collect()
         };
         self.book.prune(now);
-        let alerts = self.book.active_by_node(now, &self.alert_nodes(&table_now, &instances));
+        let alerts = self.book.active_by_node(now, &self.alert_nodes(table, &instances));
         World {
             at: now,
             nodes,
@@ -463,8 +464,8 @@ impl Cycle {
             resolved: self.book.resolved(),
             cluster: leadership.record,
             paused: leadership.paused,
-            writes: actuator.writes.clone(),
-            drains: actuator.drains.clone(),
+            writes: self.own.writes(),
+            drains: self.own.drains.clone(),
         }
     }
 
@@ -479,6 +480,14 @@ impl Cycle {
     /// Where nothing is ever written, every process counts as leader.
     fn leads(&self) -> bool {
         self.options.policy.reach == Reach::Observe || self.parts.leadership.borrow().leader
+    }
+}
+
+/// The next report; never, where there is no actuator.
+async fn next_report(reports: Option<&mut ReportRx>) -> Option<Report> {
+    match reports {
+        Some(reports) => reports.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a cycle shows: the snapshot, and what changed since the last one as events and log lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,17 +41,20 @@ pub(super) struct Shown {
     leader: bool,
     ok: Option<bool>,
     audit: Option<String>,
+    drains_over: BTreeSet<(NodeId, Timestamp)>,
     cycles: u64,
 }
 
 impl Shown {
     /// Something that the actuator did.
-    pub(super) fn report(&self, events: &EventLog, counters: &Counters, report: &Report) {
+    pub(super) fn report(&mut self, events: &EventLog, counters: &Counters, now: Timestamp, report: &Report) {
         match report {
-            Report::Marked { at, node, cause, note } => {
+            Report::MarkSent { .. } | Report::RecordWritten { .. } | Report::Answered { .. } | Report::Blocked { .. } => {}
+            Report::Marked { entry, cause, note, at } => {
+                let node = &entry.facts.id.name;
                 counters.write(*cause, WriteOutcome::of::<()>(&Ok(())));
                 info!(node = %node, cause = cause.as_str(), note, "node marked");
-                events.push(NewEvent::new(*at, kind_of(*cause), note.as_str()).node(&node.name).reason(cause.as_str()));
+                events.push(NewEvent::new(*at, kind_of(*cause), note.as_str()).node(node).reason(cause.as_str()));
             }
             Report::MarkFailed { at, node, cause, error } => {
                 let failed: Result<(), ClusterError> = Err(error.clone());
@@ -60,28 +63,37 @@ impl Shown {
                     info!(node = %node, cause = cause.as_str(), %error, "node is not as it was; deciding again");
                     return;
                 }
-                warn!(node = %node, cause = cause.as_str(), %error, "node could not be marked");
+                warn!(node = %node, cause = cause.as_str(), %error, "node not marked");
                 let message = format!("{} could not be written: {error}", cause.as_str());
                 events.push(NewEvent::new(*at, EventKind::WriteFailed, message).node(&node.name).reason(cause.as_str()));
             }
-            Report::RecordFailed { at, error } => {
-                warn!(%error, "the cluster's record could not be written; nothing is begun");
-                let message = format!("the record on the Lease could not be written, so nothing was begun: {error}");
-                events.push(NewEvent::new(*at, EventKind::WriteFailed, message));
+            Report::RecordFailed { problem } => {
+                warn!(error = problem, "the cluster's record could not be written; nothing is begun");
+                let message = format!("the record on the Lease could not be written, so nothing was begun: {problem}");
+                events.push(NewEvent::new(now, EventKind::WriteFailed, message));
             }
-            Report::Pod { at, node, pod, outcome, detail } => {
-                counters.pod(*outcome);
-                info!(node = %node, pod = %pod, outcome = outcome.as_str(), detail, "pod of a drain");
-                let message = if detail.is_empty() { format!("{pod}: {outcome}") } else { format!("{pod}: {outcome}, {detail}") };
-                let event = NewEvent::new(*at, EventKind::Evict, message).node(&node.name).pod(pod);
-                events.push(event.reason(outcome.as_str()));
+            Report::Pod(report) => {
+                counters.pod(report.outcome);
+                let (pod, outcome) = (&report.pod, report.outcome);
+                let why = if report.detail.is_empty() { String::new() } else { format!(", {}", report.detail) };
+                let event = NewEvent::new(now, EventKind::Evict, format!("{pod}: {outcome}{why}"));
+                events.push(event.node(&report.node.name).pod(pod).reason(outcome.as_str()));
             }
-            Report::Drain { at, node, outcome, detail, gone } => {
-                counters.drain(*outcome);
-                info!(node = %node, outcome = outcome.as_str(), gone, detail, "drain over");
-                let why = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-                let message = format!("drain over, {outcome}; {gone} Pods gone{why}");
-                events.push(NewEvent::new(*at, EventKind::Drain, message).node(&node.name).reason(outcome.as_str()));
+            Report::Drain { node, report } => {
+                let Some((at, outcome)) = report.ended else { return };
+                // The end is repeated until the decision has taken note of it.
+                if !self.drains_over.insert((node.clone(), report.started_at)) {
+                    return;
+                }
+                counters.drain(outcome);
+                let why = if report.detail.is_empty() { String::new() } else { format!(": {}", report.detail) };
+                let message = format!("drain over, {outcome}; {} Pods gone{why}", report.gone);
+                events.push(NewEvent::new(at, EventKind::Drain, message).node(&node.name).reason(outcome.as_str()));
+            }
+            Report::Lost { count } => {
+                error!(count, "reports of the actuator were lost; counters and events are short of them");
+                let message = format!("{count} reports of the actuator were lost");
+                events.push(NewEvent::new(now, EventKind::Health, message));
             }
         }
     }
@@ -248,7 +260,8 @@ impl Cycle {
         self.shown.decision(&self.parts.events, now, &decision);
         let health = self.health(table, now, Some(&decision));
         self.shown.switches(&self.parts.events, now, &health);
-        self.parts.counters.set_blocked(self.parts.actuator.borrow().blocked.clone());
+        self.parts.counters.set_blocked(self.own.blocked());
+        self.shown.drains_over.retain(|(node, _)| world.nodes.contains_key(&node.name));
 
         let scored = self.scored.clone();
         let instances = scored.as_ref().map(|scored| scored.instances.clone()).unwrap_or_default();
@@ -315,7 +328,9 @@ impl Cycle {
             }
         }
         degraded.extend(self.alerts_problem.as_ref().map(|problem| format!("Alertmanager: {problem}")));
-        degraded.extend(leadership.problem.clone());
+        if self.options.policy.reach > Reach::Observe && leadership.record.is_none() && table.synced {
+            degraded.push("the record on the Lease is not known, so nothing is begun".to_owned());
+        }
         degraded.extend(self.shown.audit.clone());
         if self.options.policy.reach == Reach::Observe
             && decision.is_some_and(|decision| decision.verdicts.values().any(|verdict| marked(table, &verdict.node.name)))

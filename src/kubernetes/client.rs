@@ -207,13 +207,6 @@ impl KubeCluster {
         Ok(cluster)
     }
 
-    /// Has every write ask first. To be set once, before the first write; without it all may leave.
-    pub fn set_guard(&self, guard: Guard) {
-        if self.guard.set(guard).is_err() {
-            warn!("the guard of writes was set twice; the first stays");
-        }
-    }
-
     /// Ends every watch and waits until they have ended.
     pub async fn close(&self) {
         self.stop.cancel();
@@ -730,6 +723,12 @@ impl KubeCluster {
 }
 
 impl Cluster for KubeCluster {
+    fn set_guard(&self, guard: Guard) {
+        if self.guard.set(guard).is_err() {
+            warn!("the guard of writes was set twice; the first stays");
+        }
+    }
+
     fn nodes(&self) -> watch::Receiver<Arc<NodeTable>> {
         self.nodes.subscribe()
     }

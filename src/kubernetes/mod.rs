@@ -174,6 +174,9 @@ pub struct ClusterEvent {
 ///
 /// Every call is bounded by the implementation's own timeout, shorter than the Lease.
 pub trait Cluster: Send + Sync + 'static {
+    /// Has every write ask first, at the very last moment. To be set once, before the first write.
+    fn set_guard(&self, guard: Guard);
+
     /// The Nodes that match `kubernetes.node_selector`, latest state.
     fn nodes(&self) -> channel::Receiver<Arc<NodeTable>>;
 

@@ -47,6 +47,13 @@ impl Rate {
         true
     }
 
+    /// When the next turn can be had.
+    pub fn ready_at(&self) -> Instant {
+        let now = Instant::now();
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.next(self.per_second, now)
+    }
+
     /// Gives no turn for so long, because a server asked for quiet.
     pub fn quiet(&self, lasting: Duration) {
         let until = Instant::now() + lasting;

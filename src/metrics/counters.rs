@@ -60,29 +60,26 @@ impl WriteOutcome {
     }
 }
 
-/// What came of a query to Prometheus.
+/// What came of asking for all features once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum QueryOutcome {
-    /// Answered.
+pub enum TelemetryOutcome {
+    /// Every feature came.
     Ok,
-    /// Not in time.
-    Timeout,
-    /// Refused: the query or our credentials.
-    Refused,
-    /// Anything else: no connection, an error of the server, an answer that cannot be used.
+    /// Some did not.
+    Partial,
+    /// None came: nobody answered, or it was not even known whose series are whose.
     Failed,
 }
 
-impl QueryOutcome {
+impl TelemetryOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 4] = [Self::Ok, Self::Timeout, Self::Refused, Self::Failed];
+    pub const ALL: [Self; 3] = [Self::Ok, Self::Partial, Self::Failed];
 
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
-            Self::Timeout => "timeout",
-            Self::Refused => "refused",
+            Self::Partial => "partial",
             Self::Failed => "failed",
         }
     }
@@ -134,7 +131,7 @@ pub struct Counters {
     drains_ended: [AtomicU64; PodOutcome::ALL.len()],
     alerts: [AtomicU64; AlertOutcome::ALL.len()],
     webhooks: [AtomicU64; WebhookOutcome::ALL.len()],
-    queries: [AtomicU64; QueryOutcome::ALL.len()],
+    telemetry: [AtomicU64; TelemetryOutcome::ALL.len()],
     features_failed: AtomicU64,
     targets_refused: AtomicU64,
     stages: Mutex<BTreeMap<&'static str, Timings>>,
@@ -182,17 +179,22 @@ impl Counters {
         add(&self.webhooks[outcome as usize], 1);
     }
 
-    /// A query to Prometheus came to this.
-    pub fn query(&self, outcome: QueryOutcome) {
-        add(&self.queries[outcome as usize], 1);
-    }
-
-    /// So many features could not be had in the last cycle, and so many targets mean no Node.
+    /// Features came; so many of them could not be had, and so many targets mean no Node.
     pub fn set_telemetry(&self, features_failed: usize, targets_refused: usize) {
+        let outcome = match features_failed {
+            0 => TelemetryOutcome::Ok,
+            _ => TelemetryOutcome::Partial,
+        };
+        add(&self.telemetry[outcome as usize], 1);
         self.features_failed
             .store(features_failed as u64, Ordering::Relaxed);
         self.targets_refused
             .store(targets_refused as u64, Ordering::Relaxed);
+    }
+
+    /// No features came at all.
+    pub fn telemetry_failed(&self) {
+        add(&self.telemetry[TelemetryOutcome::Failed as usize], 1);
     }
 
     /// A cycle took so long, stage by stage and in all.
@@ -253,8 +255,8 @@ impl Counters {
         tally(WebhookOutcome::ALL, &self.webhooks)
     }
 
-    pub(super) fn queries(&self) -> impl Iterator<Item = (QueryOutcome, u64)> {
-        tally(QueryOutcome::ALL, &self.queries)
+    pub(super) fn telemetry(&self) -> impl Iterator<Item = (TelemetryOutcome, u64)> {
+        tally(TelemetryOutcome::ALL, &self.telemetry)
     }
 
     pub(super) fn features_failed(&self) -> u64 {

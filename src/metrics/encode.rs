@@ -19,7 +19,6 @@ use prometheus_client::registry::Registry;
 use super::counters::Counters;
 use super::names::{self, Kind, Metric};
 use super::process::Process;
-use crate::alertmanager::AlertOutcome;
 use crate::snapshot::Snapshot;
 
 /// Contributions of one Node that are exported: the number of reasons a person reads.
@@ -63,11 +62,9 @@ pub(super) fn own(snapshot: &Arc<Snapshot>, counters: &Arc<Counters>, now: Times
     let counters = Arc::clone(counters);
     text(move |out| {
         counts(out, &counters)?;
-        let acting = snapshot
-            .alerts
-            .iter()
-            .filter(|alert| alert.outcome == AlertOutcome::Acting);
-        out.gauge(&names::ALERTS_ACTIVE, acting.count() as i64)?;
+        // Those of the verdicts, not of the book: after a restart the Nodes' records still hold some.
+        let active = snapshot.nodes.iter().map(|node| node.verdict.alerts.len());
+        out.gauge(&names::ALERTS_ACTIVE, active.sum::<usize>() as i64)?;
         stages(out, &counters)?;
         out.gauge(&names::CYCLE_INTERVAL, snapshot.interval.as_secs_f64())?;
         let decided_at = snapshot.synced.then_some(snapshot.at);
@@ -143,7 +140,7 @@ fn counts(out: &mut Out<'_>, counters: &Counters) -> fmt::Result {
     out.counters(&names::WEBHOOKS, counters.webhooks(), |(outcome, n)| {
         ([outcome.as_str().into()], *n)
     })?;
-    out.counters(&names::QUERIES, counters.queries(), |(outcome, n)| {
+    out.counters(&names::TELEMETRY, counters.telemetry(), |(outcome, n)| {
         ([outcome.as_str().into()], *n)
     })
 }

@@ -112,8 +112,8 @@ metrics! {
         "When the last decision was made, in seconds since 1970.";
     FEATURE_AGE = Gauge "foreshock_feature_age_seconds" []
         "Age of the newest features. Absent until the first have come.";
-    QUERIES = Counter "foreshock_prometheus_queries_total" ["outcome"]
-        "Queries sent to Prometheus.";
+    TELEMETRY = Counter "foreshock_feature_snapshots_total" ["outcome"]
+        "How often all features were asked for, by what came of it.";
     FEATURES_FAILED = Gauge "foreshock_features_failed" []
         "Features whose query failed in the last cycle.";
     TARGETS_REFUSED = Gauge "foreshock_targets_refused" []

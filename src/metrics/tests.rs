@@ -8,11 +8,10 @@ use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reac
 use foreshock_core::decision::verdict::{Hold, HoldReason, Phase, Verdict};
 use foreshock_core::drain::{Choice, DrainRules};
 use foreshock_core::node::NodeId;
-use foreshock_core::record::{Storm, Taint, TaintEffect};
+use foreshock_core::record::{ActingAlert, Storm, Taint, TaintEffect};
 use foreshock_core::risk::{Band, Risk};
 
 use super::*;
-use crate::alertmanager::{AlertOutcome, ShownAlert};
 use crate::features::FeatureName;
 use crate::features::schema::Unit;
 use crate::snapshot::{Contribution, LimitUse, ModelName, NodeView};
@@ -144,25 +143,15 @@ fn full() -> Snapshot {
         reach: Reach::Label,
     });
     snapshot.health.degraded = vec!["something".into()];
-    let alert = |outcome| ShownAlert {
+    let alert = ActingAlert {
         fingerprint: "f".into(),
         name: "A".into(),
-        severity: String::new(),
-        summary: String::new(),
-        node: None,
-        clue: None,
-        outcome,
-        rule: None,
         starts_at: at(0),
+        floor: Risk::new(0.8).expect("a risk"),
+        reach: Reach::Evict,
         expires_at: at(60),
     };
-    snapshot.alerts = [
-        AlertOutcome::Acting,
-        AlertOutcome::Shown,
-        AlertOutcome::Acting,
-    ]
-    .map(alert)
-    .into();
+    snapshot.nodes[1].verdict.alerts = vec![alert.clone(), alert];
     snapshot
 }
 
@@ -177,7 +166,7 @@ fn scene(snapshot: Snapshot) -> Scene {
     let counters = Arc::new(Counters::new());
     counters.write(Cause::Taint, WriteOutcome::Ok);
     counters.webhook(WebhookOutcome::Accepted);
-    counters.query(QueryOutcome::Timeout);
+    counters.telemetry_failed();
     counters.set_telemetry(3, 1);
     counters.set_blocked(BTreeMap::from([(("shop".into(), "web".into()), 4)]));
     let query = ("query", Duration::from_millis(30));
@@ -275,7 +264,9 @@ fn values_say_what_the_snapshot_says() {
         r#"foreshock_cycle_duration_seconds_sum{stage="total"} 0.04"#,
         "foreshock_feature_age_seconds 50.0",
         "foreshock_cycle_last_timestamp_seconds 1790000000.0",
-        r#"foreshock_prometheus_queries_total{outcome="timeout"} 1"#,
+        r#"foreshock_feature_snapshots_total{outcome="failed"} 1"#,
+        r#"foreshock_feature_snapshots_total{outcome="partial"} 1"#,
+        r#"foreshock_feature_snapshots_total{outcome="ok"} 0"#,
         "foreshock_features_failed 3",
         "foreshock_targets_refused 1",
         r#"foreshock_model_info{model="m1",schema="abc",source="synthetic"} 1"#,

@@ -344,7 +344,12 @@ mod tests {
     fn a_post_is_judged_by_host_origin_and_content_type() {
         use header::{CONTENT_TYPE, HOST, ORIGIN};
         const JSON: (header::HeaderName, &str) = (CONTENT_TYPE, "application/json");
-        let cases: &[(&str, &[(header::HeaderName, &str)], u16)] = &[
+        type Case = (
+            &'static str,
+            &'static [(header::HeaderName, &'static str)],
+            u16,
+        );
+        let cases: &[Case] = &[
             ("by address", &[(HOST, "127.0.0.1:5000"), JSON], 200),
             ("by IPv6 address", &[(HOST, "[::1]:5000"), JSON], 200),
             ("by localhost", &[(HOST, "localhost:5000"), JSON], 200),

@@ -3,3 +3,5 @@
 mod bed;
 mod shipped;
 mod support;
+mod journey;
+mod scenario;

@@ -1,10 +1,11 @@
 //! What ships beside the program is code too: rules, runbooks, dashboard, manifests and the sample
 //! configuration are parsed and held against what the program exports, asks for and reads.
 
-mod dashboard;
+pub(crate) mod dashboard;
 mod manifests;
 mod promql;
 mod rules;
+mod scrape;
 
 use std::path::{Path, PathBuf};
 

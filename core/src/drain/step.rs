@@ -95,7 +95,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    fn outcome(&self) -> PodOutcome {
+    /// What came of the Pod if nothing more comes after this answer.
+    pub fn outcome(&self) -> PodOutcome {
         match self {
             Self::Accepted | Self::NamespaceTerminating => PodOutcome::Evicted,
             Self::Gone => PodOutcome::Gone,
@@ -125,7 +126,8 @@ impl Answer {
         }
     }
 
-    fn detail(&self) -> &str {
+    /// In the server's words, where it had any.
+    pub fn detail(&self) -> &str {
         match self {
             Self::BlockedByBudget { detail, .. }
             | Self::OverlappingBudgets { detail }
@@ -183,6 +185,16 @@ impl DrainProgress {
         progress.first_request_at.get_or_insert(at);
         progress.requests += 1;
         progress.in_flight = true;
+    }
+
+    /// Notes that the request was not made after all: it was held back before it left.
+    pub fn withheld(&mut self, pod: &PodId) {
+        let (_, progress) = self.entry(pod);
+        progress.in_flight = false;
+        progress.requests = progress.requests.saturating_sub(1);
+        if progress.requests == 0 {
+            progress.first_request_at = None;
+        }
     }
 
     /// Notes the answer to the request that was made last.

@@ -21,7 +21,7 @@ mod state;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use foreshock_core::decision::plan::{Cause, MarkOrder};
@@ -38,7 +38,7 @@ pub use self::spec::{
     WorkloadSpec, demo_nodes, demo_workloads,
 };
 use self::state::State;
-use crate::kubernetes::{
+use crate::kubernetes::{Guard, 
     Cluster, ClusterError, ClusterEvent, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
     PodTable,
 };
@@ -92,9 +92,15 @@ struct Inner {
 }
 
 /// A simulated cluster.
-#[derive(Debug)]
 pub struct SimulatedCluster {
     inner: Mutex<Inner>,
+    guard: OnceLock<Guard>,
+}
+
+impl std::fmt::Debug for SimulatedCluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimulatedCluster").finish_non_exhaustive()
+    }
 }
 
 impl SimulatedCluster {
@@ -117,7 +123,12 @@ impl SimulatedCluster {
         inner.show();
         Arc::new(Self {
             inner: Mutex::new(inner),
+            guard: OnceLock::new(),
         })
+    }
+
+    fn may_write(&self) -> Result<(), String> {
+        self.guard.get().map_or(Ok(()), |guard| guard())
     }
 
     /// Lets time pass until `to`. Going back does nothing.
@@ -304,6 +315,11 @@ impl State {
 }
 
 impl Cluster for SimulatedCluster {
+    fn set_guard(&self, guard: Guard) {
+        // The first stays, as with the real cluster.
+        drop(self.guard.set(guard));
+    }
+
     fn nodes(&self) -> watch::Receiver<Arc<NodeTable>> {
         self.lock().nodes_tx.subscribe()
     }
@@ -362,6 +378,7 @@ impl Cluster for SimulatedCluster {
     fn mark(&self, order: &MarkOrder) -> BoxFuture<'_, Result<NodeEntry, ClusterError>> {
         let order = order.clone();
         Box::pin(async move {
+            self.may_write().map_err(|detail| ClusterError::Failed { action: "patch a Node".to_owned(), detail })?;
             self.with(|inner| {
                 let fault = inner.faults.marks.pop_front().flatten();
                 let limit = inner.state.options.call_timeout;
@@ -384,6 +401,9 @@ impl Cluster for SimulatedCluster {
     fn evict(&self, pod: &PodId, grace: Option<Duration>) -> BoxFuture<'_, Answer> {
         let pod = pod.clone();
         Box::pin(async move {
+            if let Err(detail) = self.may_write() {
+                return Answer::Failed { detail };
+            }
             self.with(|inner| {
                 let fault = inner.faults.evictions.pop_front().flatten();
                 if let Some(fault) = fault.filter(|fault| !fault.takes_place()) {

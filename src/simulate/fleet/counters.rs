@@ -112,22 +112,6 @@ impl Counters {
             .for_each(|one| one.each(&mut change));
         self.machine.each(&mut change);
     }
-
-    /// Every counter, to compare two moments.
-    #[cfg(test)]
-    pub(super) fn all(&self) -> Vec<f64> {
-        let mut copy = self.clone();
-        let mut list = Vec::new();
-        let mut take = |counter: &mut f64| list.push(*counter);
-        copy.cpu.iter_mut().for_each(&mut take);
-        copy.pleg.iter_mut().for_each(&mut take);
-        copy.disks.iter_mut().for_each(|disk| disk.each(&mut take));
-        copy.interfaces
-            .iter_mut()
-            .for_each(|one| one.each(&mut take));
-        copy.machine.each(&mut take);
-        list
-    }
 }
 
 /// What is shown as it is at the moment.

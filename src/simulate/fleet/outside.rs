@@ -4,9 +4,7 @@
 
 use super::counters::{PLEG_BOUNDS, whole};
 use super::node::SimulatedNode;
-use super::text::{Kind, Page, single};
-
-use Kind::{Counter, Gauge, Histogram};
+use super::text::Page;
 
 /// The Pods that every Node runs for the cluster; they are not among those that can be moved.
 const DAEMONS: [(&str, &str); 2] = [
@@ -18,14 +16,9 @@ const DAEMONS: [(&str, &str); 2] = [
 pub(super) fn kubelet(node: &SimulatedNode, out: &mut String) {
     let mut page = Page::new(out);
     let page = &mut page;
-    page.family(
-        "kubelet_node_name",
-        Gauge,
-        "[ALPHA] The node's name. The count is always 1.",
-    )
-    .with(&[("node", node.name.as_str())], 1.0);
-    let help = "[ALPHA] Duration in seconds for relisting pods in PLEG.";
-    page.family("kubelet_pleg_relist_duration_seconds", Histogram, help);
+    page.family("kubelet_node_name")
+        .with(&[("node", node.name.as_str())], 1.0);
+    page.family("kubelet_pleg_relist_duration_seconds");
     for (place, count) in node.counters.pleg.iter().enumerate() {
         let bound = PLEG_BOUNDS
             .get(place)
@@ -34,14 +27,7 @@ pub(super) fn kubelet(node: &SimulatedNode, out: &mut String) {
     }
     page.part("_sum", &[], node.counters.machine.pleg_sum);
     page.part("_count", &[], whole(node.counters.pleg[PLEG_BOUNDS.len()]));
-    let help = "[ALPHA] Number of pods that have a running pod sandbox";
-    single(
-        page,
-        "kubelet_running_pods",
-        Gauge,
-        help,
-        f64::from(node.gauges.pods),
-    );
+    page.single("kubelet_running_pods", f64::from(node.gauges.pods));
 }
 
 /// The page of a prober that pings the Node, as blackbox_exporter's `/probe` with module `icmp`.
@@ -53,13 +39,8 @@ pub(super) fn probe(node: &SimulatedNode, out: &mut String) {
     let back = node.gauges.probe_back && node.is_up();
     let round_trip = if back { node.gauges.round_trip } else { 0.0 };
     let total = if back { round_trip + 0.000_2 } else { 5.0 };
-    let help = "Returns how long the probe took to complete in seconds";
-    single(page, "probe_duration_seconds", Gauge, help, total);
-    page.family(
-        "probe_icmp_duration_seconds",
-        Gauge,
-        "Duration of icmp request by phase",
-    );
+    page.single("probe_duration_seconds", total);
+    page.family("probe_icmp_duration_seconds");
     for (phase, seconds) in [
         ("resolve", 0.000_02),
         ("rtt", round_trip),
@@ -67,22 +48,14 @@ pub(super) fn probe(node: &SimulatedNode, out: &mut String) {
     ] {
         page.with(&[("phase", phase)], if back { seconds } else { 0.0 });
     }
-    let help = "Displays whether or not the probe was a success";
-    single(
-        page,
-        "probe_success",
-        Gauge,
-        help,
-        f64::from(u8::from(back)),
-    );
+    page.single("probe_success", f64::from(u8::from(back)));
 }
 
 /// The page of kube-state-metrics for the whole fleet; `pods` adds a few series for each Pod.
 pub(super) fn kube_state_metrics(nodes: &[SimulatedNode], pods: bool, out: &mut String) {
     let mut page = Page::new(out);
     let page = &mut page;
-    let help = "[STABLE] The allocatable for different resources of a node that are available for scheduling.";
-    page.family("kube_node_status_allocatable", Gauge, help);
+    page.family("kube_node_status_allocatable");
     for node in nodes {
         for (resource, unit, amount) in [
             ("cpu", "core", node.hardware.cores as f64),
@@ -97,11 +70,7 @@ pub(super) fn kube_state_metrics(nodes: &[SimulatedNode], pods: bool, out: &mut 
             page.with(&labels, amount);
         }
     }
-    page.family(
-        "kube_node_status_condition",
-        Gauge,
-        "[STABLE] The condition of a cluster node.",
-    );
+    page.family("kube_node_status_condition");
     for node in nodes {
         // A kubelet that is off is noticed by its Lease: neither true nor false.
         let truth = if node.is_up() { "true" } else { "unknown" };
@@ -117,8 +86,7 @@ pub(super) fn kube_state_metrics(nodes: &[SimulatedNode], pods: bool, out: &mut 
     if !pods {
         return;
     }
-    let help = "[STABLE] The number of container restarts per container.";
-    page.family("kube_pod_container_status_restarts_total", Counter, help);
+    page.family("kube_pod_container_status_restarts_total");
     for node in nodes {
         each_pod(node, |namespace, pod, daemon| {
             // All restarts are told of one Pod that never moves: the sum over the Node is right.
@@ -138,7 +106,7 @@ pub(super) fn kube_state_metrics(nodes: &[SimulatedNode], pods: bool, out: &mut 
             );
         });
     }
-    page.family("kube_pod_info", Gauge, "[STABLE] Information about pod.");
+    page.family("kube_pod_info");
     for node in nodes {
         each_pod(node, |namespace, pod, daemon| {
             let kind = if daemon.is_some() {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::families;
+
 /// Type of a metric family.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
@@ -34,7 +36,8 @@ impl<'a> Page<'a> {
     }
 
     /// Begins a family; the samples that follow are its own.
-    pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> &mut Self {
+    pub(super) fn family(&mut self, name: &'static str) -> &mut Self {
+        let (kind, help) = families::of(name);
         self.name = name;
         let out = &mut *self.out;
         out.push_str("# HELP ");
@@ -47,6 +50,11 @@ impl<'a> Page<'a> {
         out.push_str(kind.as_str());
         out.push('\n');
         self
+    }
+
+    /// A family of one sample without labels.
+    pub(super) fn single(&mut self, name: &'static str, value: f64) -> &mut Self {
+        self.family(name).value(value)
     }
 
     /// A sample without labels.
@@ -87,11 +95,6 @@ impl<'a> Page<'a> {
         self.out.push('\n');
         self
     }
-}
-
-/// A gauge or counter without labels: one family, one sample.
-pub(super) fn single(page: &mut Page<'_>, name: &'static str, kind: Kind, help: &str, value: f64) {
-    page.family(name, kind, help).value(value);
 }
 
 fn escape(out: &mut String, value: &str) {
@@ -177,11 +180,10 @@ mod tests {
     fn labels_are_escaped() {
         let mut out = String::new();
         Page::new(&mut out)
-            .family("a", Kind::Gauge, "Help.")
+            .family("probe_success")
             .with(&[("b", "x\\y\"z\n")], 1.5);
-        assert_eq!(
-            out,
-            "# HELP a Help.\n# TYPE a gauge\na{b=\"x\\\\y\\\"z\\n\"} 1.5\n"
-        );
+        assert!(out.starts_with("# HELP probe_success Displays "));
+        let end = "# TYPE probe_success gauge\nprobe_success{b=\"x\\\\y\\\"z\\n\"} 1.5\n";
+        assert!(out.ends_with(end), "{out}");
     }
 }

@@ -247,10 +247,7 @@ fn case(n: usize, now: i64) -> Case {
                 started_at: at(now - 400),
                 remaining: 1,
                 gone: 6,
-                ended: Some((
-                    at(now - 60),
-                    NodeOutcome::Ended(PodOutcome::NeverAllowed),
-                )),
+                ended: Some((at(now - 60), NodeOutcome::Ended(PodOutcome::NeverAllowed))),
                 detail: "shop/ledger-0: PodDisruptionBudget ledger can never allow it".into(),
             }),
             drivers: DISK,
@@ -272,7 +269,7 @@ pub(super) fn snapshot(count: usize, now: i64) -> Snapshot {
         let silent = *n == 12;
         matrix.scraped_at[row] = (!silent).then(|| at(now - 7));
         for (column, feature) in schema.features().iter().enumerate() {
-            let rare = feature.optional && (column + n) % 3 == 0;
+            let rare = feature.optional && (column + n).is_multiple_of(3);
             if silent || rare {
                 continue;
             }
@@ -408,7 +405,7 @@ fn view(
         },
         contributions,
         missing: if n == 12 { 1.0 } else { 0.0 },
-        pool: (n % 4 == 0).then(|| "batch".to_owned()),
+        pool: n.is_multiple_of(4).then(|| "batch".to_owned()),
         entry: Some(Arc::new(NodeEntry {
             facts: NodeFacts {
                 id,
@@ -430,7 +427,10 @@ fn view(
             addresses: vec![format!("10.0.0.{n}")],
             labels: BTreeMap::from([
                 ("kubernetes.io/arch".into(), "amd64".into()),
-                ("node.kubernetes.io/instance-type".into(), "m6i.2xlarge".into()),
+                (
+                    "node.kubernetes.io/instance-type".into(),
+                    "m6i.2xlarge".into(),
+                ),
             ]),
         })),
         drain: case.drain,
@@ -539,22 +539,42 @@ fn model() -> ModelCard {
 pub(super) fn events(log: &EventLog) {
     let worker: NodeName = "worker-03".into();
     let story = [
-        (EventKind::Risk, "at_risk", "risk 0.91: disk_await_write 84 ms (usually 3 ms)"),
-        (EventKind::Alert, "acting", "NodeDiskIOSaturation fires: floor 0.80, reach evict"),
-        (EventKind::Taint, "ok", "tainted degradation=true:NoSchedule: at risk for 5 s"),
+        (
+            EventKind::Risk,
+            "at_risk",
+            "risk 0.91: disk_await_write 84 ms (usually 3 ms)",
+        ),
+        (
+            EventKind::Alert,
+            "acting",
+            "NodeDiskIOSaturation fires: floor 0.80, reach evict",
+        ),
+        (
+            EventKind::Taint,
+            "ok",
+            "tainted degradation=true:NoSchedule: at risk for 5 s",
+        ),
         (EventKind::Drain, "started", "drain started: 11 Pods to go"),
     ];
-    log.push(NewEvent::new(at(0), EventKind::Started, "foreshock 0.1.0 started"));
+    log.push(NewEvent::new(
+        at(0),
+        EventKind::Started,
+        "foreshock 0.1.0 started",
+    ));
     for (second, (kind, reason, message)) in story.into_iter().enumerate() {
         let event = NewEvent::new(at(second as i64 + 1), kind, message);
         log.push(event.node(&worker).reason(reason));
     }
     for pod in 0..4 {
         log.push(
-            NewEvent::new(at(10 + pod), EventKind::Evict, "evicted, and gone after 1.9 s")
-                .node(&worker)
-                .pod(format!("shop/cart-7d9f-{pod}"))
-                .reason("evicted"),
+            NewEvent::new(
+                at(10 + pod),
+                EventKind::Evict,
+                "evicted, and gone after 1.9 s",
+            )
+            .node(&worker)
+            .pod(format!("shop/cart-7d9f-{pod}"))
+            .reason("evicted"),
         );
     }
     log.push(
@@ -566,8 +586,12 @@ pub(super) fn events(log: &EventLog) {
         .node(&worker),
     );
     log.push(
-        NewEvent::new(at(19), EventKind::Alert, format!("alert {HOSTILE} names no Node"))
-            .reason("unknown_node"),
+        NewEvent::new(
+            at(19),
+            EventKind::Alert,
+            format!("alert {HOSTILE} names no Node"),
+        )
+        .reason("unknown_node"),
     );
 }
 

@@ -22,6 +22,20 @@ fn dashboards() -> Vec<(String, Value)> {
         .collect()
 }
 
+/// Title and PromQL of every query of every panel, with the dashboard's variables still in it.
+pub(crate) fn queries() -> Vec<(String, String)> {
+    let mut queries = Vec::new();
+    for (_, dashboard) in dashboards() {
+        for panel in items(&dashboard["panels"]) {
+            for target in items(&panel["targets"]) {
+                let title = string(&panel["title"]).to_owned();
+                queries.push((title, string(&target["expr"]).to_owned()));
+            }
+        }
+    }
+    queries
+}
+
 #[test]
 fn a_dashboard_can_be_imported_anywhere() {
     assert!(!dashboards().is_empty());

@@ -1,8 +1,10 @@
 //! Manifests and sample configuration, held against the program.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use foreshock::config::Config;
+use foreshock::kubernetes::permissions::{RIGHTS, Scope};
 use serde_json::Value;
 
 use super::{items, root, string, text, yaml};
@@ -167,4 +169,78 @@ async fn kubernetes_accepts_the_base() {
     cluster
         .kubectl(&["apply", "--dry-run=server", "-n", "foreshock", "-f", policy])
         .await;
+}
+
+/// A right of one verb: namespaced or not, group, resource with subresource, name, verb.
+type Right = (bool, String, String, String, String);
+
+fn granted() -> BTreeSet<Right> {
+    let path = root().join(BASE).join("rbac.yaml");
+    let text = std::fs::read_to_string(path).expect("readable");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+    let mut granted = BTreeSet::new();
+    for role in &documents {
+        let namespaced = match string(&role["kind"]) {
+            "ClusterRole" => false,
+            "Role" => true,
+            "ClusterRoleBinding" | "RoleBinding" => {
+                assert_eq!(role["subjects"][0]["name"], "foreshock");
+                assert_eq!(role["roleRef"]["name"], "foreshock");
+                continue;
+            }
+            other => panic!("unexpected {other}"),
+        };
+        for rule in items(&role["rules"]) {
+            let names = match items(&rule["resourceNames"]) {
+                [] => vec![""],
+                names => names.iter().map(string).collect(),
+            };
+            for group in items(&rule["apiGroups"]).iter().map(string) {
+                for resource in items(&rule["resources"]).iter().map(string) {
+                    for verb in items(&rule["verbs"]).iter().map(string) {
+                        for name in &names {
+                            let right = [group, resource, name, verb].map(str::to_owned);
+                            let [group, resource, name, verb] = right;
+                            let new = granted.insert((namespaced, group, resource, name, verb));
+                            assert!(new, "granted twice: {rule}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    granted
+}
+
+#[test]
+fn the_roles_grant_exactly_what_the_program_asks_for() {
+    let asked: BTreeSet<Right> = RIGHTS
+        .iter()
+        .flat_map(|right| {
+            let (namespaced, name) = match right.scope {
+                Scope::Cluster => (false, ""),
+                Scope::LeaseNamespace => (true, ""),
+                Scope::Lease => (true, "foreshock"),
+            };
+            let resource = match right.subresource {
+                "" => right.resource.to_owned(),
+                subresource => format!("{}/{subresource}", right.resource),
+            };
+            right.verbs.iter().map(move |verb| {
+                let [group, name, verb] = [right.group, name, verb].map(str::to_owned);
+                (namespaced, group, resource.clone(), name, verb)
+            })
+        })
+        .collect();
+    let granted = granted();
+    let missing: Vec<_> = asked.difference(&granted).collect();
+    assert!(missing.is_empty(), "asked for and not granted: {missing:?}");
+    let needless: Vec<_> = granted.difference(&asked).collect();
+    assert!(
+        needless.is_empty(),
+        "granted and never needed: {needless:?}"
+    );
+    // The name in the Role is that of the Lease.
+    let base = parse(&text(&format!("{BASE}/foreshock.toml")), "foreshock.toml");
+    assert_eq!(base.kubernetes.instance, "foreshock");
 }

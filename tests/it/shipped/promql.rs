@@ -8,7 +8,7 @@ use foreshock::core::decision::verdict::{HoldReason, Phase};
 use foreshock::core::drain::{NodeOutcome, PodOutcome};
 use foreshock::core::risk::Band;
 use foreshock::metrics::{
-    Counters, Described, Kind, METRICS, QueryOutcome, WebhookOutcome, WriteOutcome,
+    Counters, Described, Kind, METRICS, TelemetryOutcome, WebhookOutcome, WriteOutcome,
 };
 use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
@@ -199,8 +199,8 @@ fn possible_values(metric: &Described, label: &str) -> Option<Vec<&'static str>>
         ("outcome", "foreshock_webhook_requests_total") => {
             WebhookOutcome::ALL.map(WebhookOutcome::as_str).into()
         }
-        ("outcome", "foreshock_prometheus_queries_total") => {
-            QueryOutcome::ALL.map(QueryOutcome::as_str).into()
+        ("outcome", "foreshock_feature_snapshots_total") => {
+            TelemetryOutcome::ALL.map(TelemetryOutcome::as_str).into()
         }
         ("outcome", other) => panic!("which outcomes has {other}?"),
         _ => return None,

@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::{files, items, metric_words, promql, root, string, text, yaml};
 use crate::support::Version;
 
-const RULES: &str = "rules/foreshock.rules.yaml";
+pub(super) const RULES: &str = "rules/foreshock.rules.yaml";
 
-fn alerts() -> Vec<Value> {
+pub(super) fn alerts() -> Vec<Value> {
     let rules = yaml(RULES);
     let groups = items(&rules["groups"]).iter();
     let alerts: Vec<Value> = groups
