@@ -286,7 +286,10 @@ impl Run {
             .filter(|order| !self.is_known(order, at) && (counts_all || !order.cause.begins()))
             .cloned()
             .collect();
-        self.record_wanted = plan.cluster.clone().filter(|_| !self.paused && at >= self.marks_from);
+        self.record_wanted = plan
+            .cluster
+            .clone()
+            .filter(|_| !self.paused && at >= self.marks_from);
         self.record_failed = None;
         self.wanted = plan
             .drains
@@ -378,7 +381,11 @@ impl Run {
             self.skip_beginnings("an order that was to free room for it failed");
         }
         while self.in_flight.len() < MARKS_IN_FLIGHT_MAX {
-            let finishing = self.in_flight.values().chain(&self.queue).any(|order| !order.cause.begins());
+            let finishing = self
+                .in_flight
+                .values()
+                .chain(&self.queue)
+                .any(|order| !order.cause.begins());
             let waits = |order: &MarkOrder| {
                 self.in_flight.contains_key(&order.node.name) || (finishing && order.cause.begins())
             };
@@ -399,7 +406,11 @@ impl Run {
         debug!(node = %order.node, cause = order.cause.as_str(), "marking node");
         let now = self.clock.now();
         self.last_sent = Some(now);
-        self.reports.send(Report::MarkSent { node: order.node.clone(), cause: order.cause, at: now });
+        self.reports.send(Report::MarkSent {
+            node: order.node.clone(),
+            cause: order.cause,
+            at: now,
+        });
         self.in_flight
             .insert(order.node.name.clone(), order.clone());
         let cluster = Arc::clone(&self.cluster);
@@ -582,7 +593,10 @@ impl Run {
     async fn stop(mut self) {
         self.withdraw_all(&Orders::Stopped);
         let rest = async {
-            while self.writes.next().await.is_some() {}
+            // What came of them is still reported.
+            while let Some(written) = self.writes.next().await {
+                self.written(written);
+            }
             while self.tasks.join_next().await.is_some() {}
         };
         if tokio::time::timeout(SHUTDOWN_LIMIT, rest).await.is_err() {

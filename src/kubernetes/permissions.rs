@@ -163,7 +163,15 @@ pub struct Permission {
 
 impl std::fmt::Display for Permission {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { verb, group, resource, subresource, namespace, why, .. } = self;
+        let Self {
+            verb,
+            group,
+            resource,
+            subresource,
+            namespace,
+            why,
+            ..
+        } = self;
         write!(f, "{verb} {resource}")?;
         if !subresource.is_empty() {
             write!(f, "/{subresource}")?;

@@ -299,12 +299,7 @@ impl From<&NodeRecord> for NodeWire {
             repeats: record
                 .repeats
                 .iter()
-                .skip(
-                    record
-                        .repeats
-                        .len()
-                        .saturating_sub(NodeRecord::REPEATS_MAX),
-                )
+                .skip(record.repeats.len().saturating_sub(NodeRecord::REPEATS_MAX))
                 .copied()
                 .collect(),
             released_at: record.released_at,
