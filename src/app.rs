@@ -21,8 +21,8 @@ use crate::cycle::{Cycle, CycleOptions, CycleParts};
 use crate::doors::{NoSwitch, PlanDoor, Switch, WebhookDoor};
 use crate::events::{EventKind, EventLog, NewEvent};
 use crate::features::Telemetry;
-use crate::kubernetes::client::{ConnectError, KubeCluster, KubeOptions};
 use crate::kubernetes::Cluster;
+use crate::kubernetes::client::{ConnectError, KubeCluster, KubeOptions};
 use crate::metrics::{Counters, Metrics};
 use crate::model::artifact::ModelError;
 use crate::model::loaded::Model;
@@ -43,7 +43,9 @@ pub enum AppError {
     #[error("Prometheus cannot be asked as configured:\n{0}")]
     Prometheus(#[from] SetupError),
     /// There is no way to the cluster.
-    #[error("no way to Kubernetes; correct [kubernetes], or set kubernetes.enabled = false to only watch")]
+    #[error(
+        "no way to Kubernetes; correct [kubernetes], or set kubernetes.enabled = false to only watch"
+    )]
     Kubernetes(#[from] ConnectError),
     /// The HTTP client for Alertmanager cannot be made.
     #[error("Alertmanager cannot be asked")]
@@ -83,7 +85,11 @@ impl Foundation {
         } else {
             None
         };
-        Ok(Self { telemetry: Arc::new(telemetry), cluster, clock })
+        Ok(Self {
+            telemetry: Arc::new(telemetry),
+            cluster,
+            clock,
+        })
     }
 }
 
@@ -94,7 +100,10 @@ pub fn kube_options(config: &Config) -> KubeOptions {
         instance: config.kubernetes.instance.clone(),
         namespace: config.kubernetes.namespace.clone().unwrap_or_default(),
         node_selector: config.kubernetes.node_selector.clone(),
-        taints: std::iter::once(&config.policy.taint).chain(&config.policy.caution_taint).cloned().collect(),
+        taints: std::iter::once(&config.policy.taint)
+            .chain(&config.policy.caution_taint)
+            .cloned()
+            .collect(),
     }
 }
 
@@ -110,7 +119,11 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), AppError> {
-    let Foundation { telemetry, cluster, clock } = foundation;
+    let Foundation {
+        telemetry,
+        cluster,
+        clock,
+    } = foundation;
     let started_at = clock.now();
     let mut policy = config.policy.clone();
     policy.model_trusted = model.trusted;
@@ -121,7 +134,11 @@ pub async fn serve(
     let starting = Snapshot::starting(started_at, env!("CARGO_PKG_VERSION"), Arc::clone(&policy));
     let (snapshots_tx, snapshots) = watch::channel(Arc::new(starting));
     let (plans_tx, plans) = watch::channel(None);
-    events.push(NewEvent::new(started_at, EventKind::Started, concat!("foreshock ", env!("CARGO_PKG_VERSION"), " started")));
+    events.push(NewEvent::new(
+        started_at,
+        EventKind::Started,
+        concat!("foreshock ", env!("CARGO_PKG_VERSION"), " started"),
+    ));
     info!(
         version = env!("CARGO_PKG_VERSION"),
         model = model.name.name,
@@ -134,16 +151,34 @@ pub async fn serve(
     let mut tasks: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
     let writer = match &cluster {
         Some(cluster) => {
-            let address = listener.local_addr().ok().map(|address| address.to_string());
-            writer(&config, policy.reach, address, Arc::clone(cluster), Arc::clone(&clock), plans, &mut tasks, &shutdown)
+            let address = listener
+                .local_addr()
+                .ok()
+                .map(|address| address.to_string());
+            writer(
+                &config,
+                policy.reach,
+                address,
+                Arc::clone(cluster),
+                Arc::clone(&clock),
+                plans,
+                &mut tasks,
+                &shutdown,
+            )
         }
         None => Writer::none(started_at),
     };
 
     let alertmanager = match &config.alertmanager_url {
         Some(url) => {
-            let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
-            Some(AlertmanagerClient::new(client.map_err(AppError::Alertmanager)?, url, config.prometheus.timeout))
+            let client = reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build();
+            Some(AlertmanagerClient::new(
+                client.map_err(AppError::Alertmanager)?,
+                url,
+                config.prometheus.timeout,
+            ))
         }
         None => None,
     };
@@ -155,7 +190,10 @@ pub async fn serve(
             let clock = Arc::clone(&clock);
             Arc::new(move || metrics.render(clock.now()))
         },
-        webhook: Arc::new(WebhookDoor { queue, counters: Arc::clone(&counters) }),
+        webhook: Arc::new(WebhookDoor {
+            queue,
+            counters: Arc::clone(&counters),
+        }),
         control: writer.control,
         plans: Arc::new(PlanDoor {
             cluster: cluster.clone(),
@@ -196,12 +234,23 @@ pub async fn serve(
         },
     );
     let stop = shutdown.clone();
-    tasks.spawn(async move { ("cycle", { cycle.run(stop).await; Ok(()) }) }.instrument(info_span!("cycle")));
+    tasks.spawn(
+        async move {
+            ("cycle", {
+                cycle.run(stop).await;
+                Ok(())
+            })
+        }
+        .instrument(info_span!("cycle")),
+    );
     let stop = shutdown.clone();
     tasks.spawn(
         async move {
             let served = web::serve(listener, config.web, state, stop).await;
-            ("web server", served.map_err(|error| crate::cycle::chain(&error)))
+            (
+                "web server",
+                served.map_err(|error| crate::cycle::chain(&error)),
+            )
         }
         .instrument(info_span!("web")),
     );
@@ -248,12 +297,19 @@ impl Writer {
             holder: None,
             address: None,
         });
-        Self { leadership, reports: None, control: Arc::new(NoSwitch) }
+        Self {
+            leadership,
+            reports: None,
+            control: Arc::new(NoSwitch),
+        }
     }
 }
 
 /// Starts the leader and, where anything may be written, the actuator.
-#[expect(clippy::too_many_arguments, reason = "called once, to keep `serve` readable")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "called once, to keep `serve` readable"
+)]
 fn writer(
     config: &Config,
     reach: Reach,
@@ -273,12 +329,19 @@ fn writer(
     };
     let (leader, handle) = Leader::new(Arc::clone(&cluster), Arc::clone(&clock), options);
     let gate = handle.gate(reach);
-    cluster.set_guard(Arc::new(move || gate.check().map_err(|closed| closed.to_string())));
+    cluster.set_guard(Arc::new(move || {
+        gate.check().map_err(|closed| closed.to_string())
+    }));
     let leadership = handle.leadership();
-    let control = Arc::new(Switch { leader: handle.clone(), lasting: writes });
+    let control = Arc::new(Switch {
+        leader: handle.clone(),
+        lasting: writes,
+    });
     // The Lease is given up only after the last write has ended.
     let lead_until = CancellationToken::new();
-    let lead = leader.run(lead_until.clone()).instrument(info_span!("leader"));
+    let lead = leader
+        .run(lead_until.clone())
+        .instrument(info_span!("leader"));
     tasks.spawn(async move {
         lead.await;
         ("leader", Ok(()))
@@ -290,7 +353,11 @@ fn writer(
             lead_until.cancel();
             ("switch", Ok(()))
         });
-        return Writer { leadership, reports: None, control };
+        return Writer {
+            leadership,
+            reports: None,
+            control,
+        };
     }
     let options = ActuatorOptions {
         reach,
@@ -304,5 +371,9 @@ fn writer(
         lead_until.cancel();
         ("actuator", Ok(()))
     });
-    Writer { leadership, reports: Some(reports), control }
+    Writer {
+        leadership,
+        reports: Some(reports),
+        control,
+    }
 }

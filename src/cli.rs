@@ -105,7 +105,10 @@ pub fn main() -> ExitCode {
     // The choice can only have been made before by ourselves.
     drop(rustls::crypto::ring::default_provider().install_default());
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("the runtime cannot start")),
     };
@@ -125,14 +128,22 @@ pub fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     // Standard error may be closed; then nobody is there to be told.
-    drop(writeln!(std::io::stderr(), "foreshock: {}", crate::cycle::chain(error.as_ref())));
+    drop(writeln!(
+        std::io::stderr(),
+        "foreshock: {}",
+        crate::cycle::chain(error.as_ref())
+    ));
     ExitCode::FAILURE
 }
 
 async fn run(args: RunArgs) -> anyhow::Result<()> {
     let config = Config::load(&args.config)?;
     telemetry::start(&config.log);
-    let model = Model::load(config.model.file.as_deref(), &config.schema, config.model.act_untrained)?;
+    let model = Model::load(
+        config.model.file.as_deref(),
+        &config.schema,
+        config.model.act_untrained,
+    )?;
     let listener = web::bind(&config.listen.to_string()).await?;
     let foundation = Foundation::real(&config).await?;
     let shutdown = on_signal()?;
@@ -141,7 +152,10 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
-    telemetry::start(&Log { json: false, level: "info".to_owned() });
+    telemetry::start(&Log {
+        json: false,
+        level: "info".to_owned(),
+    });
     let listener = web::bind(&args.listen.to_string()).await?;
     let shutdown = on_signal()?;
     demo::run(args.seed, args.listen, listener, shutdown).await?;
@@ -155,10 +169,17 @@ async fn run_check(args: RunArgs) -> anyhow::Result<ExitCode> {
     for finding in &findings {
         writeln!(out, "{finding}")?;
     }
-    let failed = findings.iter().filter(|finding| finding.is_failure()).count();
+    let failed = findings
+        .iter()
+        .filter(|finding| finding.is_failure())
+        .count();
     writeln!(out)?;
     if failed == 0 {
-        writeln!(out, "`foreshock run` would work with {}", args.config.display())?;
+        writeln!(
+            out,
+            "`foreshock run` would work with {}",
+            args.config.display()
+        )?;
         Ok(ExitCode::SUCCESS)
     } else {
         writeln!(out, "{failed} of {} checks failed", findings.len())?;
@@ -167,10 +188,17 @@ async fn run_check(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn run_fleet(args: FleetArgs) -> anyhow::Result<()> {
-    telemetry::start(&Log { json: false, level: "info".to_owned() });
+    telemetry::start(&Log {
+        json: false,
+        level: "info".to_owned(),
+    });
     let start = Timestamp::now();
     let mut options = FleetOptions::new(args.seed, args.nodes, start);
-    options.schedule = args.faults.iter().map(|spec| spec.starting(start)).collect::<Vec<FaultEvent>>();
+    options.schedule = args
+        .faults
+        .iter()
+        .map(|spec| spec.starting(start))
+        .collect::<Vec<FaultEvent>>();
     let fleet = Fleet::new(options).context("the fleet cannot be simulated")?;
     let listener = web::bind(&args.listen.to_string()).await?;
     let shutdown: CancellationToken = on_signal()?;

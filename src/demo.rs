@@ -22,7 +22,9 @@ use crate::kubernetes::Cluster;
 use crate::model::loaded::Model;
 use crate::simulate::cluster::{SimulatedCluster, SimulatedClusterOptions};
 use crate::simulate::fleet::server::{SharedFleet, drive};
-use crate::simulate::fleet::{FaultEvent, FaultKind, Fleet, FleetError, FleetOptions, MemoryOptions};
+use crate::simulate::fleet::{
+    FaultEvent, FaultKind, Fleet, FleetError, FleetOptions, MemoryOptions,
+};
 use crate::simulate::telemetry::FleetTelemetry;
 
 /// Simulated seconds between two looks at the fleet's counters, as a scrape interval.
@@ -101,8 +103,13 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), DemoError> {
-    let config = Config::parse(&configuration(listen), Path::new("the demo's configuration"), [])?;
-    let model = Model::load(None, &config.schema, config.model.act_untrained).map_err(AppError::Model)?;
+    let config = Config::parse(
+        &configuration(listen),
+        Path::new("the demo's configuration"),
+        [],
+    )?;
+    let model =
+        Model::load(None, &config.schema, config.model.act_untrained).map_err(AppError::Model)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let start = clock.now();
     let cluster = SimulatedCluster::new(SimulatedClusterOptions::demo(seed, start));
@@ -132,16 +139,27 @@ pub async fn run(
             () = carry_load(&cluster, &fleet) => {}
         }
     };
-    let (served, ()) = tokio::join!(app::serve(config, model, foundation, listener, shutdown.clone()), world);
+    let (served, ()) = tokio::join!(
+        app::serve(config, model, foundation, listener, shutdown.clone()),
+        world
+    );
     Ok(served?)
 }
 
 /// A fleet that has been up for a while, with its faults planned.
-fn warm_fleet(seed: u64, nodes: Vec<NodeName>, now: Timestamp, rate_window: Duration) -> Result<Fleet, FleetError> {
+fn warm_fleet(
+    seed: u64,
+    nodes: Vec<NodeName>,
+    now: Timestamp,
+    rate_window: Duration,
+) -> Result<Fleet, FleetError> {
     let mut options = FleetOptions::new(seed, nodes.len(), ago(now, HISTORY));
     options.nodes = nodes;
     options.tick = SCRAPE;
-    options.memory = Some(MemoryOptions { rate_window, ..MemoryOptions::every(SCRAPE) });
+    options.memory = Some(MemoryOptions {
+        rate_window,
+        ..MemoryOptions::every(SCRAPE)
+    });
     let mut at = after(now, FIRST_FAULT);
     for (kind, node) in FAULTS.iter().cycle() {
         if at > after(now, PLANNED) {
@@ -187,7 +205,11 @@ mod tests {
     fn the_demos_configuration_is_valid_and_says_what_it_shortens() {
         let listen = SocketAddr::from(([127, 0, 0, 1], 5000));
         let config = Config::parse(&configuration(listen), Path::new("demo"), []).expect("valid");
-        let keys: Vec<String> = config.shortened().into_iter().map(|shortened| shortened.key).collect();
+        let keys: Vec<String> = config
+            .shortened()
+            .into_iter()
+            .map(|shortened| shortened.key)
+            .collect();
         assert!(keys.contains(&"policy.confirm_for".to_owned()), "{keys:?}");
     }
 }

@@ -12,7 +12,9 @@ use crate::clock::Clock;
 use crate::cycle::chain;
 use crate::kubernetes::Cluster;
 use crate::metrics::{Counters, WebhookOutcome};
-use crate::web::{Bytes, Control, ControlError, PlanError, PlanFacts, Plans, Switched, Webhook, WebhookAnswer};
+use crate::web::{
+    Bytes, Control, ControlError, PlanError, PlanFacts, Plans, Switched, Webhook, WebhookAnswer,
+};
 
 /// Puts what Alertmanager sends into the queue.
 pub(crate) struct WebhookDoor {
@@ -23,9 +25,16 @@ pub(crate) struct WebhookDoor {
 impl Webhook for WebhookDoor {
     fn receive(&self, body: Bytes) -> WebhookAnswer {
         let (outcome, answer) = match self.queue.take(&body) {
-            Ok(Taken::Accepted { alerts }) => (WebhookOutcome::Accepted, WebhookAnswer::Accepted { alerts }),
+            Ok(Taken::Accepted { alerts }) => {
+                (WebhookOutcome::Accepted, WebhookAnswer::Accepted { alerts })
+            }
             Ok(Taken::Full) => (WebhookOutcome::Full, WebhookAnswer::QueueFull),
-            Err(error) => (WebhookOutcome::Malformed, WebhookAnswer::Malformed { problem: chain(&error) }),
+            Err(error) => (
+                WebhookOutcome::Malformed,
+                WebhookAnswer::Malformed {
+                    problem: chain(&error),
+                },
+            ),
         };
         self.counters.webhook(outcome);
         answer
@@ -42,8 +51,13 @@ pub(crate) struct Switch {
 impl Switch {
     async fn set(&self, paused: bool) -> Result<Switched, ControlError> {
         match self.leader.set_paused(paused).await {
-            Ok(()) => Ok(Switched { paused, lasting: self.lasting }),
-            Err(error) => Err(ControlError::Failed { problem: chain(&error) }),
+            Ok(()) => Ok(Switched {
+                paused,
+                lasting: self.lasting,
+            }),
+            Err(error) => Err(ControlError::Failed {
+                problem: chain(&error),
+            }),
         }
     }
 }
@@ -72,7 +86,10 @@ impl Control for NoSwitch {
 }
 
 fn no_cluster() -> ControlError {
-    ControlError::Failed { problem: "without Kubernetes nothing is ever written (kubernetes.enabled is false)".to_owned() }
+    ControlError::Failed {
+        problem: "without Kubernetes nothing is ever written (kubernetes.enabled is false)"
+            .to_owned(),
+    }
 }
 
 /// Reads the Pods of a Node for a plan that somebody asked for.
@@ -89,8 +106,18 @@ impl Plans for PlanDoor {
         Box::pin(async move {
             let cluster = self.cluster.as_ref().ok_or(PlanError::NoCluster)?;
             let at = self.clock.now();
-            let pods = cluster.pods(&node).await.map_err(|error| PlanError::Unread { problem: chain(&error) })?;
-            Ok(PlanFacts { at, pods, rules: self.policy.drain.clone(), rate: f64::from(self.rate) })
+            let pods = cluster
+                .pods(&node)
+                .await
+                .map_err(|error| PlanError::Unread {
+                    problem: chain(&error),
+                })?;
+            Ok(PlanFacts {
+                at,
+                pods,
+                rules: self.policy.drain.clone(),
+                rate: f64::from(self.rate),
+            })
         })
     }
 }

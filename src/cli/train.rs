@@ -10,7 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::model::synthetic::{self, Progress, Size};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  foreshock train --synthetic --seed 20261101 --output models/synthetic.json")]
+#[command(
+    after_help = "Example:\n  foreshock train --synthetic --seed 20261101 --output models/synthetic.json"
+)]
 pub(super) struct TrainArgs {
     /// Learn from a simulated fleet: this is how the built-in model is made.
     #[arg(long, required = true)]
@@ -25,9 +27,17 @@ pub(super) struct TrainArgs {
 
 /// Makes the model.
 pub(super) fn run(args: TrainArgs) -> anyhow::Result<()> {
-    let TrainArgs { synthetic: _, seed, output } = args;
+    let TrainArgs {
+        synthetic: _,
+        seed,
+        output,
+    } = args;
     let terminal = std::io::stderr().is_terminal();
-    let bar = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let bar = if terminal {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
     bar.set_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}")?);
     bar.enable_steady_tick(Duration::from_millis(200));
     let mut said = 0;

@@ -118,11 +118,19 @@ pub enum ConfigError {
 }
 
 fn faults_counted(count: usize) -> String {
-    if count == 1 { "1 fault in the configuration".to_owned() } else { format!("{count} faults in the configuration") }
+    if count == 1 {
+        "1 fault in the configuration".to_owned()
+    } else {
+        format!("{count} faults in the configuration")
+    }
 }
 
 fn lines(faults: &[Fault]) -> String {
-    faults.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n")
+    faults
+        .iter()
+        .map(|fault| format!("  {fault}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 impl Config {
@@ -135,11 +143,17 @@ impl Config {
     ///
     /// [`ConfigError`]; its [`ConfigError::Faults`] has all of them.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path, std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        }))
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(
+            &text,
+            path,
+            std::env::vars_os().filter_map(|(name, value)| {
+                Some((name.into_string().ok()?, value.into_string().ok()?))
+            }),
+        )
     }
 
     /// Reads the text of a file that stands at `path`, and an environment on top of it.
@@ -154,7 +168,9 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         // A double underscore also after the prefix: a Service named foreshock puts variables such as
         // FORESHOCK_PORT into every Pod of its namespace.
-        let environment = environment.into_iter().filter(|(name, _)| name.to_uppercase().starts_with("FORESHOCK__"));
+        let environment = environment
+            .into_iter()
+            .filter(|(name, _)| name.to_uppercase().starts_with("FORESHOCK__"));
         let environment = Environment::with_prefix("FORESHOCK")
             .prefix_separator("__")
             .separator("__")
@@ -163,16 +179,33 @@ impl Config {
             .add_source(config::File::from_str(text, FileFormat::Toml))
             .add_source(environment)
             .build()
-            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), problem: error.to_string() })?;
+            .map_err(|error| ConfigError::Syntax {
+                path: path.to_owned(),
+                problem: error.to_string(),
+            })?;
         let mut faults = Vec::new();
-        let config = read(tree.cache, path.parent().unwrap_or(Path::new(".")), &mut faults);
-        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults { path: path.to_owned(), faults }) }
+        let config = read(
+            tree.cache,
+            path.parent().unwrap_or(Path::new(".")),
+            &mut faults,
+        );
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Faults {
+                path: path.to_owned(),
+                faults,
+            })
+        }
     }
 
     /// Waiting times that are shorter than their defaults: shown wherever verdicts are.
     pub fn shortened(&self) -> Vec<Shortened> {
         let mut none = Vec::new();
-        let mut section = Section::root(config::Value::from(config::Map::<String, config::Value>::new()), &mut none);
+        let mut section = Section::root(
+            config::Value::from(config::Map::<String, config::Value>::new()),
+            &mut none,
+        );
         let default = policy::policy(&mut section, &mut 0);
         let times = |policy: &Policy| {
             [
@@ -187,7 +220,11 @@ impl Config {
             .into_iter()
             .zip(times(&default))
             .filter(|((_, value), (_, default))| value < default)
-            .map(|((key, value), (_, default))| Shortened { key: key.to_owned(), value, default })
+            .map(|((key, value), (_, default))| Shortened {
+                key: key.to_owned(),
+                value,
+                default,
+            })
             .collect()
     }
 }
@@ -197,7 +234,10 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
     let listen = root.table("listen", |section| {
         let text = section.text("address", "127.0.0.1:5000");
         text.parse().unwrap_or_else(|_| {
-            section.fault("address", format!("has to be an address with a port, such as 127.0.0.1:5000, got {text:?}"));
+            section.fault(
+                "address",
+                format!("has to be an address with a port, such as 127.0.0.1:5000, got {text:?}"),
+            );
             SocketAddr::from(([127, 0, 0, 1], 5000))
         })
     });
@@ -205,12 +245,22 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
     let log = root.table("log", |section| {
         let level = section.text("level", "info");
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&level) {
-            section.fault("level", format!("is no level such as \"info\" or \"foreshock=debug\": {error}"));
+            section.fault(
+                "level",
+                format!("is no level such as \"info\" or \"foreshock=debug\": {error}"),
+            );
         }
-        Log { json: section.one_of("format", false, &[("text", false), ("json", true)]), level }
+        Log {
+            json: section.one_of("format", false, &[("text", false), ("json", true)]),
+            level,
+        }
     });
     let (prometheus, schema) = root.table("prometheus", |section| prometheus(section, folder));
-    let alertmanager_url = root.table("alertmanager", |section| section.optional("url").filter(|url| valid_url(section, url)));
+    let alertmanager_url = root.table("alertmanager", |section| {
+        section
+            .optional("url")
+            .filter(|url| valid_url(section, url))
+    });
     let kubernetes = root.table("kubernetes", |section| Kubernetes {
         enabled: section.switch("enabled", true),
         kubeconfig: section.optional("kubeconfig").map(|path| folder.join(path)),
@@ -220,9 +270,20 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
     });
     let interval = root.table("cycle", |section| {
         let five_minutes = Duration::from_secs(300);
-        let interval = section.duration("interval", Duration::from_secs(15), Duration::from_secs(1), five_minutes);
-        if !five_minutes.as_millis().is_multiple_of(interval.as_millis().max(1)) {
-            section.fault("interval", "has to divide 5 minutes, so that history can be replayed on the same grid");
+        let interval = section.duration(
+            "interval",
+            Duration::from_secs(15),
+            Duration::from_secs(1),
+            five_minutes,
+        );
+        if !five_minutes
+            .as_millis()
+            .is_multiple_of(interval.as_millis().max(1))
+        {
+            section.fault(
+                "interval",
+                "has to divide 5 minutes, so that history can be replayed on the same grid",
+            );
         }
         interval
     });
@@ -232,8 +293,12 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
         act_untrained: section.switch("act_untrained", false),
     });
     let mut marks_per_second = 0;
-    let mut policy = root.table("policy", |section| policy::policy(section, &mut marks_per_second));
-    let eviction_rate = root.table("eviction", |section| policy::eviction(section, &mut policy.drain));
+    let mut policy = root.table("policy", |section| {
+        policy::policy(section, &mut marks_per_second)
+    });
+    let eviction_rate = root.table("eviction", |section| {
+        policy::eviction(section, &mut policy.drain)
+    });
     let alerts = root.table("alerts", policy::alerts);
     root.finish();
 
@@ -258,15 +323,25 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
 }
 
 fn auth(section: &mut Section<'_>, listen: SocketAddr, folder: &Path) -> WebOptions {
-    let token = section.optional("bearer_token_file").map(|path| folder.join(path));
+    let token = section
+        .optional("bearer_token_file")
+        .map(|path| folder.join(path));
     let user = section.optional("user");
-    let password = section.optional("password_file").map(|path| folder.join(path));
+    let password = section
+        .optional("password_file")
+        .map(|path| folder.join(path));
     let credentials = match (token, user, password) {
         (None, None, None) => None,
         (Some(token_file), None, None) => Some(Credentials::Bearer { token_file }),
-        (None, Some(user), Some(password_file)) => Some(Credentials::Basic { user, password_file }),
+        (None, Some(user), Some(password_file)) => Some(Credentials::Basic {
+            user,
+            password_file,
+        }),
         (Some(_), ..) => {
-            section.fault("bearer_token_file", "goes without `auth.user` and `auth.password_file`");
+            section.fault(
+                "bearer_token_file",
+                "goes without `auth.user` and `auth.password_file`",
+            );
             None
         }
         (None, ..) => {
@@ -275,14 +350,19 @@ fn auth(section: &mut Section<'_>, listen: SocketAddr, folder: &Path) -> WebOpti
         }
     };
     if credentials.is_none() && !listen.ip().is_loopback() {
-        let problem = format!("is needed because `listen.address` ({listen}) is not loopback: set it, or user and password_file");
+        let problem = format!(
+            "is needed because `listen.address` ({listen}) is not loopback: set it, or user and password_file"
+        );
         section.fault("bearer_token_file", problem);
     }
     let tls = section.table("tls", |tls| {
         let cert = tls.optional("cert_file").map(|path| folder.join(path));
         let key = tls.optional("key_file").map(|path| folder.join(path));
         match (cert, key) {
-            (Some(cert_file), Some(key_file)) => Some(TlsFiles { cert_file, key_file }),
+            (Some(cert_file), Some(key_file)) => Some(TlsFiles {
+                cert_file,
+                key_file,
+            }),
             (None, None) => None,
             _ => {
                 tls.fault("cert_file", "and `auth.tls.key_file` go together");
@@ -290,8 +370,18 @@ fn auth(section: &mut Section<'_>, listen: SocketAddr, folder: &Path) -> WebOpti
             }
         }
     });
-    let hosts = section.texts("hosts", &[]).into_iter().map(|host| host.to_lowercase()).collect();
-    WebOptions { credentials, protect_reads: section.switch("protect_reads", false), hosts, tls, ..WebOptions::default() }
+    let hosts = section
+        .texts("hosts", &[])
+        .into_iter()
+        .map(|host| host.to_lowercase())
+        .collect();
+    WebOptions {
+        credentials,
+        protect_reads: section.switch("protect_reads", false),
+        hosts,
+        tls,
+        ..WebOptions::default()
+    }
 }
 
 fn prometheus(section: &mut Section<'_>, folder: &Path) -> (PrometheusOptions, Arc<Schema>) {
@@ -299,15 +389,25 @@ fn prometheus(section: &mut Section<'_>, folder: &Path) -> (PrometheusOptions, A
     let (ms, hour) = (Duration::from_millis(100), Duration::from_secs(3600));
     let url = section.text("url", &default.url);
     valid_url(section, &url);
-    let basic_auth = section.table("basic_auth", |basic| match (basic.optional("user"), basic.optional("password_file")) {
-        (Some(user), Some(password)) => Some(BasicAuth { user, password_file: folder.join(password) }),
-        (None, None) => None,
-        _ => {
-            basic.fault("user", "and `prometheus.basic_auth.password_file` go together");
-            None
+    let basic_auth = section.table("basic_auth", |basic| {
+        match (basic.optional("user"), basic.optional("password_file")) {
+            (Some(user), Some(password)) => Some(BasicAuth {
+                user,
+                password_file: folder.join(password),
+            }),
+            (None, None) => None,
+            _ => {
+                basic.fault(
+                    "user",
+                    "and `prometheus.basic_auth.password_file` go together",
+                );
+                None
+            }
         }
     });
-    let bearer_token_file = section.optional("bearer_token_file").map(|path| folder.join(path));
+    let bearer_token_file = section
+        .optional("bearer_token_file")
+        .map(|path| folder.join(path));
     if basic_auth.is_some() && bearer_token_file.is_some() {
         section.fault("bearer_token_file", "goes without `prometheus.basic_auth`");
     }
@@ -317,11 +417,26 @@ fn prometheus(section: &mut Section<'_>, folder: &Path) -> (PrometheusOptions, A
         interfaces: section.text("interfaces", &default.interfaces),
         filesystems: section.text("filesystems", &default.filesystems),
         matchers: section.text("matchers", ""),
-        stale_after: section.duration("stale_after", default.stale_after, Duration::from_secs(1), hour),
-        rate_window: section.duration("rate_window", default.rate_window, Duration::from_secs(4), hour),
+        stale_after: section.duration(
+            "stale_after",
+            default.stale_after,
+            Duration::from_secs(1),
+            hour,
+        ),
+        rate_window: section.duration(
+            "rate_window",
+            default.rate_window,
+            Duration::from_secs(4),
+            hour,
+        ),
         lag: section.duration("lag", default.lag, Duration::ZERO, Duration::from_secs(600)),
         timeout: section.duration("timeout", default.timeout, ms, Duration::from_secs(300)),
-        snapshot_timeout: section.duration("snapshot_timeout", default.snapshot_timeout, ms, Duration::from_secs(600)),
+        snapshot_timeout: section.duration(
+            "snapshot_timeout",
+            default.snapshot_timeout,
+            ms,
+            Duration::from_secs(600),
+        ),
         concurrency: section.count("concurrency", 6, 1, 64) as usize,
         answer_bytes_max: section.count("answer_bytes_max", 64 << 20, 1 << 10, 1 << 30) as usize,
         headers: section.pairs("headers"),
@@ -333,11 +448,17 @@ fn prometheus(section: &mut Section<'_>, folder: &Path) -> (PrometheusOptions, A
         key_file: section.optional("key_file").map(|path| folder.join(path)),
         url,
     };
-    let schema = match section.optional("features_file").map(|path| folder.join(path)) {
+    let schema = match section
+        .optional("features_file")
+        .map(|path| folder.join(path))
+    {
         None => Schema::built_in(),
         Some(path) => match std::fs::read_to_string(&path) {
             Err(error) => {
-                section.fault("features_file", format!("{} cannot be read: {error}", path.display()));
+                section.fault(
+                    "features_file",
+                    format!("{} cannot be read: {error}", path.display()),
+                );
                 Schema::built_in()
             }
             Ok(text) => Schema::parse(&text).unwrap_or_else(|error| {
@@ -350,9 +471,13 @@ fn prometheus(section: &mut Section<'_>, folder: &Path) -> (PrometheusOptions, A
 }
 
 fn valid_url(section: &mut Section<'_>, url: &str) -> bool {
-    let fits = reqwest::Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    let fits = reqwest::Url::parse(url)
+        .is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
     if !fits {
-        section.fault("url", format!("has to be a URL such as http://127.0.0.1:9090, got {url:?}"));
+        section.fault(
+            "url",
+            format!("has to be a URL such as http://127.0.0.1:9090, got {url:?}"),
+        );
     }
     fits
 }
@@ -361,11 +486,15 @@ fn valid_url(section: &mut Section<'_>, url: &str) -> bool {
 fn instance(section: &mut Section<'_>) -> String {
     let name = section.text("instance", "foreshock");
     let fits = (1..=63).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-');
     if !fits {
-        let problem = format!("has to be a name of at most 63 small letters, digits and hyphens, got {name:?}");
+        let problem = format!(
+            "has to be a name of at most 63 small letters, digits and hyphens, got {name:?}"
+        );
         section.fault("instance", problem);
     }
     name

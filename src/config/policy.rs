@@ -17,8 +17,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const MONTH: Duration = Duration::from_secs(31 * 86_400);
 
-const REACHES: [(&str, Reach); 4] =
-    [("observe", Reach::Observe), ("label", Reach::Label), ("taint", Reach::Taint), ("evict", Reach::Evict)];
+const REACHES: [(&str, Reach); 4] = [
+    ("observe", Reach::Observe),
+    ("label", Reach::Label),
+    ("taint", Reach::Taint),
+    ("evict", Reach::Evict),
+];
 
 /// Reads `[policy]`. What depends on other sections is filled in by the caller.
 pub(super) fn policy(section: &mut Section<'_>, marks_per_second: &mut u32) -> Policy {
@@ -26,20 +30,36 @@ pub(super) fn policy(section: &mut Section<'_>, marks_per_second: &mut u32) -> P
     let caution = section.number("caution", 0.5, 0.0, 1.0);
     let recover_below = section.number("recover_below", 0.5, 0.0, 1.0);
     if caution > at_risk {
-        section.fault("caution", format!("must not exceed `policy.at_risk` ({at_risk}), got {caution}"));
+        section.fault(
+            "caution",
+            format!("must not exceed `policy.at_risk` ({at_risk}), got {caution}"),
+        );
     }
     if recover_below > at_risk {
-        section.fault("recover_below", format!("must not exceed `policy.at_risk` ({at_risk}), got {recover_below}"));
+        section.fault(
+            "recover_below",
+            format!("must not exceed `policy.at_risk` ({at_risk}), got {recover_below}"),
+        );
     }
     let taint = taint(section, "taint", "degradation=true:NoSchedule");
-    let caution_taint = taint_or_none(section, "caution_taint", "degradation=caution:PreferNoSchedule");
+    let caution_taint = taint_or_none(
+        section,
+        "caution_taint",
+        "degradation=caution:PreferNoSchedule",
+    );
     let taint = taint.unwrap_or_else(|| Taint {
         key: "degradation".into(),
         value: "true".into(),
         effect: TaintEffect::NoSchedule,
     });
-    if caution_taint.as_ref().is_some_and(|caution| caution.collides_with(&taint)) {
-        section.fault("caution_taint", "must differ from `policy.taint` in its key or its effect");
+    if caution_taint
+        .as_ref()
+        .is_some_and(|caution| caution.collides_with(&taint))
+    {
+        section.fault(
+            "caution_taint",
+            "must differ from `policy.taint` in its key or its effect",
+        );
     }
     refuse_unbuilt(section);
     Policy {
@@ -65,7 +85,10 @@ pub(super) fn policy(section: &mut Section<'_>, marks_per_second: &mut u32) -> P
         control_plane: section.one_of(
             "control_plane",
             ControlPlane::Exclude,
-            &[("exclude", ControlPlane::Exclude), ("include", ControlPlane::Include)],
+            &[
+                ("exclude", ControlPlane::Exclude),
+                ("include", ControlPlane::Include),
+            ],
         ),
         limits: section.table("limits", |section| limits(section, marks_per_second)),
         drain: DrainRules {
@@ -97,7 +120,9 @@ const NOT_BUILT: &str = "is not built into this version yet; remove the key";
 
 fn refuse_unbuilt(section: &mut Section<'_>) {
     for key in ["pools", "windows"] {
-        let set = section.take(key).is_some_and(|value| !matches!(&value.kind, ValueKind::Array(items) if items.is_empty()));
+        let set = section.take(key).is_some_and(
+            |value| !matches!(&value.kind, ValueKind::Array(items) if items.is_empty()),
+        );
         if set {
             section.fault(key, NOT_BUILT);
         }
@@ -118,7 +143,10 @@ fn limits(section: &mut Section<'_>, marks_per_second: &mut u32) -> Limits {
     let storm_share = match share {
         Limit::Percent(percent) => percent / 100.0,
         Limit::Count(_) => {
-            section.fault("storm_share", "has to be a percentage in quotes, such as \"20%\"; the count is `storm_min`");
+            section.fault(
+                "storm_share",
+                "has to be a percentage in quotes, such as \"20%\"; the count is `storm_min`",
+            );
             0.2
         }
     };
@@ -133,20 +161,28 @@ fn limits(section: &mut Section<'_>, marks_per_second: &mut u32) -> Limits {
 }
 
 fn limit(section: &mut Section<'_>, key: &'static str, default: Limit) -> Limit {
-    let Some(value) = section.take(key) else { return default };
+    let Some(value) = section.take(key) else {
+        return default;
+    };
     let parsed = match &value.kind {
         ValueKind::I64(n) => u32::try_from(*n).ok().map(Limit::Count),
         ValueKind::U64(n) => u32::try_from(*n).ok().map(Limit::Count),
         ValueKind::String(text) => match text.strip_suffix('%') {
-            Some(percent) => {
-                percent.trim().parse().ok().filter(|percent| (0.0..=100.0).contains(percent)).map(Limit::Percent)
-            }
+            Some(percent) => percent
+                .trim()
+                .parse()
+                .ok()
+                .filter(|percent| (0.0..=100.0).contains(percent))
+                .map(Limit::Percent),
             None => text.parse().ok().map(Limit::Count),
         },
         _ => None,
     };
     parsed.unwrap_or_else(|| {
-        section.fault(key, format!("has to be a count, or a percentage in quotes such as \"10%\", got {value}"));
+        section.fault(
+            key,
+            format!("has to be a count, or a percentage in quotes such as \"10%\", got {value}"),
+        );
         default
     })
 }
@@ -157,7 +193,11 @@ fn risk(p: f64) -> Risk {
 
 fn taint_or_none(section: &mut Section<'_>, key: &'static str, default: &str) -> Option<Taint> {
     let text = section.text(key, default);
-    if text.is_empty() { None } else { parse_taint(section, key, &text) }
+    if text.is_empty() {
+        None
+    } else {
+        parse_taint(section, key, &text)
+    }
 }
 
 fn taint(section: &mut Section<'_>, key: &'static str, default: &str) -> Option<Taint> {
@@ -166,20 +206,33 @@ fn taint(section: &mut Section<'_>, key: &'static str, default: &str) -> Option<
 }
 
 fn parse_taint(section: &mut Section<'_>, key: &'static str, text: &str) -> Option<Taint> {
-    let parts = text.rsplit_once(':').map(|(left, effect)| (left.split_once('=').unwrap_or((left, "")), effect));
+    let parts = text
+        .rsplit_once(':')
+        .map(|(left, effect)| (left.split_once('=').unwrap_or((left, "")), effect));
     let Some(((name, value), effect)) = parts else {
-        section.fault(key, format!("has to be key=value:effect, such as degradation=true:NoSchedule, got {text:?}"));
+        section.fault(
+            key,
+            format!(
+                "has to be key=value:effect, such as degradation=true:NoSchedule, got {text:?}"
+            ),
+        );
         return None;
     };
     let effect = match effect {
         "NoSchedule" => TaintEffect::NoSchedule,
         "PreferNoSchedule" => TaintEffect::PreferNoSchedule,
         "NoExecute" => {
-            section.fault(key, "NoExecute is refused: it deletes Pods past their PodDisruptionBudgets");
+            section.fault(
+                key,
+                "NoExecute is refused: it deletes Pods past their PodDisruptionBudgets",
+            );
             return None;
         }
         other => {
-            section.fault(key, format!("has an unknown effect {other:?}; use NoSchedule or PreferNoSchedule"));
+            section.fault(
+                key,
+                format!("has an unknown effect {other:?}; use NoSchedule or PreferNoSchedule"),
+            );
             return None;
         }
     };
@@ -187,18 +240,28 @@ fn parse_taint(section: &mut Section<'_>, key: &'static str, text: &str) -> Opti
         section.fault(key, problem);
         return None;
     }
-    Some(Taint { key: name.to_owned(), value: value.to_owned(), effect })
+    Some(Taint {
+        key: name.to_owned(),
+        value: value.to_owned(),
+        effect,
+    })
 }
 
 /// What Kubernetes accepts as the key of a taint or label: `[prefix/]name`.
 fn qualified_name(name: &str) -> Result<(), String> {
-    let (prefix, base) = name.split_once('/').map_or((None, name), |(prefix, base)| (Some(prefix), base));
+    let (prefix, base) = name
+        .split_once('/')
+        .map_or((None, name), |(prefix, base)| (Some(prefix), base));
     let prefix_fits = prefix.is_none_or(|prefix| {
         (1..=253).contains(&prefix.len())
-            && prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte))
+            && prefix.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte)
+            })
     });
     if base.is_empty() || !prefix_fits || label_value(base).is_err() {
-        return Err(format!("has a key that Kubernetes does not accept: {name:?}"));
+        return Err(format!(
+            "has a key that Kubernetes does not accept: {name:?}"
+        ));
     }
     Ok(())
 }
@@ -207,8 +270,17 @@ fn qualified_name(name: &str) -> Result<(), String> {
 fn label_value(value: &str) -> Result<(), String> {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let ends = |byte: Option<u8>| byte.is_none_or(|byte| byte.is_ascii_alphanumeric());
-    let fits = value.len() <= 63 && value.bytes().all(inner) && ends(value.bytes().next()) && ends(value.bytes().last());
-    if fits { Ok(()) } else { Err(format!("has a value that Kubernetes does not accept: {value:?}")) }
+    let fits = value.len() <= 63
+        && value.bytes().all(inner)
+        && ends(value.bytes().next())
+        && ends(value.bytes().last());
+    if fits {
+        Ok(())
+    } else {
+        Err(format!(
+            "has a value that Kubernetes does not accept: {value:?}"
+        ))
+    }
 }
 
 /// Reads `[eviction]` and gives the rate.
@@ -220,20 +292,34 @@ pub(super) fn eviction(section: &mut Section<'_>, rules: &mut DrainRules) -> u32
         text => match humantime::parse_duration(text) {
             Ok(cap) if cap >= SECOND => Some(cap),
             Ok(_) => {
-                section.fault("grace_period", "has to be \"pod\" or at least \"1s\": zero would kill without asking");
+                section.fault(
+                    "grace_period",
+                    "has to be \"pod\" or at least \"1s\": zero would kill without asking",
+                );
                 None
             }
             Err(_) => {
-                section.fault("grace_period", format!("has to be \"pod\" or a time such as \"30s\", got {text:?}"));
+                section.fault(
+                    "grace_period",
+                    format!("has to be \"pod\" or a time such as \"30s\", got {text:?}"),
+                );
                 None
             }
         },
     };
     rules.deadline = section.duration("deadline", 15 * MINUTE, 10 * SECOND, DAY);
-    rules.pod_deadline = section.duration("pod_deadline", (10 * MINUTE).min(rules.deadline), SECOND, DAY);
+    rules.pod_deadline = section.duration(
+        "pod_deadline",
+        (10 * MINUTE).min(rules.deadline),
+        SECOND,
+        DAY,
+    );
     if rules.pod_deadline > rules.deadline {
         let deadline = humantime::format_duration(rules.deadline);
-        section.fault("pod_deadline", format!("must not exceed `eviction.deadline` ({deadline})"));
+        section.fault(
+            "pod_deadline",
+            format!("must not exceed `eviction.deadline` ({deadline})"),
+        );
     }
     rules.unmanaged = section.one_of("unmanaged", Choice::Leave, &choices);
     rules.empty_dir = section.one_of("empty_dir", Choice::Leave, &choices);
@@ -243,7 +329,10 @@ pub(super) fn eviction(section: &mut Section<'_>, rules: &mut DrainRules) -> u32
     rules.orphaned_daemon_set = section.one_of("orphaned_daemon_set", Choice::Leave, &choices);
     match section.text("pace", "budget").as_str() {
         "budget" => {}
-        "owner" => section.fault("pace", "\"owner\" is not built into this version yet; use \"budget\""),
+        "owner" => section.fault(
+            "pace",
+            "\"owner\" is not built into this version yet; use \"budget\"",
+        ),
         other => section.fault("pace", format!("has to be \"budget\", got {other:?}")),
     }
     if section.switch("surge", false) {
@@ -256,7 +345,14 @@ pub(super) fn eviction(section: &mut Section<'_>, rules: &mut DrainRules) -> u32
 pub(super) fn alerts(section: &mut Section<'_>) -> AlertRules {
     let node_labels = section.texts(
         "node_labels",
-        &["foreshock_node", "exported_node", "node", "kubernetes_node", "nodename", "instance"],
+        &[
+            "foreshock_node",
+            "exported_node",
+            "node",
+            "kubernetes_node",
+            "nodename",
+            "instance",
+        ],
     );
     let rules = section.tables("rules", |rule| {
         let mut matchers = Vec::new();
@@ -267,10 +363,16 @@ pub(super) fn alerts(section: &mut Section<'_>) -> AlertRules {
             }
         }
         if matchers.is_empty() {
-            rule.fault("match", "needs at least one matcher, such as 'alertname=\"NodeMemoryMajorPagesFaults\"'");
+            rule.fault(
+                "match",
+                "needs at least one matcher, such as 'alertname=\"NodeMemoryMajorPagesFaults\"'",
+            );
         }
         if rule.is_missing("floor") {
-            rule.fault("floor", "is missing: the least risk while the alert is active, such as 0.8");
+            rule.fault(
+                "floor",
+                "is missing: the least risk while the alert is active, such as 0.8",
+            );
         }
         AlertRule {
             matchers,

@@ -8,7 +8,9 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 
 #[track_caller]
 fn refuses(text: &str, expected: &[&str]) {
-    let error = parse(text).expect_err("the configuration is wrong").to_string();
+    let error = parse(text)
+        .expect_err("the configuration is wrong")
+        .to_string();
     for expected in expected {
         assert!(error.contains(expected), "{expected:?} is not in:\n{error}");
     }
@@ -20,7 +22,10 @@ fn an_empty_file_is_the_defaults_of_the_design() {
     assert_eq!(config.policy.reach, Reach::Observe);
     assert_eq!(config.listen.to_string(), "127.0.0.1:5000");
     assert_eq!(config.policy.limits.tainted_max, Limit::Percent(10.0));
-    assert_eq!(config.policy.taint.to_string(), "degradation=true:NoSchedule");
+    assert_eq!(
+        config.policy.taint.to_string(),
+        "degradation=true:NoSchedule"
+    );
     assert!(config.shortened().is_empty());
 }
 
@@ -61,7 +66,10 @@ fn every_fault_is_reported_at_once_with_its_key() {
 
 #[test]
 fn a_misspelt_key_is_answered_with_the_one_that_was_meant() {
-    refuses("[policy]\nconfirm_fro = \"1m\"", &["policy.confirm_fro: unknown key; did you mean `confirm_for`?"]);
+    refuses(
+        "[policy]\nconfirm_fro = \"1m\"",
+        &["policy.confirm_fro: unknown key; did you mean `confirm_for`?"],
+    );
     refuses("[polcy]", &["polcy: unknown key; did you mean `policy`?"]);
 }
 
@@ -69,21 +77,34 @@ fn a_misspelt_key_is_answered_with_the_one_that_was_meant() {
 fn what_is_not_built_yet_is_refused_when_it_is_set() {
     for (text, key) in [
         ("[[policy.pools]]\nname = \"gpu\"", "policy.pools"),
-        ("[policy]\nwindows = [{ from = \"22:00\" }]", "policy.windows"),
+        (
+            "[policy]\nwindows = [{ from = \"22:00\" }]",
+            "policy.windows",
+        ),
         ("[policy]\ncondition = true", "policy.condition"),
-        ("[policy.limits]\nzone_tainted_max = \"5%\"", "policy.limits.zone_tainted_max"),
+        (
+            "[policy.limits]\nzone_tainted_max = \"5%\"",
+            "policy.limits.zone_tainted_max",
+        ),
         ("[eviction]\npace = \"owner\"", "eviction.pace"),
         ("[eviction]\nsurge = true", "eviction.surge"),
     ] {
         refuses(text, &[key, "not built into this version yet"]);
     }
-    parse("[policy]\nwindows = []\ncondition = false\n[eviction]\npace = \"budget\"\nsurge = false").expect("off is fine");
+    parse(
+        "[policy]\nwindows = []\ncondition = false\n[eviction]\npace = \"budget\"\nsurge = false",
+    )
+    .expect("off is fine");
 }
 
 #[test]
 fn other_addresses_than_loopback_need_credentials() {
-    refuses("[listen]\naddress = \"0.0.0.0:5000\"", &["auth.bearer_token_file: is needed because"]);
-    parse("[listen]\naddress = \"0.0.0.0:5000\"\n[auth]\nbearer_token_file = \"token\"").expect("with a token it is fine");
+    refuses(
+        "[listen]\naddress = \"0.0.0.0:5000\"",
+        &["auth.bearer_token_file: is needed because"],
+    );
+    parse("[listen]\naddress = \"0.0.0.0:5000\"\n[auth]\nbearer_token_file = \"token\"")
+        .expect("with a token it is fine");
 }
 
 #[test]
@@ -97,7 +118,12 @@ fn the_environment_overrides_the_file_and_service_links_do_not_disturb() {
         ("FORESHOCK_SERVICE_HOST", "10.0.0.1"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let config = Config::parse("[policy]\nreach = \"observe\"", Path::new("x.toml"), environment).expect("valid");
+    let config = Config::parse(
+        "[policy]\nreach = \"observe\"",
+        Path::new("x.toml"),
+        environment,
+    )
+    .expect("valid");
     assert_eq!(config.policy.reach, Reach::Taint);
     assert_eq!(config.policy.limits.tainted_max, Limit::Count(2));
     assert!(config.model.act_untrained);
@@ -116,5 +142,8 @@ fn shortened_times_are_told_with_their_defaults() {
 #[test]
 fn broken_toml_says_where() {
     let error = parse("[policy\nreach").expect_err("no TOML").to_string();
-    assert!(error.contains("not valid TOML") && error.contains("line 1"), "{error}");
+    assert!(
+        error.contains("not valid TOML") && error.contains("line 1"),
+        "{error}"
+    );
 }

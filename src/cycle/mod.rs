@@ -33,7 +33,10 @@ use self::own::OwnWrites;
 use self::score::{Scored, features_of, score};
 use self::show::Shown;
 use crate::actuator::{Leadership, Report, ReportRx};
-use crate::alertmanager::{AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload, WebhookReceiver};
+use crate::alertmanager::{
+    AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload,
+    WebhookReceiver,
+};
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
@@ -103,8 +106,16 @@ pub struct CycleParts {
 
 /// Something that was asked for has come.
 enum Answer {
-    Telemetry { asked_at: Timestamp, took: Duration, answer: Result<Scored, String> },
-    Pods { node: NodeId, at: Timestamp, answer: Result<Vec<PodFacts>, ClusterError> },
+    Telemetry {
+        asked_at: Timestamp,
+        took: Duration,
+        answer: Result<Scored, String>,
+    },
+    Pods {
+        node: NodeId,
+        at: Timestamp,
+        answer: Result<Vec<PodFacts>, ClusterError>,
+    },
     Alerts(Result<Payload, String>),
 }
 
@@ -137,12 +148,17 @@ struct Pace {
 impl Pace {
     fn new() -> Self {
         let now = Instant::now();
-        Self { last: now, due: now }
+        Self {
+            last: now,
+            due: now,
+        }
     }
 
     /// Something has changed: decide as soon as the pace allows.
     fn nudge(&mut self) {
-        self.due = self.due.min((self.last + DECISION_INTERVAL_MIN).max(Instant::now()));
+        self.due = self
+            .due
+            .min((self.last + DECISION_INTERVAL_MIN).max(Instant::now()));
     }
 
     fn decided(&mut self, wait: Duration) {
@@ -157,7 +173,10 @@ impl Cycle {
         let (nodes, no_nodes) = match &parts.cluster {
             Some(cluster) => (cluster.nodes(), None),
             None => {
-                let (tx, rx) = watch::channel(Arc::new(NodeTable { synced: true, ..NodeTable::default() }));
+                let (tx, rx) = watch::channel(Arc::new(NodeTable {
+                    synced: true,
+                    ..NodeTable::default()
+                }));
                 (rx, Some(tx))
             }
         };
@@ -183,7 +202,11 @@ impl Cycle {
     /// Runs until shutdown.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let features = features_of(self.parts.scorer.columns());
-        debug!(features = features.len(), model = self.parts.scorer.id(), "cycle starts");
+        debug!(
+            features = features.len(),
+            model = self.parts.scorer.id(),
+            "cycle starts"
+        );
         let mut tick = Instant::now();
         let mut alerts_tick = Instant::now();
         let mut pace = Pace::new();
@@ -242,7 +265,10 @@ impl Cycle {
     fn until_next_tick(&self) -> Duration {
         let now = self.parts.clock.now();
         let at = grid(now, self.options.lag, self.options.interval);
-        let due = foreshock_core::time::after(foreshock_core::time::after(at, self.options.lag), self.options.interval);
+        let due = foreshock_core::time::after(
+            foreshock_core::time::after(at, self.options.lag),
+            self.options.interval,
+        );
         since(now, due).clamp(Duration::from_millis(10), self.options.interval)
     }
 
@@ -257,8 +283,16 @@ impl Cycle {
             return;
         }
         self.telemetry_running = true;
-        let directory = if self.parts.cluster.is_some() { directory(&table) } else { NodeDirectory::open() };
-        let at = grid(self.parts.clock.now(), self.options.lag, self.options.interval);
+        let directory = if self.parts.cluster.is_some() {
+            directory(&table)
+        } else {
+            NodeDirectory::open()
+        };
+        let at = grid(
+            self.parts.clock.now(),
+            self.options.lag,
+            self.options.interval,
+        );
         let telemetry = Arc::clone(&self.parts.telemetry);
         let scorer = Arc::clone(&self.parts.scorer);
         let missing_max = self.options.missing_max;
@@ -268,25 +302,43 @@ impl Cycle {
                 Ok(telemetered) => score_aside(scorer, telemetered, missing_max).await,
                 Err(error) => Err(chain(&error)),
             };
-            Answer::Telemetry { asked_at: at, took: started.elapsed(), answer }
+            Answer::Telemetry {
+                asked_at: at,
+                took: started.elapsed(),
+                answer,
+            }
         });
     }
 
     fn ask_alerts(&mut self) {
-        let Some(client) = self.parts.alertmanager.clone() else { return };
-        self.answers.spawn(async move { Answer::Alerts(client.active().await.map_err(|error| chain(&error))) });
+        let Some(client) = self.parts.alertmanager.clone() else {
+            return;
+        };
+        self.answers.spawn(async move {
+            Answer::Alerts(client.active().await.map_err(|error| chain(&error)))
+        });
     }
 
     fn ask_pods(&mut self, decision: &Decision, now: Timestamp) {
-        let Some(cluster) = &self.parts.cluster else { return };
+        let Some(cluster) = &self.parts.cluster else {
+            return;
+        };
         // A call that never answered is bounded by the cluster's own timeout; the entry only spreads calls.
         let wanted = decision.wants.iter().filter(|name| {
-            let fresh = self.pods.get(*name).is_some_and(|(_, at, _)| since(*at, now) < POD_FACTS_REFRESH);
+            let fresh = self
+                .pods
+                .get(*name)
+                .is_some_and(|(_, at, _)| since(*at, now) < POD_FACTS_REFRESH);
             !fresh && !self.pods_asked.contains_key(*name)
         });
         let room = POD_QUERIES_MAX.saturating_sub(self.pods_asked.len());
         let ids: Vec<NodeId> = wanted
-            .filter_map(|name| decision.verdicts.get(name).map(|verdict| verdict.node.clone()))
+            .filter_map(|name| {
+                decision
+                    .verdicts
+                    .get(name)
+                    .map(|verdict| verdict.node.clone())
+            })
             .take(room)
             .collect();
         for node in ids {
@@ -313,16 +365,23 @@ impl Cycle {
                 self.telemetry_running = false;
                 self.pods_asked.clear();
             }
-            Some(Ok(Answer::Telemetry { asked_at, took, answer })) => {
+            Some(Ok(Answer::Telemetry {
+                asked_at,
+                took,
+                answer,
+            })) => {
                 self.telemetry_running = false;
                 self.parts.counters.cycle(&[("features", took)], took);
                 match answer {
                     Ok(scored) => {
-                        self.parts.counters.set_telemetry(scored.columns_failed, scored.targets_refused);
+                        self.parts
+                            .counters
+                            .set_telemetry(scored.columns_failed, scored.targets_refused);
                         self.telemetry_problem = None;
                         self.scored = Some(Arc::new(scored));
                     }
                     Err(problem) => {
+                        self.parts.counters.telemetry_failed();
                         warn!(at = %asked_at, error = problem, "no features");
                         self.telemetry_problem = Some(problem);
                     }
@@ -340,7 +399,10 @@ impl Cycle {
                 self.take_alerts(payload);
             }
             Some(Ok(Answer::Alerts(Err(problem)))) => {
-                warn!(error = problem, "active alerts could not be read from Alertmanager");
+                warn!(
+                    error = problem,
+                    "active alerts could not be read from Alertmanager"
+                );
                 self.alerts_problem = Some(problem);
             }
         }
@@ -349,28 +411,47 @@ impl Cycle {
     fn take_report(&mut self, report: Report) {
         let now = self.parts.clock.now();
         self.own.take(&report, now);
-        self.shown.report(&self.parts.events, &self.parts.counters, now, &report);
+        self.shown
+            .report(&self.parts.events, &self.parts.counters, now, &report);
     }
 
     /// Takes one delivery in.
     fn take_alerts(&mut self, payload: Payload) {
         let now = self.parts.clock.now();
         let table = Arc::clone(&self.nodes.borrow());
-        let instances = self.scored.as_ref().map(|scored| scored.instances.clone()).unwrap_or_default();
+        let instances = self
+            .scored
+            .as_ref()
+            .map(|scored| scored.instances.clone())
+            .unwrap_or_default();
         let nodes = self.alert_nodes(&table, &instances);
-        let applied = self.book.apply(payload, now, Some(&nodes).filter(|_| table.synced));
+        let applied = self
+            .book
+            .apply(payload, now, Some(&nodes).filter(|_| table.synced));
         self.parts.counters.alerts(&applied);
         self.shown.alerts(&self.parts.events, now, &applied);
     }
 
-    fn alert_nodes<'a>(&self, table: &NodeTable, instances: &'a BTreeMap<String, NodeName>) -> AlertNodes<'a> {
+    fn alert_nodes<'a>(
+        &self,
+        table: &NodeTable,
+        instances: &'a BTreeMap<String, NodeName>,
+    ) -> AlertNodes<'a> {
         let watched = table
             .nodes
             .iter()
             .map(|(name, entry)| (name.clone(), entry.facts.created_at, entry.hostname.clone()));
-        let scraped = self.scored.iter().filter(|_| self.parts.cluster.is_none()).flat_map(|scored| {
-            scored.matrix.nodes.iter().map(|name| (name.clone(), Timestamp::UNIX_EPOCH, None))
-        });
+        let scraped = self
+            .scored
+            .iter()
+            .filter(|_| self.parts.cluster.is_none())
+            .flat_map(|scored| {
+                scored
+                    .matrix
+                    .nodes
+                    .iter()
+                    .map(|name| (name.clone(), Timestamp::UNIX_EPOCH, None))
+            });
         AlertNodes::new(watched.chain(scraped), instances)
     }
 
@@ -380,8 +461,15 @@ impl Cycle {
     async fn decide_once(&mut self) -> Option<Duration> {
         // Reports before Nodes: a mark that is made in between then counts twice, as sent and as seen,
         // and a set of names counts it once. The other way round it could be missed.
-        let waiting = self.parts.reports.as_mut().map(ReportRx::drain).unwrap_or_default();
-        waiting.into_iter().for_each(|report| self.take_report(report));
+        let waiting = self
+            .parts
+            .reports
+            .as_mut()
+            .map(ReportRx::drain)
+            .unwrap_or_default();
+        waiting
+            .into_iter()
+            .for_each(|report| self.take_report(report));
         let table = Arc::clone(&self.nodes.borrow_and_update());
         if !table.synced {
             self.publish_unsynced(&table);
@@ -416,7 +504,11 @@ impl Cycle {
             Ok(_) => AuditedPlan::idle(now),
             Err(refusals) => {
                 for refused in &refusals {
-                    error!(limit = refused.limit.as_str(), detail = refused.detail, "the audit refused a plan; nothing of it is done");
+                    error!(
+                        limit = refused.limit.as_str(),
+                        detail = refused.detail,
+                        "the audit refused a plan; nothing of it is done"
+                    );
                 }
                 refusal = refusals.first().map(ToString::to_string);
                 AuditedPlan::idle(now)
@@ -446,20 +538,33 @@ impl Cycle {
         let now = self.parts.clock.now();
         self.own.tidy(table, now);
         let scored = self.scored.clone();
-        let instances = scored.as_ref().map(|scored| scored.instances.clone()).unwrap_or_default();
+        let instances = scored
+            .as_ref()
+            .map(|scored| scored.instances.clone())
+            .unwrap_or_default();
 
         let nodes: BTreeMap<NodeName, NodeFacts> = if self.parts.cluster.is_some() {
-            table.nodes.iter().map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone()))).collect()
+            table
+                .nodes
+                .iter()
+                .map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone())))
+                .collect()
         } else {
             let scraped = scored.iter().flat_map(|scored| scored.matrix.nodes.iter());
-            scraped.map(|name| (name.clone(), unwatched(name))).collect()
+            scraped
+                .map(|name| (name.clone(), unwatched(name)))
+                .collect()
         };
         self.book.prune(now);
-        let alerts = self.book.active_by_node(now, &self.alert_nodes(table, &instances));
+        let alerts = self
+            .book
+            .active_by_node(now, &self.alert_nodes(table, &instances));
         World {
             at: now,
             nodes,
-            scores: scored.map(|scored| scored.scores.clone()).unwrap_or_default(),
+            scores: scored
+                .map(|scored| scored.scores.clone())
+                .unwrap_or_default(),
             alerts,
             resolved: self.book.resolved(),
             cluster: leadership.record,
@@ -491,7 +596,11 @@ async fn next_report(reports: Option<&mut ReportRx>) -> Option<Report> {
     }
 }
 
-async fn score_aside(scorer: Arc<dyn Scorer>, telemetered: Telemetered, missing_max: f64) -> Result<Scored, String> {
+async fn score_aside(
+    scorer: Arc<dyn Scorer>,
+    telemetered: Telemetered,
+    missing_max: f64,
+) -> Result<Scored, String> {
     match tokio::task::spawn_blocking(move || score(&*scorer, telemetered, missing_max)).await {
         Ok(scored) => scored,
         Err(error) => Err(format!("scoring failed: {error}")),
@@ -511,7 +620,10 @@ fn directory(table: &NodeTable) -> NodeDirectory {
 /// A Node that only Prometheus knows, where Kubernetes is not used: nothing can be written to it.
 fn unwatched(name: &NodeName) -> NodeFacts {
     NodeFacts {
-        id: NodeId { name: name.clone(), uid: Uid::new("") },
+        id: NodeId {
+            name: name.clone(),
+            uid: Uid::new(""),
+        },
         created_at: Timestamp::UNIX_EPOCH,
         ready: true,
         cordoned: false,

@@ -41,31 +41,71 @@ impl OwnWrites {
     pub(super) fn take(&mut self, report: &Report, now: Timestamp) {
         match report {
             Report::MarkSent { node, cause, .. } => {
-                let failures = self.writes.get(&node.name).map_or(0, |write| write.failures);
-                let state = OwnWrite::InFlight { taints: *cause == Cause::Taint, drains: *cause == Cause::DrainStart };
-                self.writes.insert(node.name.clone(), Write { state, failures, until: None });
+                let failures = self
+                    .writes
+                    .get(&node.name)
+                    .map_or(0, |write| write.failures);
+                let state = OwnWrite::InFlight {
+                    taints: *cause == Cause::Taint,
+                    drains: *cause == Cause::DrainStart,
+                };
+                self.writes.insert(
+                    node.name.clone(),
+                    Write {
+                        state,
+                        failures,
+                        until: None,
+                    },
+                );
             }
             Report::Marked { entry, .. } => drop(self.writes.remove(&entry.facts.id.name)),
             // Somebody else wrote: decide again, at once.
-            Report::MarkFailed { node, error: ClusterError::Superseded { .. }, .. } => {
+            Report::MarkFailed {
+                node,
+                error: ClusterError::Superseded { .. },
+                ..
+            } => {
                 self.writes.remove(&node.name);
             }
-            Report::MarkFailed { node, error: ClusterError::Timeout { .. }, .. } => {
+            Report::MarkFailed {
+                node,
+                error: ClusterError::Timeout { .. },
+                ..
+            } => {
                 if let Some(write) = self.writes.get_mut(&node.name) {
                     write.until = Some(after(now, LOST_FOR));
                 }
             }
             Report::MarkFailed { node, error, .. } => {
-                let failures = self.writes.get(&node.name).map_or(0, |write| write.failures);
-                let pause = RETRY_MIN.saturating_mul(1 << failures.min(8)).min(RETRY_MAX);
+                let failures = self
+                    .writes
+                    .get(&node.name)
+                    .map_or(0, |write| write.failures);
+                let pause = RETRY_MIN
+                    .saturating_mul(1 << failures.min(8))
+                    .min(RETRY_MAX);
                 let retry_at = after(now, pause);
-                let state = OwnWrite::Failed { problem: error.to_string(), retry_at };
+                let state = OwnWrite::Failed {
+                    problem: error.to_string(),
+                    retry_at,
+                };
                 // The count is kept beyond the retry, so that the next pause is longer.
                 let until = Some(after(retry_at, RETRY_MAX));
-                self.writes.insert(node.name.clone(), Write { state, failures: failures + 1, until });
+                self.writes.insert(
+                    node.name.clone(),
+                    Write {
+                        state,
+                        failures: failures + 1,
+                        until,
+                    },
+                );
             }
-            Report::Drain { node, report } => drop(self.drains.insert(node.name.clone(), report.clone())),
-            Report::Blocked { node, budgets } => drop(self.blocked.insert(node.name.clone(), budgets.clone())),
+            Report::Drain { node, report } => {
+                drop(self.drains.insert(node.name.clone(), report.clone()))
+            }
+            Report::Blocked { node, budgets } => {
+                drop(self.blocked.insert(node.name.clone(), budgets.clone()))
+            }
             Report::RecordWritten { .. }
             | Report::RecordFailed { .. }
             | Report::Answered { .. }
@@ -76,9 +116,13 @@ impl OwnWrites {
 
     /// Forgets what has run out, and drains of Nodes that are not draining any more.
     pub(super) fn tidy(&mut self, table: &NodeTable, now: Timestamp) {
-        self.writes.retain(|_, write| write.until.is_none_or(|until| now < until));
+        self.writes
+            .retain(|_, write| write.until.is_none_or(|until| now < until));
         let draining = |name: &NodeName| {
-            let record = table.nodes.get(name).and_then(|entry| entry.facts.record.ours());
+            let record = table
+                .nodes
+                .get(name)
+                .and_then(|entry| entry.facts.record.ours());
             record.is_some_and(|record| record.phase == RecordedPhase::Draining)
         };
         self.drains.retain(|name, _| draining(name));
@@ -86,7 +130,10 @@ impl OwnWrites {
     }
 
     pub(super) fn writes(&self) -> BTreeMap<NodeName, OwnWrite> {
-        self.writes.iter().map(|(name, write)| (name.clone(), write.state.clone())).collect()
+        self.writes
+            .iter()
+            .map(|(name, write)| (name.clone(), write.state.clone()))
+            .collect()
     }
 
     /// Pods that wait for a budget, by namespace and budget, of all drains together.

@@ -9,7 +9,9 @@ use foreshock_core::record::NodeRecord;
 use jiff::Timestamp;
 
 use crate::features::identity::Refusal;
-use crate::features::{ColumnName, FeatureMatrix, FeatureName, History, Telemetered, Usual, derive};
+use crate::features::{
+    ColumnName, FeatureMatrix, FeatureName, History, Telemetered, Usual, derive,
+};
 use crate::model::scorer::{Explanation, Scorer};
 use crate::snapshot::Contribution;
 
@@ -33,10 +35,20 @@ pub(super) struct Scored {
 /// # Errors
 ///
 /// In words, if the model needs features that the schema does not have.
-pub(super) fn score(scorer: &dyn Scorer, telemetered: Telemetered, missing_max: f64) -> Result<Scored, String> {
-    let Telemetered { matrix, columns, identity, problems } = telemetered;
+pub(super) fn score(
+    scorer: &dyn Scorer,
+    telemetered: Telemetered,
+    missing_max: f64,
+) -> Result<Scored, String> {
+    let Telemetered {
+        matrix,
+        columns,
+        identity,
+        problems,
+    } = telemetered;
     let usual = Usual::of(&matrix);
-    let model = derive(scorer.columns(), &matrix, &History::default()).map_err(|error| error.to_string())?;
+    let model = derive(scorer.columns(), &matrix, &History::default())
+        .map_err(|error| error.to_string())?;
     let scores = scorer.score(&model);
     let report = identity.report();
     let ambiguous: Vec<&NodeName> = report
@@ -44,7 +56,9 @@ pub(super) fn score(scorer: &dyn Scorer, telemetered: Telemetered, missing_max: 
         .iter()
         .filter_map(|refusal| match refusal {
             Refusal::SeveralInstances { node, .. } => Some(node),
-            Refusal::SharedInstance { .. } | Refusal::SeveralNodes { .. } | Refusal::OlderThanNode { .. } => None,
+            Refusal::SharedInstance { .. }
+            | Refusal::SeveralNodes { .. }
+            | Refusal::OlderThanNode { .. } => None,
         })
         .collect();
 
@@ -66,7 +80,9 @@ pub(super) fn score(scorer: &dyn Scorer, telemetered: Telemetered, missing_max: 
         };
         let mut reasons = Vec::new();
         if unknown.is_none() {
-            let value = |feature: &FeatureName| usual.value(row, matrix.schema.column_of(feature.as_str())?);
+            let value = |feature: &FeatureName| {
+                usual.value(row, matrix.schema.column_of(feature.as_str())?)
+            };
             if let Some(explanation) = scorer.explain(&model, row, &value) {
                 let shown = shown(&matrix, explanation);
                 reasons = words(&shown);
@@ -74,13 +90,24 @@ pub(super) fn score(scorer: &dyn Scorer, telemetered: Telemetered, missing_max: 
             }
         }
         let risk = unknown.map_or(Ok(score.probability), Err);
-        all.insert(node.clone(), Score { risk, at: matrix.at, reasons });
+        all.insert(
+            node.clone(),
+            Score {
+                risk,
+                at: matrix.at,
+                reasons,
+            },
+        );
     }
 
     let failed = columns.iter().filter(|column| column.problem.is_some());
     let mut said: Vec<String> = problems;
     said.extend(failed.clone().filter_map(|column| {
-        Some(format!("feature {} could not be had: {}", column.feature, column.problem.as_ref()?))
+        Some(format!(
+            "feature {} could not be had: {}",
+            column.feature,
+            column.problem.as_ref()?
+        ))
     }));
     said.extend(report.refused.iter().map(ToString::to_string));
     Ok(Scored {
@@ -103,7 +130,12 @@ impl Scored {
 }
 
 fn shown(matrix: &FeatureMatrix, explanation: Explanation) -> Vec<Contribution> {
-    let unit = |feature: &str| matrix.schema.feature(feature).map(|feature| (feature.name.clone(), feature.unit));
+    let unit = |feature: &str| {
+        matrix
+            .schema
+            .feature(feature)
+            .map(|feature| (feature.name.clone(), feature.unit))
+    };
     explanation
         .contributions
         .into_iter()
@@ -127,16 +159,28 @@ fn words(contributions: &[Contribution]) -> Vec<String> {
         .filter(|contribution| contribution.contribution > 0.0)
         .take(NodeRecord::REASONS_MAX)
         .map(|contribution| {
-            let value = contribution.value.map_or_else(|| "missing".to_owned(), |value| contribution.unit.describe(value));
-            let usual = contribution.usual.map(|usual| format!(" (usually {})", contribution.unit.describe(usual)));
-            format!("{} {value}{}", contribution.feature, usual.unwrap_or_default())
+            let value = contribution.value.map_or_else(
+                || "missing".to_owned(),
+                |value| contribution.unit.describe(value),
+            );
+            let usual = contribution
+                .usual
+                .map(|usual| format!(" (usually {})", contribution.unit.describe(usual)));
+            format!(
+                "{} {value}{}",
+                contribution.feature,
+                usual.unwrap_or_default()
+            )
         })
         .collect()
 }
 
 /// The features that a model's columns are made of.
 pub(super) fn features_of(columns: &[ColumnName]) -> Vec<FeatureName> {
-    let mut features: Vec<FeatureName> = columns.iter().map(|column| column.feature().clone()).collect();
+    let mut features: Vec<FeatureName> = columns
+        .iter()
+        .map(|column| column.feature().clone())
+        .collect();
     features.sort();
     features.dedup();
     features

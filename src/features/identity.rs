@@ -309,9 +309,11 @@ impl IdentityMap {
 
     /// Every `instance` that is a Node's, and which.
     pub fn instances(&self) -> BTreeMap<String, NodeName> {
-        self.by_instance.iter().map(|(instance, node)| (instance.clone(), node.clone())).collect()
+        self.by_instance
+            .iter()
+            .map(|(instance, node)| (instance.clone(), node.clone()))
+            .collect()
     }
-
 
     /// The Node of exactly this node_exporter instance, fresh or silent. This is what an alert's
     /// label `instance` is looked up in.

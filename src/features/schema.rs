@@ -103,7 +103,14 @@ impl Unit {
     pub fn describe(self, value: f64) -> String {
         match self {
             Self::Ratio => format!("{} %", short(value * 100.0)),
-            Self::Seconds => scaled(value, &[(1e-6, "µs", 1e-3), (1e-3, "ms", 1.0), (1.0, "s", f64::INFINITY)]),
+            Self::Seconds => scaled(
+                value,
+                &[
+                    (1e-6, "µs", 1e-3),
+                    (1e-3, "ms", 1.0),
+                    (1.0, "s", f64::INFINITY),
+                ],
+            ),
             Self::Bytes => scaled(
                 value,
                 &[
@@ -122,8 +129,14 @@ impl Unit {
 
 /// Divides by the first unit whose end lies beyond the value.
 fn scaled(value: f64, units: &[(f64, &str, f64)]) -> String {
-    let fits = units.iter().find(|(.., end)| value.abs() < *end).or(units.last());
-    fits.map_or_else(|| short(value), |(unit, name, _)| format!("{} {name}", short(value / unit)))
+    let fits = units
+        .iter()
+        .find(|(.., end)| value.abs() < *end)
+        .or(units.last());
+    fits.map_or_else(
+        || short(value),
+        |(unit, name, _)| format!("{} {name}", short(value / unit)),
+    )
 }
 
 /// Two or three significant digits, without a tail of zeros.
@@ -135,8 +148,16 @@ fn short(value: f64) -> String {
         _ => 3,
     };
     let text = format!("{value:.decimals$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    if text == "-0" || (text == "0" && value != 0.0) { format!("{value:.1e}").replace("0.0e0", "0") } else { text.to_owned() }
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    if text == "-0" || (text == "0" && value != 0.0) {
+        format!("{value:.1e}").replace("0.0e0", "0")
+    } else {
+        text.to_owned()
+    }
 }
 
 impl fmt::Display for Unit {

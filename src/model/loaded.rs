@@ -33,7 +33,11 @@ impl Model {
     /// # Errors
     ///
     /// [`ModelError`], which names the file and what is wrong with it.
-    pub fn load(file: Option<&Path>, schema: &Schema, act_untrained: bool) -> Result<Self, ModelError> {
+    pub fn load(
+        file: Option<&Path>,
+        schema: &Schema,
+        act_untrained: bool,
+    ) -> Result<Self, ModelError> {
         let artifact = match file {
             Some(path) => Artifact::read(path, &Limits::default())?,
             None => Artifact::parse(BUILT_IN, &Limits::default())?,
@@ -59,21 +63,32 @@ impl Model {
             .filter_map(|feature| {
                 let importance = artifact.importance(feature);
                 let feature = schema.feature(feature)?;
-                Some(CardFeature { feature: feature.name.clone(), unit: feature.unit, importance })
+                Some(CardFeature {
+                    feature: feature.name.clone(),
+                    unit: feature.unit,
+                    importance,
+                })
             })
             .collect::<Vec<_>>();
         let mut features = features;
-        features.sort_by(|a, b| b.importance.total_cmp(&a.importance).then_with(|| a.feature.cmp(&b.feature)));
-        let validation = content.validation.as_ref().map_or_else(Vec::new, |figures| {
-            vec![
-                ("rows".to_owned(), figures.rows as f64),
-                ("base_rate".to_owned(), figures.base_rate),
-                ("pr_auc".to_owned(), figures.pr_auc),
-                ("brier".to_owned(), figures.brier),
-                ("brier_skill".to_owned(), figures.brier_skill),
-                ("ece".to_owned(), figures.ece),
-            ]
+        features.sort_by(|a, b| {
+            b.importance
+                .total_cmp(&a.importance)
+                .then_with(|| a.feature.cmp(&b.feature))
         });
+        let validation = content
+            .validation
+            .as_ref()
+            .map_or_else(Vec::new, |figures| {
+                vec![
+                    ("rows".to_owned(), figures.rows as f64),
+                    ("base_rate".to_owned(), figures.base_rate),
+                    ("pr_auc".to_owned(), figures.pr_auc),
+                    ("brier".to_owned(), figures.brier),
+                    ("brier_skill".to_owned(), figures.brier_skill),
+                    ("ece".to_owned(), figures.ece),
+                ]
+            });
         let mut notes = Vec::new();
         if content.source == Source::Synthetic {
             notes.push(
@@ -95,6 +110,11 @@ impl Model {
             drift: None,
             notes,
         };
-        Self { scorer: Arc::new(TreeScorer::new(artifact)), name, card: Arc::new(card), trusted }
+        Self {
+            scorer: Arc::new(TreeScorer::new(artifact)),
+            name,
+            card: Arc::new(card),
+            trusted,
+        }
     }
 }

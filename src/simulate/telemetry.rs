@@ -19,8 +19,16 @@ pub struct FleetTelemetry {
 
 impl FleetTelemetry {
     /// Over a fleet that remembers (`FleetOptions::memory`).
-    pub fn new(fleet: SharedFleet, schema: Arc<Schema>, rate_window: Duration, stale_after: Duration) -> Self {
-        Self { fleet, columns: Columns::new(schema, rate_window, stale_after) }
+    pub fn new(
+        fleet: SharedFleet,
+        schema: Arc<Schema>,
+        rate_window: Duration,
+        stale_after: Duration,
+    ) -> Self {
+        Self {
+            fleet,
+            columns: Columns::new(schema, rate_window, stale_after),
+        }
     }
 }
 
@@ -38,11 +46,25 @@ impl Telemetry for FleetTelemetry {
                 .iter()
                 .enumerate()
                 .map(|(place, feature)| {
-                    let filled = matrix.values.column(place).iter().filter(|value| !value.is_nan()).count();
-                    Column { series: filled, filled, ..Column::new(feature.name.clone(), at) }
+                    let filled = matrix
+                        .values
+                        .column(place)
+                        .iter()
+                        .filter(|value| !value.is_nan())
+                        .count();
+                    Column {
+                        series: filled,
+                        filled,
+                        ..Column::new(feature.name.clone(), at)
+                    }
                 })
                 .collect();
-            Ok(Telemetered { matrix, columns, identity: IdentityMap::default(), problems: Vec::new() })
+            Ok(Telemetered {
+                matrix,
+                columns,
+                identity: IdentityMap::default(),
+                problems: Vec::new(),
+            })
         })
     }
 }

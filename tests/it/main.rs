@@ -1,7 +1,7 @@
 //! Integration tests, one binary.
 
 mod bed;
-mod shipped;
-mod support;
 mod journey;
 mod scenario;
+mod shipped;
+mod support;

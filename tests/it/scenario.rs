@@ -36,7 +36,10 @@ pub(crate) struct SceneOptions {
 
 impl Default for SceneOptions {
     fn default() -> Self {
-        Self { version: Version::Current, reach: "evict" }
+        Self {
+            version: Version::Current,
+            reach: "evict",
+        }
     }
 }
 
@@ -70,7 +73,8 @@ impl Scene {
         let kubeconfig = cluster.kubeconfig_for("foreshock", "foreshock").await;
 
         let listen = format!("127.0.0.1:{}", free_port());
-        let alertmanager = Alertmanager::start(options.version, &alertmanager_config(&listen)).await;
+        let alertmanager =
+            Alertmanager::start(options.version, &alertmanager_config(&listen)).await;
         let prometheus = Prometheus::start(PrometheusOptions {
             version: options.version,
             config: prometheus_config(&fleet_url, &fires, &listen, alertmanager.url()),
@@ -78,7 +82,10 @@ impl Scene {
             ..PrometheusOptions::default()
         })
         .await;
-        let config = workdir.write("foreshock.toml", &foreshock_config(&listen, prometheus.url(), &kubeconfig, options.reach));
+        let config = workdir.write(
+            "foreshock.toml",
+            &foreshock_config(&listen, prometheus.url(), &kubeconfig, options.reach),
+        );
         let watcher = Watcher::start(cluster.client()).await;
         let foreshock = Foreshock::start(&config, &[], &[]).await;
         let scene = Self {
@@ -99,15 +106,23 @@ impl Scene {
 
     /// Every Node is scored and well.
     async fn wait_all_known(&self) {
-        wait_until("every Node to be scored and healthy", Duration::from_secs(90), async || {
-            let nodes = self.nodes().await;
-            let odd: Vec<String> = nodes
-                .iter()
-                .filter(|node| node["band"] != "healthy")
-                .map(|node| format!("{} {} {}", node["node"], node["band"], node["hold"]))
-                .collect();
-            if nodes.len() == NODES && odd.is_empty() { Ok(()) } else { Err(format!("{} Nodes, odd: {odd:?}", nodes.len())) }
-        })
+        wait_until(
+            "every Node to be scored and healthy",
+            Duration::from_secs(90),
+            async || {
+                let nodes = self.nodes().await;
+                let odd: Vec<String> = nodes
+                    .iter()
+                    .filter(|node| node["band"] != "healthy")
+                    .map(|node| format!("{} {} {}", node["node"], node["band"], node["hold"]))
+                    .collect();
+                if nodes.len() == NODES && odd.is_empty() {
+                    Ok(())
+                } else {
+                    Err(format!("{} Nodes, odd: {odd:?}", nodes.len()))
+                }
+            },
+        )
         .await;
     }
 
@@ -122,63 +137,121 @@ impl Scene {
 
     /// Begins a fault of the fleet, now.
     pub(crate) async fn fault(&self, node: &str, kind: &str, lasts: &str) {
-        let fault = json!({"node": node, "kind": kind, "for": lasts, "severity": SEVERITY, "ramp": "5s"});
-        let answer = http().post(format!("{}/faults", self.fleet_url)).json(&fault).send().await.expect("the fleet answers");
+        let fault =
+            json!({"node": node, "kind": kind, "for": lasts, "severity": SEVERITY, "ramp": "5s"});
+        let answer = http()
+            .post(format!("{}/faults", self.fleet_url))
+            .json(&fault)
+            .send()
+            .await
+            .expect("the fleet answers");
         let status = answer.status();
-        assert!(status.is_success(), "the fleet refuses {fault}: {status} {}", answer.text().await.unwrap_or_default());
+        assert!(
+            status.is_success(),
+            "the fleet refuses {fault}: {status} {}",
+            answer.text().await.unwrap_or_default()
+        );
         println!("{} fault {kind} on {node} for {lasts}", self.clock());
     }
 
     /// Lets the rule in Prometheus fire for a Node, or stops it.
     pub(crate) fn fire(&self, node: &str, burning: bool) {
-        self.fires.set(node, &format!("bed_fire {}\n", u8::from(burning)));
-        println!("{} alert on {node}: {}", self.clock(), if burning { "fires" } else { "stops" });
+        self.fires
+            .set(node, &format!("bed_fire {}\n", u8::from(burning)));
+        println!(
+            "{} alert on {node}: {}",
+            self.clock(),
+            if burning { "fires" } else { "stops" }
+        );
     }
 
     /// Waits until the API shows the Node in a phase.
     pub(crate) async fn wait_phase(&self, node: &str, phase: &str, limit: u64) -> Value {
-        self.wait_node(node, &format!("to be {phase}"), limit, |view| view["phase"] == phase).await
+        self.wait_node(node, &format!("to be {phase}"), limit, |view| {
+            view["phase"] == phase
+        })
+        .await
     }
 
     /// Waits until what the API shows of a Node fits.
-    pub(crate) async fn wait_node(&self, node: &str, what: &str, limit: u64, fits: impl Fn(&Value) -> bool) -> Value {
-        let view = wait_until(&format!("{node} {what}"), Duration::from_secs(limit), async || {
-            let view = self.node(node).await;
-            if fits(&view) {
-                return Ok(view);
-            }
-            Err(format!("risk {} phase {} hold {} top {}", view["risk"], view["phase"], view["hold"], view["top"]))
-        })
+    pub(crate) async fn wait_node(
+        &self,
+        node: &str,
+        what: &str,
+        limit: u64,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let view = wait_until(
+            &format!("{node} {what}"),
+            Duration::from_secs(limit),
+            async || {
+                let view = self.node(node).await;
+                if fits(&view) {
+                    return Ok(view);
+                }
+                Err(format!(
+                    "risk {} phase {} hold {} top {}",
+                    view["risk"], view["phase"], view["hold"], view["top"]
+                ))
+            },
+        )
         .await;
-        println!("{} {node} {what}: risk {}, hold {}", self.clock(), view["risk"], view["hold"]["reason"]);
+        println!(
+            "{} {node} {what}: risk {}, hold {}",
+            self.clock(),
+            view["risk"],
+            view["hold"]["reason"]
+        );
         view
     }
 
     /// Our taint on a Node, as kubectl shows it.
     pub(crate) async fn taints(&self, node: &str) -> Vec<String> {
         let node = self.node_object(node).await;
-        let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        taints.iter().map(|t| format!("{}={}:{}", t["key"].as_str().unwrap_or(""), t["value"].as_str().unwrap_or(""), t["effect"].as_str().unwrap_or(""))).collect()
+        let taints = node["spec"]["taints"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        taints
+            .iter()
+            .map(|t| {
+                format!(
+                    "{}={}:{}",
+                    t["key"].as_str().unwrap_or(""),
+                    t["value"].as_str().unwrap_or(""),
+                    t["effect"].as_str().unwrap_or("")
+                )
+            })
+            .collect()
     }
 
     /// The Node object, as kubectl shows it.
     pub(crate) async fn node_object(&self, node: &str) -> Value {
-        let text = self.cluster.kubectl(&["get", "node", node, "-o", "json"]).await;
+        let text = self
+            .cluster
+            .kubectl(&["get", "node", node, "-o", "json"])
+            .await;
         serde_json::from_str(&text).expect("kubectl writes JSON")
     }
 
     /// Waits until our taint is gone and the Node is healthy again.
     pub(crate) async fn wait_released(&self, node: &str, limit: u64) {
         self.wait_phase(node, "healthy", limit).await;
-        wait_for(&format!("the taint of {node} to be gone"), Duration::from_secs(5), async || {
-            self.taints(node).await.is_empty().then_some(())
-        })
+        wait_for(
+            &format!("the taint of {node} to be gone"),
+            Duration::from_secs(5),
+            async || self.taints(node).await.is_empty().then_some(()),
+        )
         .await;
     }
 
     /// Everything that foreshock asked of the API server and was not only a question.
     pub(crate) fn writes(&self) -> Vec<AuditEvent> {
-        self.cluster.audit().into_iter().filter(|event| event.user == ACCOUNT && event.is_write()).collect()
+        self.cluster
+            .audit()
+            .into_iter()
+            .filter(|event| event.user == ACCOUNT && event.is_write())
+            .collect()
     }
 
     /// Evictions of foreshock's that were accepted.
@@ -194,25 +267,52 @@ impl Scene {
         self.watcher.assert_budgets_kept();
         for node in names().filter(|node| !touched.contains(&node.as_str())) {
             let deleted = self.watcher.pods_deleted(&node);
-            assert!(deleted.is_empty(), "Pods of {node}, which was well, were deleted: {deleted:?}");
+            assert!(
+                deleted.is_empty(),
+                "Pods of {node}, which was well, were deleted: {deleted:?}"
+            );
         }
         let mut accepted: BTreeMap<String, usize> = BTreeMap::new();
         for event in self.evictions() {
-            let uid = event.pod_uid().expect("every eviction has its Pod's UID as precondition").to_owned();
+            let uid = event
+                .pod_uid()
+                .expect("every eviction has its Pod's UID as precondition")
+                .to_owned();
             *accepted.entry(uid).or_default() += 1;
         }
         let twice: Vec<_> = accepted.iter().filter(|(_, times)| **times > 1).collect();
-        assert!(twice.is_empty(), "Pods with more than one accepted eviction: {twice:?}");
+        assert!(
+            twice.is_empty(),
+            "Pods with more than one accepted eviction: {twice:?}"
+        );
         let kinds: BTreeSet<(String, String, String)> = self
             .writes()
             .iter()
-            .map(|event| (event.verb.clone(), event.resource.clone(), event.subresource.clone()))
+            .map(|event| {
+                (
+                    event.verb.clone(),
+                    event.resource.clone(),
+                    event.subresource.clone(),
+                )
+            })
             .collect();
-        let known = [("patch", "nodes", ""), ("create", "pods", "eviction"), ("create", "events", ""), ("create", "leases", ""), ("patch", "leases", "")];
+        let known = [
+            ("patch", "nodes", ""),
+            ("create", "pods", "eviction"),
+            ("create", "events", ""),
+            ("create", "leases", ""),
+            ("patch", "leases", ""),
+        ];
         for (verb, resource, subresource) in &kinds {
-            assert!(known.contains(&(verb, resource, subresource)), "foreshock wrote {verb} {resource}/{subresource}");
+            assert!(
+                known.contains(&(verb, resource, subresource)),
+                "foreshock wrote {verb} {resource}/{subresource}"
+            );
         }
-        println!("{} accepted evictions, each of another Pod; every budget kept", accepted.len());
+        println!(
+            "{} accepted evictions, each of another Pod; every budget kept",
+            accepted.len()
+        );
     }
 
     /// Prints what the watcher saw.
@@ -226,7 +326,10 @@ impl Scene {
     }
 
     fn clock(&self) -> String {
-        format!("{:7.1} s", Timestamp::now().duration_since(self.started).as_secs_f64())
+        format!(
+            "{:7.1} s",
+            Timestamp::now().duration_since(self.started).as_secs_f64()
+        )
     }
 }
 
@@ -249,9 +352,21 @@ pub(crate) fn lasting(node: &Value) -> Value {
 
 async fn start_fleet(workdir: &Workdir) -> (Server, String) {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_foreshock"));
-    let args = ["fleet", "--nodes", "20", "--listen", "127.0.0.1:0", "--seed", "7"].map(str::to_owned).to_vec();
+    let args = [
+        "fleet",
+        "--nodes",
+        "20",
+        "--listen",
+        "127.0.0.1:0",
+        "--seed",
+        "7",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     let mut fleet = Server::start("fleet", program, args, &[], workdir.path());
-    let address = fleet.ready(Duration::from_secs(30), async |log| listening(log)).await;
+    let address = fleet
+        .ready(Duration::from_secs(30), async |log| listening(log))
+        .await;
     (fleet, format!("http://{address}"))
 }
 
@@ -259,12 +374,26 @@ async fn start_fleet(workdir: &Workdir) -> (Server, String) {
 pub(crate) async fn apply_account(cluster: &Cluster) {
     let base = format!("{}/deploy/kustomize/base", env!("CARGO_MANIFEST_DIR"));
     let all = cluster.kubectl(&["kustomize", &base]).await;
-    let wanted = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+    let wanted = [
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+    ];
     let parts: Vec<&str> = all
         .split("\n---\n")
-        .filter(|part| wanted.iter().any(|kind| part.lines().any(|line| line == format!("kind: {kind}"))))
+        .filter(|part| {
+            wanted
+                .iter()
+                .any(|kind| part.lines().any(|line| line == format!("kind: {kind}")))
+        })
         .collect();
-    assert_eq!(parts.len(), wanted.len(), "the base has one of each of {wanted:?}");
+    assert_eq!(
+        parts.len(),
+        wanted.len(),
+        "the base has one of each of {wanted:?}"
+    );
     cluster.kubectl(&["create", "namespace", "foreshock"]).await;
     cluster.apply(&parts.join("\n---\n")).await;
 }
@@ -283,9 +412,13 @@ async fn populate(cluster: &Cluster) {
         budget("shop", "store", ("minAvailable", json!(9))),
         daemon_set("shop", "agent"),
     ];
-    cluster.apply(&all.drain(..).collect::<Vec<_>>().join("\n---\n")).await;
+    cluster
+        .apply(&all.drain(..).collect::<Vec<_>>().join("\n---\n"))
+        .await;
     for name in ["api", "web", "cart", "mail"] {
-        cluster.wait_rollout("shop", &format!("deployment/{name}")).await;
+        cluster
+            .wait_rollout("shop", &format!("deployment/{name}"))
+            .await;
     }
     cluster.wait_rollout("shop", "statefulset/store").await;
     cluster.wait_rollout("shop", "daemonset/agent").await;
@@ -334,11 +467,18 @@ groups:
 fn prometheus_config(fleet: &str, fires: &Targets, foreshock: &str, alertmanager: &str) -> String {
     let host = alertmanager.trim_start_matches("http://");
     let all: Vec<String> = names().collect();
-    let fire_job = fires.scrape_config("fires", "1s", all.iter().map(String::as_str), |node| {
-        json!({"node": node, "instance": format!("{node}:1")})
-    });
+    let fire_job = fires.scrape_config(
+        "fires",
+        "1s",
+        all.iter().map(String::as_str),
+        |node| json!({"node": node, "instance": format!("{node}:1")}),
+    );
     let mut jobs = vec![fire_job];
-    for (job, target) in [("node-exporter", "node-exporter"), ("kubelet", "kubelet"), ("probe", "probe")] {
+    for (job, target) in [
+        ("node-exporter", "node-exporter"),
+        ("kubelet", "kubelet"),
+        ("probe", "probe"),
+    ] {
         jobs.push(json!({
             "job_name": job, "scrape_interval": "1s", "scrape_timeout": "1s",
             "http_sd_configs": [{"url": format!("{fleet}/sd?target={target}"), "refresh_interval": "5s"}],

@@ -101,7 +101,7 @@ pub struct Faults {
     pub leases: VecDeque<Option<Fault>>,
     /// Calls of `publish`.
     pub events: VecDeque<Option<Fault>>,
-    /// Calls of `pods` and `read_pod`.
+    /// Calls of `pods`, `read_pod` and `read_lease`.
     pub reads: VecDeque<Option<Fault>>,
     /// The watches stand still and show what was true when this was set. Calls are as ever.
     pub watches_stand_still: bool,

@@ -5,16 +5,10 @@ use foreshock_core::record::ClusterRecord;
 use super::Inner;
 use crate::kubernetes::{ClusterError, LeaseView, LeaseWrite};
 
-/// The Lease as it stands.
-#[derive(Clone, Debug)]
-pub(super) struct StoredLease {
-    pub(super) view: LeaseView,
-}
-
 impl Inner {
     /// Writes the Lease, if it is still the one that the writer has seen.
     pub(super) fn write_lease(&mut self, write: &LeaseWrite) -> Result<LeaseView, ClusterError> {
-        let found = self.lease.as_ref().map(|lease| &lease.view);
+        let found = self.lease.as_ref();
         let detail = match (found, &write.expects) {
             (None, None) => None,
             (Some(found), Some(expected)) if found.resource_version == *expected => None,
@@ -40,7 +34,7 @@ impl Inner {
             record: write.record.clone().map_or(stands, Ok),
             resource_version: self.state.version.to_string(),
         };
-        self.lease = Some(StoredLease { view: view.clone() });
+        self.lease = Some(view.clone());
         self.state.changed.lease = true;
         Ok(view)
     }
@@ -51,8 +45,8 @@ impl Inner {
             return false;
         };
         self.state.version += 1;
-        change(&mut lease.view);
-        lease.view.resource_version = self.state.version.to_string();
+        change(lease);
+        lease.resource_version = self.state.version.to_string();
         self.state.changed.lease = true;
         true
     }

@@ -11,6 +11,7 @@ mod budgets;
 mod controllers;
 mod faults;
 mod lease;
+mod life;
 mod marks;
 mod people;
 mod random;
@@ -32,15 +33,14 @@ use tokio::sync::watch;
 
 pub use self::budgets::BudgetStatus;
 pub use self::faults::{Fault, Faults};
-use self::lease::StoredLease;
 pub use self::spec::{
     Amount, BudgetRule, BudgetSpec, Controller, NodeSpec, SimulatedClusterOptions, Tolerations,
     WorkloadSpec, demo_nodes, demo_workloads,
 };
 use self::state::State;
-use crate::kubernetes::{Guard, 
-    Cluster, ClusterError, ClusterEvent, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
-    PodTable,
+use crate::kubernetes::{
+    Cluster, ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry,
+    NodeTable, PodTable,
 };
 
 /// Events and log entries that are kept: a day of a busy demo.
@@ -82,7 +82,7 @@ pub enum WriteKind {
 struct Inner {
     state: State,
     faults: Faults,
-    lease: Option<StoredLease>,
+    lease: Option<LeaseView>,
     events: VecDeque<(Timestamp, ClusterEvent)>,
     nodes_tx: watch::Sender<Arc<NodeTable>>,
     pods_tx: BTreeMap<NodeId, watch::Sender<Arc<PodTable>>>,
@@ -292,11 +292,14 @@ impl Inner {
             });
         }
         if changed.lease {
-            let seen = match &self.lease {
-                Some(lease) => LeaseState::Present(Box::new(lease.view.clone())),
-                None => LeaseState::Absent,
-            };
-            self.lease_tx.send_replace(seen);
+            self.lease_tx.send_replace(self.lease_state());
+        }
+    }
+
+    fn lease_state(&self) -> LeaseState {
+        match &self.lease {
+            Some(lease) => LeaseState::Present(Box::new(lease.clone())),
+            None => LeaseState::Absent,
         }
     }
 }
@@ -375,7 +378,10 @@ impl Cluster for SimulatedCluster {
     fn mark(&self, order: &MarkOrder) -> BoxFuture<'_, Result<NodeEntry, ClusterError>> {
         let order = order.clone();
         Box::pin(async move {
-            self.may_write().map_err(|detail| ClusterError::Failed { action: "patch a Node".to_owned(), detail })?;
+            self.may_write().map_err(|detail| ClusterError::Failed {
+                action: "patch a Node".to_owned(),
+                detail,
+            })?;
             self.with(|inner| {
                 let fault = inner.faults.marks.pop_front().flatten();
                 let limit = inner.state.options.call_timeout;
@@ -426,6 +432,24 @@ impl Cluster for SimulatedCluster {
 
     fn lease(&self) -> watch::Receiver<LeaseState> {
         self.lock().lease_tx.subscribe()
+    }
+
+    fn read_lease(&self) -> BoxFuture<'_, Result<LeaseState, ClusterError>> {
+        Box::pin(async move {
+            let mut inner = self.lock();
+            if let Some(fault) = inner.faults.reads.pop_front().flatten() {
+                let limit = inner.state.options.call_timeout;
+                return Err(fault.error("Lease", "read the Lease", limit));
+            }
+            // What is read shows in the watch as well, also in one that stands still.
+            let seen = inner.lease_state();
+            inner.lease_tx.send_if_modified(|shown| {
+                let differs = *shown != seen;
+                shown.clone_from(&seen);
+                differs
+            });
+            Ok(seen)
+        })
     }
 
     fn write_lease(&self, write: &LeaseWrite) -> BoxFuture<'_, Result<LeaseView, ClusterError>> {

@@ -14,13 +14,14 @@ use crate::features::matrix::FeatureMatrix;
 use crate::features::schema::{Absent, Feature, Schema};
 
 use super::Fleet;
+use super::beside::Beside;
 use super::collector::Collector;
 use super::counters::{IDLE, IOWAIT, IRQ, MODES, PLEG_BOUNDS, SOFTIRQ, STEAL};
 use super::fault::from_ms;
 use super::hardware::Sensors;
 use super::history::{History, Window};
 use super::node::SimulatedNode;
-use super::row::{KUBELET, OUTSIDE, counter as c, gauge as g};
+use super::row::{counter as c, gauge as g};
 
 /// Computes the columns of a schema from a fleet that remembers.
 #[derive(Clone, Debug)]
@@ -175,15 +176,11 @@ const FORMULAS: [(&str, Formula); 53] = [
     ("collectors_failed", |sight| {
         Some(sight.gauge(g::COLLECTORS_FAILED))
     }),
-    ("net_latency_probe", |sight| sight.average(g::ROUND_TRIPS)),
-    ("net_probe_loss", |sight| {
-        Some(1.0 - sight.average(g::PROBES_BACK)?)
-    }),
+    ("net_latency_probe", |sight| Some(sight.probes()?.1)),
+    ("net_probe_loss", |sight| Some(1.0 - sight.probes()?.0)),
     ("pods_used", |sight| {
-        sight
-            .history
-            .shows(sight.moment.last, KUBELET | OUTSIDE)
-            .then(|| sight.gauge(g::PODS) / f64::from(sight.node.pods_max))
+        let pods = sight.beside.pods(sight.moment.at_ms)?;
+        Some(pods / f64::from(sight.node.pods_max))
     }),
     ("pod_restarts", |sight| {
         sight.long_increase(HOUR_MS, c::RESTARTS)
@@ -241,7 +238,7 @@ impl Columns {
         at: Timestamp,
         mut put: impl FnMut(usize, f64, u8),
     ) -> Option<Timestamp> {
-        let history = fleet.histories.get(index)?;
+        let (history, beside) = fleet.histories.get(index)?;
         let node = fleet.nodes.get(index)?;
         let at_ms = at.as_millisecond();
         let (_, scraped_ms) = history
@@ -271,6 +268,7 @@ impl Columns {
             let sight = Sight {
                 node,
                 history,
+                beside,
                 moment,
                 rate_ms: self.rate_ms,
             };
@@ -343,6 +341,7 @@ impl Moments {
 struct Sight<'a> {
     node: &'a SimulatedNode,
     history: &'a History,
+    beside: &'a Beside,
     moment: Moment,
     rate_ms: i64,
 }
@@ -416,6 +415,10 @@ impl Sight<'_> {
             .predicted(self.moment.at_ms, length_ms, ahead_ms, times, values)
     }
 
+    fn probes(&self) -> Option<(f64, f64)> {
+        self.beside.probes(self.moment.at_ms, self.rate_ms)
+    }
+
     /// Throttling is counted on real machines only.
     fn throttles_shown(&self) -> Option<()> {
         super::exposition::shows_throttles(&self.node.hardware).then_some(())
@@ -423,11 +426,12 @@ impl Sight<'_> {
 
     /// `histogram_quantile()` over the relists of the window.
     fn relist_quantile(&self, quantile: f64) -> Option<f64> {
-        let mut cumulative = [0.0_f64; PLEG_BOUNDS.len() + 1];
+        let relists = self.beside.relists(self.moment.at_ms, self.rate_ms)?;
+        let mut cumulative = relists;
         let mut highest = 0.0_f64;
         for (bucket, rate) in cumulative.iter_mut().enumerate() {
             // Buckets that were rounded apart count as one.
-            highest = highest.max(self.rate(c::PLEG + bucket)?);
+            highest = highest.max(relists[bucket]);
             *rate = highest;
         }
         let all = cumulative[PLEG_BOUNDS.len()];

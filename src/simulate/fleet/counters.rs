@@ -174,3 +174,9 @@ pub(super) fn milliseconds(x: f64) -> f64 {
 pub(super) fn microseconds(x: f64) -> f64 {
     (x * 1e6) as u64 as f64 / 1e6
 }
+
+/// Events of which each falls into one of several counts: rounded, so that counts that are nearly
+/// equal are equal.
+pub(super) fn nearest(x: f64) -> f64 {
+    whole(x + 0.5)
+}

@@ -19,9 +19,12 @@ use super::Fleet;
 /// kube-prometheus-stack, `/sd?instance={address}:9100&node={node}` like the `prometheus` chart.
 #[derive(Clone, Debug)]
 pub struct Discovery {
-    path: fn(&NodeName) -> String,
+    path: PathOf,
     labels: BTreeMap<String, String>,
 }
+
+/// The path of a Node's page.
+type PathOf = fn(&NodeName) -> String;
 
 /// Why `/sd` cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +58,7 @@ impl Discovery {
     pub fn parse(parameters: &[(String, String)]) -> Result<Self, DiscoveryError> {
         let target = parameters.iter().find(|(name, _)| name == "target");
         let target = target.map_or("node-exporter", |(_, value)| value);
-        let (path, defaults): (fn(&NodeName) -> String, &[(&str, &str)]) = match target {
+        let (path, defaults): (PathOf, &[(&str, &str)]) = match target {
             "node-exporter" => (
                 |node| format!("/nodes/{node}/metrics"),
                 &[("job", "node-exporter"), ("instance", "{node}:9100")],

@@ -9,6 +9,7 @@
 //! Nothing here knows models, decisions or Kubernetes objects. `docs/fleet.md` has the equations,
 //! the faults and the incidents.
 
+mod beside;
 mod collector;
 pub mod columns;
 mod counters;
@@ -21,6 +22,7 @@ mod history;
 mod node;
 mod outside;
 mod random;
+mod ring;
 mod row;
 mod schedule;
 pub mod server;
@@ -41,6 +43,7 @@ pub use schedule::{FaultRates, is_training_severity, random_schedule, training_s
 pub use truth::{Incident, IncidentKind, Truth};
 pub use workload::Profile;
 
+use beside::Beside;
 use fault::from_ms;
 use history::History;
 use node::SimulatedNode;
@@ -184,7 +187,7 @@ pub struct Fleet {
     /// In the order of their names.
     nodes: Vec<SimulatedNode>,
     /// What is remembered of each Node, in the same order; empty without memory.
-    histories: Vec<History>,
+    histories: Vec<(History, Beside)>,
     by_name: BTreeMap<NodeName, usize>,
     memory: Option<MemoryOptions>,
     pace: Pace,
@@ -240,7 +243,7 @@ impl Fleet {
         let histories = match &options.memory {
             Some(memory) => nodes
                 .iter()
-                .map(|node| History::new(node, memory, start_ms))
+                .map(|node| (History::new(node, memory, start_ms), Beside::new(memory)))
                 .collect(),
             None => Vec::new(),
         };
@@ -308,7 +311,10 @@ impl Fleet {
                 if let Some(every) = every_ms
                     && at_ms.div_euclid(every) != (at_ms - self.tick_ms).div_euclid(every)
                 {
-                    self.histories[index].record(node, at_ms);
+                    let (history, beside) = &mut self.histories[index];
+                    history.record(node, at_ms);
+                    beside.record_kubelet(node, at_ms);
+                    beside.record_probe(node, at_ms);
                 }
             }
         }
@@ -422,14 +428,19 @@ impl Fleet {
         Some(Duration::from_secs_f64(node.gauges.scrape_seconds))
     }
 
-    /// Remembers a scrape of one Node that happens now, at `at`; nothing unless the fleet remembers
+    /// Remembers that a page of a Node is scraped now, at `at`; nothing unless the fleet remembers
     /// [`Scrapes::OnRequest`].
-    pub fn note_scrape(&mut self, node: &NodeName, at: Timestamp) {
+    pub fn note_scrape(&mut self, node: &NodeName, page: Page, at: Timestamp) {
         let on_request = (self.memory.as_ref()).is_some_and(|m| m.scrapes == Scrapes::OnRequest);
-        if let Some(&index) = self.by_name.get(node)
-            && on_request
-        {
-            self.histories[index].record(&self.nodes[index], at.as_millisecond());
+        let Some(&index) = self.by_name.get(node).filter(|_| on_request) else {
+            return;
+        };
+        let (node, at_ms) = (&self.nodes[index], at.as_millisecond());
+        let (history, beside) = &mut self.histories[index];
+        match page {
+            Page::NodeExporter => history.record(node, at_ms),
+            Page::Kubelet => beside.record_kubelet(node, at_ms),
+            Page::Probe => beside.record_probe(node, at_ms),
         }
     }
 
@@ -446,7 +457,7 @@ impl Fleet {
 }
 
 fn tick_ms(tick: Duration) -> Result<i64, FleetError> {
-    let whole = tick.subsec_nanos() % 1_000_000 == 0;
+    let whole = tick.subsec_nanos().is_multiple_of(1_000_000);
     if tick.is_zero() || !whole || tick > Duration::from_secs(60) {
         return Err(FleetError::Tick(tick));
     }

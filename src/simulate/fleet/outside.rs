@@ -2,7 +2,7 @@
 //!
 //! Only what features and labels read is shown.
 
-use super::counters::{PLEG_BOUNDS, whole};
+use super::counters::{PLEG_BOUNDS, nearest, whole};
 use super::node::SimulatedNode;
 use super::text::Page;
 
@@ -23,10 +23,14 @@ pub(super) fn kubelet(node: &SimulatedNode, out: &mut String) {
         let bound = PLEG_BOUNDS
             .get(place)
             .map_or("+Inf".to_owned(), f64::to_string);
-        page.part("_bucket", &[("le", &bound)], whole(*count));
+        page.part("_bucket", &[("le", &bound)], nearest(*count));
     }
     page.part("_sum", &[], node.counters.machine.pleg_sum);
-    page.part("_count", &[], whole(node.counters.pleg[PLEG_BOUNDS.len()]));
+    page.part(
+        "_count",
+        &[],
+        nearest(node.counters.pleg[PLEG_BOUNDS.len()]),
+    );
     page.single("kubelet_running_pods", f64::from(node.gauges.pods));
 }
 

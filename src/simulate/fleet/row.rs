@@ -6,7 +6,7 @@
 
 use super::collector::Collector;
 use super::counters::{
-    BOOT_CARRIER_CHANGES, IDLE, IOWAIT, MODES, PLEG_BOUNDS, microseconds, milliseconds, whole,
+    BOOT_CARRIER_CHANGES, IDLE, IOWAIT, MODES, microseconds, milliseconds, whole,
 };
 use super::hardware::Sensors;
 use super::node::SimulatedNode;
@@ -37,10 +37,8 @@ pub(super) mod counter {
     pub(in super::super) const CORRECTABLE: usize = 29;
     pub(in super::super) const UNCORRECTABLE: usize = 30;
     pub(in super::super) const RESTARTS: usize = 31;
-    /// Buckets of the Pod lifecycle event generator, `+Inf` last.
-    pub(in super::super) const PLEG: usize = 32;
     /// Then six of each disk, then idle and waiting time of each core.
-    pub(in super::super) const DISKS: usize = PLEG + super::PLEG_BOUNDS.len() + 1;
+    pub(in super::super) const DISKS: usize = 32;
     pub(in super::super) const PER_DISK: usize = 6;
     /// Offsets of one disk.
     pub(in super::super) const IO_TIME: usize = 0;
@@ -65,28 +63,24 @@ pub(super) mod gauge {
     pub(in super::super) const TEMPERATURE: usize = 8;
     pub(in super::super) const CLOCK_OFFSET: usize = 9;
     pub(in super::super) const COLLECTORS_FAILED: usize = 10;
-    pub(in super::super) const PODS: usize = 11;
     /// Share of inodes that is free where it is least.
-    pub(in super::super) const INODES_FREE: usize = 12;
+    pub(in super::super) const INODES_FREE: usize = 11;
     /// 1 if some filesystem is read-only.
-    pub(in super::super) const READ_ONLY: usize = 13;
+    pub(in super::super) const READ_ONLY: usize = 12;
     /// Share of space that is free where it is least.
-    pub(in super::super) const SPACE_FREE: usize = 14;
+    pub(in super::super) const SPACE_FREE: usize = 13;
     /// Running sums begin here: all that a long window may need.
-    pub(in super::super) const SCRAPES: usize = 15;
-    pub(in super::super) const UPS: usize = 16;
-    pub(in super::super) const SCRAPE_SECONDS: usize = 17;
-    pub(in super::super) const PROBES_BACK: usize = 18;
-    pub(in super::super) const ROUND_TRIPS: usize = 19;
+    pub(in super::super) const SCRAPES: usize = 14;
+    pub(in super::super) const UPS: usize = 15;
+    pub(in super::super) const SCRAPE_SECONDS: usize = 16;
     /// Regression sums: number, time, time squared, value, value × time.
-    pub(in super::super) const MEMORY: usize = 20;
+    pub(in super::super) const MEMORY: usize = 17;
     /// Number, time, time squared, then value and value × time of each filesystem.
-    pub(in super::super) const FILESYSTEMS: usize = 25;
-    pub(in super::super) const FIXED: usize = 28;
+    pub(in super::super) const FILESYSTEMS: usize = 22;
+    pub(in super::super) const FIXED: usize = 25;
 }
 
 /// Bits of what a scrape brought: collectors, then these.
-pub(super) const KUBELET: u32 = 1 << 24;
 pub(super) const OUTSIDE: u32 = 1 << 25;
 /// The scrape of node_exporter itself.
 pub(super) const UP: u32 = 1 << 26;
@@ -147,9 +141,6 @@ impl Layout {
         let layout = self;
         let scraped = node.answers();
         let mut bits = OUTSIDE;
-        if node.is_up() {
-            bits |= KUBELET;
-        }
         if scraped {
             bits |= UP;
             for collector in Collector::ALL {
@@ -199,7 +190,6 @@ fn fill_gauges(node: &SimulatedNode, hours: f64, bits: u32, before: &[f64], row:
     row[g::CLOCK_OFFSET] = gauges.clock_offset;
     row[g::COLLECTORS_FAILED] =
         f64::from(node.failing.count_ones()) + node.hardware.absent_others.len() as f64;
-    row[g::PODS] = f64::from(gauges.pods);
     let fixed = node.hardware.filesystems.iter().any(|spec| spec.read_only);
     row[g::READ_ONLY] = f64::from(u8::from(fixed || gauges.read_only));
     let (mut space, mut files) = (1.0_f64, 1.0_f64);
@@ -219,13 +209,6 @@ fn fill_gauges(node: &SimulatedNode, hours: f64, bits: u32, before: &[f64], row:
         row,
         g::SCRAPE_SECONDS,
         if up { gauges.scrape_seconds } else { 0.0 },
-    );
-    let back = gauges.probe_back;
-    add(row, g::PROBES_BACK, f64::from(u8::from(back)));
-    add(
-        row,
-        g::ROUND_TRIPS,
-        if back { gauges.round_trip } else { 0.0 },
     );
     // Squares of seconds since 1970 lose digits; hours since the first scrape do not.
     let time = hours;
@@ -265,7 +248,6 @@ pub(super) fn group(place: usize, layout: Layout) -> u32 {
         c::CARRIER_CHANGES => Collector::Netclass,
         c::CORRECTABLE | c::UNCORRECTABLE => Collector::Edac,
         c::RESTARTS => return OUTSIDE,
-        c::PLEG..c::DISKS => return KUBELET,
         place if place < c::PSI_CPU || place == c::THROTTLES => Collector::Cpu,
         place if place < layout.core(0) => Collector::Diskstats,
         _ => Collector::Cpu,
@@ -279,10 +261,9 @@ fn fill_counters(node: &SimulatedNode, layout: Layout, raw: &mut [f64]) {
     let counters = &node.counters;
     let n = layout.cores;
     // Hundredths of a second, added up as whole numbers.
-    for mode in 0..MODES.len() {
-        let cores = &counters.cpu[mode * n..(mode + 1) * n];
-        let sum: u64 = cores.iter().map(|seconds| (seconds * 100.0) as u64).sum();
-        raw[mode] = sum as f64 / 100.0;
+    for (seconds, sum) in counters.cpu.chunks_exact(n).zip(&mut raw[..MODES.len()]) {
+        let hundredths: u64 = seconds.iter().map(|seconds| (seconds * 100.0) as u64).sum();
+        *sum = hundredths as f64 / 100.0;
     }
     for core in 0..n {
         let hundredths = (counters.cpu[IDLE * n + core] * 100.0) as u64
@@ -311,9 +292,7 @@ fn fill_counters(node: &SimulatedNode, layout: Layout, raw: &mut [f64]) {
     ] {
         raw[place] = value;
     }
-    for place in c::RX_PACKETS..=c::TX_DROPS {
-        raw[place] = 0.0;
-    }
+    raw[c::RX_PACKETS..=c::TX_DROPS].fill(0.0);
     // A link comes up once at boot.
     raw[c::CARRIER_CHANGES] = BOOT_CARRIER_CHANGES * counters.interfaces.len() as f64;
     for interface in &counters.interfaces {
@@ -328,9 +307,6 @@ fn fill_counters(node: &SimulatedNode, layout: Layout, raw: &mut [f64]) {
         ] {
             raw[place] += whole(value);
         }
-    }
-    for (bucket, count) in counters.pleg.iter().enumerate() {
-        raw[c::PLEG + bucket] = whole(*count);
     }
     for (index, disk) in counters.disks.iter().enumerate() {
         let base = c::DISKS + c::PER_DISK * index;
@@ -368,8 +344,7 @@ mod tests {
         assert_eq!(group(7, layout), Collector::Cpu.bit());
         assert_eq!(group(counter::THROTTLES, layout), Collector::Cpu.bit());
         assert_eq!(group(counter::TX_DROPS, layout), Collector::Netdev.bit());
-        assert_eq!(group(counter::PLEG, layout), KUBELET);
-        assert_eq!(group(counter::DISKS - 1, layout), KUBELET);
+        assert_eq!(group(counter::RESTARTS, layout), OUTSIDE);
         assert_eq!(group(counter::DISKS, layout), Collector::Diskstats.bit());
         assert_eq!(
             group(layout.core(0) - 1, layout),

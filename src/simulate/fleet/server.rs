@@ -153,7 +153,7 @@ async fn node_exporter(State(fleet): State<SharedFleet>, Path(node): Path<String
     let at = (fleet.clock)();
     let (page, takes) = fleet.with(|fleet| {
         // A scrape that fails is one too.
-        fleet.note_scrape(&node, at);
+        fleet.note_scrape(&node, Page::NodeExporter, at);
         (
             page_of(fleet, &node, Page::NodeExporter),
             fleet.scrape_duration(&node),
@@ -168,11 +168,19 @@ async fn node_exporter(State(fleet): State<SharedFleet>, Path(node): Path<String
 }
 
 async fn kubelet(State(fleet): State<SharedFleet>, Path(node): Path<String>) -> Response {
-    answer(fleet.with(|fleet| page_of(fleet, &node.into(), Page::Kubelet)))
+    beside(&fleet, node.into(), Page::Kubelet)
 }
 
 async fn probe(State(fleet): State<SharedFleet>, Path(node): Path<String>) -> Response {
-    answer(fleet.with(|fleet| page_of(fleet, &node.into(), Page::Probe)))
+    beside(&fleet, node.into(), Page::Probe)
+}
+
+fn beside(fleet: &SharedFleet, node: NodeName, page: Page) -> Response {
+    let at = (fleet.clock)();
+    answer(fleet.with(|fleet| {
+        fleet.note_scrape(&node, page, at);
+        page_of(fleet, &node, page)
+    }))
 }
 
 fn page_of(fleet: &Fleet, node: &NodeName, page: Page) -> Result<String, NoAnswer> {

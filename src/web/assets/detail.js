@@ -147,7 +147,7 @@ function explain(node) {
   for (const alert of node.alerts) {
     parts.push(`Alert ${alert.name} keeps it at ${alert.floor.toFixed(2)} or more while it fires, and may cause up to “${alert.reach}”.`);
   }
-  if (node.band !== "healthy") parts.push(`Together they reach up to “${node.reach}”.`);
+  if (node.band !== "healthy") parts.push(`Evidence and policy together reach up to “${node.reach}”.`);
   return parts.join(" ");
 }
 
