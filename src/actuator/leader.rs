@@ -8,7 +8,7 @@
 //! while the Lease outlasts the write's own time limit; [`Gate`] says whether it does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use foreshock_core::decision::policy::Reach;
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::kubernetes::watch::chance;
@@ -90,6 +90,8 @@ pub struct Leadership {
     pub holder: Option<String>,
     /// Where the leader's HTTP API is to be reached, if it says so.
     pub address: Option<String>,
+    /// Why the Lease cannot be read or written at present, with the remedy.
+    pub problem: Option<String>,
 }
 
 /// Why something could not be written to the Lease.
@@ -118,6 +120,8 @@ pub struct LeaderHandle {
     leadership: watch::Receiver<Leadership>,
     lease: Option<watch::Receiver<LeaseState>>,
     valid_until: Arc<AtomicU64>,
+    /// Paused in this process alone, until the Lease says so or somebody resumes.
+    paused_here: Arc<AtomicBool>,
     requests: mpsc::Sender<Request>,
     clock: Arc<dyn Clock>,
 }
@@ -128,13 +132,19 @@ impl LeaderHandle {
         self.leadership.clone()
     }
 
-    /// Throws the one switch, on whichever replica; written when this returns.
+    /// Throws the one switch, on whichever replica; written when this returns. Pausing holds in this
+    /// process from the call on, and where the Lease could not be written it holds there alone, until
+    /// somebody resumes or the process ends.
     ///
     /// # Errors
     ///
-    /// [`LeaseError`].
+    /// [`LeaseError`]: the Lease does not say so.
     pub async fn set_paused(&self, paused: bool) -> Result<(), LeaseError> {
-        self.request(|reply| Request::Pause(paused, reply)).await
+        self.paused_here.store(paused, Ordering::Release);
+        self.request(|reply| Request::Pause(paused, reply)).await?;
+        // From here on the Lease says it, and whoever clears it there clears it everywhere.
+        self.paused_here.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Writes the cluster's record; written when this returns.
@@ -206,7 +216,8 @@ impl Gate {
         let paused_there = self.handle.lease.as_ref().is_some_and(
             |lease| matches!(&*lease.borrow(), LeaseState::Present(view) if view.paused),
         );
-        if paused || paused_there {
+        let paused_here = self.handle.paused_here.load(Ordering::Acquire);
+        if paused || paused_there || paused_here {
             return Err(Closed::Paused);
         }
         if !leader {
@@ -260,6 +271,8 @@ pub struct Leader {
     requests: mpsc::Receiver<Request>,
     leadership: watch::Sender<Leadership>,
     valid_until: Arc<AtomicU64>,
+    paused_here: Arc<AtomicBool>,
+    problem: Option<String>,
     /// The Lease as last seen.
     state: LeaseState,
     /// The last one that was there: what it is written anew from if it vanishes.
@@ -293,10 +306,13 @@ impl Leader {
             record: (!options.elect).then(ClusterRecord::default),
             holder: None,
             address: None,
+            problem: None,
         });
         let (requests_tx, requests) = mpsc::channel(REQUESTS_MAX);
         let valid_until = Arc::new(AtomicU64::new(if options.elect { 0 } else { u64::MAX }));
+        let paused_here = Arc::new(AtomicBool::new(false));
         let handle = LeaderHandle {
+            paused_here: Arc::clone(&paused_here),
             leadership: leadership_rx,
             lease: options.elect.then(|| cluster.lease()),
             valid_until: Arc::clone(&valid_until),
@@ -311,6 +327,8 @@ impl Leader {
             requests,
             leadership,
             valid_until,
+            paused_here,
+            problem: None,
             state: LeaseState::Unknown,
             memory: None,
             renewed_at: None,
@@ -381,7 +399,9 @@ impl Leader {
                     paused: Some(paused),
                     ..Change::default()
                 };
-                let _ = reply.send(self.write(change).await);
+                let result = self.write(change).await;
+                self.show();
+                let _ = reply.send(result);
             }
             Request::Record(record, reply) => {
                 let result = match &self.memory {
@@ -464,17 +484,22 @@ impl Leader {
                 return;
             }
             self.next = Instant::now() + times.retry;
-            if let Err(error) = self.write(Change::default()).await {
-                warn!(error = %chain(&error), "lease not renewed");
+            let result = self.write(Change::default()).await;
+            if let Err(error) = &result {
+                warn!(error = %chain(error), "lease not renewed");
             }
+            self.has_problem(result.err().as_ref());
             return;
         }
         let free = match &self.state {
             LeaseState::Unknown => {
                 // The watch has not delivered; perhaps a plain read does.
                 match self.cluster.read_lease().await {
-                    Ok(state) => self.see(state),
-                    Err(error) => debug!(%error, "lease not read"),
+                    Ok(state) => {
+                        self.see(state);
+                        self.has_problem(None);
+                    }
+                    Err(error) => self.has_problem(Some(&error.into())),
                 }
                 false
             }
@@ -489,8 +514,13 @@ impl Leader {
         };
         if free {
             match self.lead().await {
-                Ok(()) => info!(identity = self.options.identity, "leading"),
-                Err(error) => debug!(error = %chain(&error), "lease not taken"),
+                Ok(()) => {
+                    info!(identity = self.options.identity, "leading");
+                    self.has_problem(None);
+                }
+                // Somebody was faster, which is how elections go.
+                Err(LeaseError::Cluster(ClusterError::Superseded { .. })) => self.has_problem(None),
+                Err(error) => self.has_problem(Some(&error)),
             }
         }
     }
@@ -621,6 +651,17 @@ impl Leader {
         }
     }
 
+    fn has_problem(&mut self, error: Option<&LeaseError>) {
+        let problem = error.map(|error| chain(error));
+        if problem != self.problem {
+            if let Some(problem) = &problem {
+                warn!(error = problem, "the lease cannot be read or written");
+            }
+            self.problem = problem;
+        }
+        self.show();
+    }
+
     fn renewed(&mut self, begun: Duration) {
         self.renewed_at = Some(begun);
         let until = (begun + self.options.times.duration).as_nanos();
@@ -645,13 +686,15 @@ impl Leader {
                 } else {
                     now
                 },
-                paused: self.memory.as_ref().is_some_and(|view| view.paused),
+                paused: self.memory.as_ref().is_some_and(|view| view.paused)
+                    || self.paused_here.load(Ordering::Acquire),
                 record: self
                     .memory
                     .as_ref()
                     .and_then(|view| view.record.clone().ok()),
                 holder: self.memory.as_ref().and_then(|view| view.holder.clone()),
                 address: self.memory.as_ref().and_then(|view| view.address.clone()),
+                problem: self.problem.clone(),
             };
             let differs = *shown != next;
             *shown = next;

@@ -172,7 +172,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
 
 /// What came of a write.
 enum Written {
-    Mark(MarkOrder, Result<NodeEntry, ClusterError>),
+    Mark(MarkOrder, Result<Box<NodeEntry>, ClusterError>),
     Record(ClusterRecord, Result<(), LeaseError>),
 }
 
@@ -424,7 +424,7 @@ impl Run {
                     limit,
                 })
             });
-            Written::Mark(order, result)
+            Written::Mark(order, result.map(Box::new))
         }));
     }
 
@@ -480,7 +480,7 @@ impl Run {
                             self.events.publish(event);
                         }
                         self.reports.send(Report::Marked {
-                            entry: Box::new(entry),
+                            entry,
                             cause: order.cause,
                             note: order.note.clone(),
                             at: now,
