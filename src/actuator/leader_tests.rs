@@ -1,6 +1,8 @@
+use foreshock_core::decision::policy::Reach;
 use tokio::task::JoinHandle;
 
 use super::super::fake::{Fake, START, Write};
+use super::super::gate::Closed;
 use super::*;
 
 struct Replica {

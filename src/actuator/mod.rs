@@ -6,13 +6,13 @@
 
 mod drain;
 mod events;
+mod gate;
 mod leader;
 mod reports;
 
 pub use events::EventTx;
-pub use leader::{
-    Closed, Gate, Leader, LeaderHandle, LeaderOptions, Leadership, LeaseError, LeaseTimes, identity,
-};
+pub use gate::{Closed, Gate, LeaderHandle, Leadership, LeaseError};
+pub use leader::{Leader, LeaderOptions, LeaseTimes, identity};
 pub use reports::{PodReport, REPORTS_MAX, Report, ReportRx, ReportTx, channel as report_channel};
 
 use std::collections::{BTreeMap, VecDeque};
