@@ -476,10 +476,7 @@ fn prometheus_config(fleet: &str, fires: &Targets, foreshock: &str, alertmanager
     let mut jobs = vec![fire_job];
     // No prober: within these short windows a single lost probe would be a large share, and tcp
     // retransmits stand for the latency, as in most clusters.
-    for (job, target) in [
-        ("node-exporter", "node-exporter"),
-        ("kubelet", "kubelet"),
-    ] {
+    for (job, target) in [("node-exporter", "node-exporter"), ("kubelet", "kubelet")] {
         jobs.push(json!({
             "job_name": job, "scrape_interval": "1s", "scrape_timeout": "1s",
             "http_sd_configs": [{"url": format!("{fleet}/sd?target={target}"), "refresh_interval": "5s"}],
