@@ -117,8 +117,7 @@ pub(super) fn live(s: &Situation<'_>, memory: &mut NodeMemory) -> Lifecycle {
         life.begin = None;
         life.drain = None;
     }
-    life.level =
-        level(s, memory, record, &life.holds, may_write).or_else(|| upkeep(s, record?));
+    life.level = level(s, memory, record, &life.holds, may_write).or_else(|| upkeep(s, record?));
     if !may_write {
         life.finish = None;
         life.level = None;

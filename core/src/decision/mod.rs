@@ -140,10 +140,12 @@ fn remember(
 ) -> NodeMemory {
     let while_true = |is: bool, since: Option<_>| is.then(|| since.unwrap_or(world.at));
     // Time to recover runs from the end of a drain: what looks well in the middle of one cancels it.
-    let waits = node
-        .record
-        .ours()
-        .is_some_and(|record| matches!(record.phase, RecordedPhase::Tainted | RecordedPhase::Drained));
+    let waits = node.record.ours().is_some_and(|record| {
+        matches!(
+            record.phase,
+            RecordedPhase::Tainted | RecordedPhase::Drained
+        )
+    });
     NodeMemory {
         at_risk_since: while_true(evidence.band == Band::AtRisk, before.at_risk_since),
         model_at_risk_since: while_true(evidence.model_at_risk(policy), before.model_at_risk_since),
