@@ -17,8 +17,10 @@ use foreshock_core::record::Storm;
 use foreshock_core::risk::Band;
 use jiff::Timestamp;
 
+use crate::alertmanager::{AlertOutcome, ShownAlert};
+use crate::features::basics::{Asked, basics};
 use crate::features::schema::Unit;
-use crate::features::{FeatureMatrix, FeatureName};
+use crate::features::{FeatureMatrix, FeatureName, Usual};
 use crate::kubernetes::NodeEntry;
 
 /// What one cycle shows.
@@ -39,6 +41,8 @@ pub struct Snapshot {
     pub matrix: Option<Arc<FeatureMatrix>>,
     /// What the values in `matrix` usually are.
     pub usual: Arc<dyn UsualValues>,
+    /// Every alert that fires, also those that act on nothing; whoever sent one can see it here.
+    pub alerts: Vec<ShownAlert>,
     /// The storm that is on.
     pub storm: Option<Storm>,
     /// How much of each limit is used, the cluster's first.
@@ -71,6 +75,7 @@ impl Snapshot {
             nodes: Vec::new(),
             matrix: None,
             usual: Arc::new(NothingUsual),
+            alerts: Vec::new(),
             storm: None,
             limits: Vec::new(),
             health: Health::default(),
@@ -134,24 +139,19 @@ impl Snapshot {
         matrix.scraped_at.get(row).copied().flatten()
     }
 
-    /// The six numbers that people look at first, each with where it came from. Those that the
-    /// schema does not have are left out; those without a value are there without one.
-    pub fn basics(&self, name: &NodeName) -> Vec<(&'static str, Input)> {
+    /// The six things that every operator asks first, each with the feature that tells it; without
+    /// one where nothing does.
+    pub fn basics(&self, name: &NodeName) -> Vec<(Asked, Option<Input>)> {
         let Some((matrix, row)) = self.row(name) else {
             return Vec::new();
         };
-        let input = |feature: &&str| {
-            let column = matrix.schema.column_of(feature)?;
+        let input = |feature: &FeatureName| {
+            let column = matrix.schema.column_of(feature.as_str())?;
             self.input(matrix, row, column)
         };
-        BASICS
-            .iter()
-            .filter_map(|(title, features)| {
-                let inputs: Vec<Input> = features.iter().filter_map(input).collect();
-                let with_value = inputs.iter().position(|input| input.value.is_some());
-                let chosen = inputs.into_iter().nth(with_value.unwrap_or(0))?;
-                Some((*title, chosen))
-            })
+        basics(matrix, row)
+            .into_iter()
+            .map(|basic| (basic.what, basic.told.and_then(|told| input(&told.feature))))
             .collect()
     }
 
@@ -178,21 +178,6 @@ impl Snapshot {
         })
     }
 }
-
-/// The six numbers of the original idea, with the features that stand for each; the first that has
-/// a value counts. Few clusters probe their network, so retransmissions stand in for latency, under
-/// their own name and unit.
-const BASICS: [(&str, &[&str]); 6] = [
-    ("CPU use", &["cpu_used"]),
-    ("memory use", &["mem_used"]),
-    ("temperature", &["temp_vs_crit"]),
-    (
-        "network latency",
-        &["net_latency_probe", "tcp_retrans_ratio"],
-    ),
-    ("disk I/O", &["disk_busy"]),
-    ("Pod count", &["pods_used"]),
-];
 
 /// One feature's value for one Node.
 #[derive(Clone, Debug, PartialEq)]
@@ -271,6 +256,12 @@ pub struct NothingUsual;
 impl UsualValues for NothingUsual {
     fn usual(&self, _row: usize, _column: usize) -> Option<f64> {
         None
+    }
+}
+
+impl UsualValues for Usual {
+    fn usual(&self, row: usize, column: usize) -> Option<f64> {
+        self.value(row, column)
     }
 }
 
@@ -366,10 +357,8 @@ pub struct Counters {
     pub taints: BTreeMap<(&'static str, &'static str), u64>,
     /// Pods of drains, by what came of them.
     pub evictions: BTreeMap<PodOutcome, u64>,
-    /// Alerts received, by what became of them (`accepted`, `unknown_node`, `own`, …).
-    pub alerts: BTreeMap<&'static str, u64>,
-    /// Alerts that are active now.
-    pub alerts_active: usize,
+    /// Alerts received, by what became of them.
+    pub alerts: BTreeMap<AlertOutcome, u64>,
 }
 
 /// The cycles since the start.

@@ -3,6 +3,26 @@
 //! [`Cluster`] has two implementations: the real one in [`client`], and the simulated one of the
 //! demo and the simulator. Everything above speaks the core's types; Kubernetes objects stop here.
 
+mod answer;
+mod budget;
+pub mod client;
+mod events;
+pub mod lease;
+pub mod marks;
+pub mod names;
+mod node;
+mod nodes;
+pub mod permissions;
+mod pod;
+mod pods;
+pub mod rate;
+pub mod record;
+pub mod text;
+pub(crate) mod watch;
+
+pub use client::{ConnectError, Guard, KubeCluster, KubeOptions, WRITE_LIMIT};
+pub use pod::Surroundings;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +34,15 @@ use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::ClusterRecord;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
 /// One Node as the watch shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeEntry {
     /// What a decision needs.
     pub facts: NodeFacts,
-    /// `metadata.resourceVersion`; opaque.
+    /// `metadata.resourceVersion` of the version that last changed anything in here; opaque. A
+    /// heartbeat does not show.
     pub resource_version: String,
     /// Label `kubernetes.io/hostname`.
     pub hostname: Option<String>,
@@ -153,14 +174,17 @@ pub struct ClusterEvent {
 ///
 /// Every call is bounded by the implementation's own timeout, shorter than the Lease.
 pub trait Cluster: Send + Sync + 'static {
+    /// Has every write ask first, at the very last moment. To be set once, before the first write.
+    fn set_guard(&self, guard: Guard);
+
     /// The Nodes that match `kubernetes.node_selector`, latest state.
-    fn nodes(&self) -> watch::Receiver<Arc<NodeTable>>;
+    fn nodes(&self) -> channel::Receiver<Arc<NodeTable>>;
 
     /// The Pods of a Node with their budgets, read once.
     fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>>;
 
     /// The Pods of a Node with their budgets, kept up to date until the receiver is dropped.
-    fn watch_pods(&self, node: &NodeId) -> watch::Receiver<Arc<PodTable>>;
+    fn watch_pods(&self, node: &NodeId) -> channel::Receiver<Arc<PodTable>>;
 
     /// One Pod read afresh, without its budgets; `None` when it is gone or another has its name.
     fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>>;
@@ -173,9 +197,16 @@ pub trait Cluster: Send + Sync + 'static {
     fn evict(&self, pod: &PodId, grace: Option<Duration>) -> BoxFuture<'_, Answer>;
 
     /// The Lease, latest state, `None` when it does not exist; `synced` only after the first read.
-    fn lease(&self) -> watch::Receiver<LeaseState>;
+    fn lease(&self) -> channel::Receiver<LeaseState>;
 
-    /// Writes the Lease under its `resourceVersion`.
+    /// The Lease, read afresh; what is read shows in [`Self::lease`] as well.
+    fn read_lease(&self) -> BoxFuture<'_, Result<LeaseState, ClusterError>> {
+        let state = self.lease().borrow().clone();
+        Box::pin(std::future::ready(Ok(state)))
+    }
+
+    /// Writes the Lease under its `resourceVersion`. What was written shows in [`Self::lease`] before
+    /// the answer comes.
     fn write_lease(&self, write: &LeaseWrite) -> BoxFuture<'_, Result<LeaseView, ClusterError>>;
 
     /// Publishes an Event, best effort: a failure is the caller's to log.

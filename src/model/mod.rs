@@ -14,9 +14,11 @@ pub mod calibrate;
 pub mod explain;
 pub mod gbdt;
 pub mod learn;
+pub mod loaded;
 pub mod measure;
 pub mod rule;
 pub mod scorer;
+pub mod synthetic;
 pub mod trees;
 mod validate;
 

@@ -60,7 +60,7 @@ pub struct WebState {
 }
 
 /// How the web is served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WebOptions {
     /// What a `POST` has to show. Required where the listener is not loopback; where it is given, it
     /// is asked for on loopback too, since a proxy may stand in front.
@@ -74,18 +74,6 @@ pub struct WebOptions {
     pub tls: Option<TlsFiles>,
     /// Bounds.
     pub bounds: Bounds,
-}
-
-impl Default for WebOptions {
-    fn default() -> Self {
-        Self {
-            credentials: None,
-            protect_reads: false,
-            hosts: Vec::new(),
-            tls: None,
-            bounds: Bounds::default(),
-        }
-    }
 }
 
 /// What a caller has to show. The files are read anew for each request, so that rotated secrets

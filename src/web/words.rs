@@ -14,6 +14,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::events::EventKind;
+use crate::features::basics::Asked;
 use crate::features::schema::Unit;
 
 /// A time as JSON has it: RFC 3339 in UTC, to the millisecond.
@@ -93,6 +94,10 @@ words!(
 words!(
     /// Why nothing more is done.
     HoldWord, HoldReason, HoldReason::ALL
+);
+words!(
+    /// What every operator asks first.
+    AskedWord, Asked, Asked::ALL
 );
 words!(
     /// A unit.

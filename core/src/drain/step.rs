@@ -28,6 +28,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// A terminating Pod that is still there this long after its time has run out is stuck. The kubelet
 /// takes a few seconds beyond the grace period to report.
 const STUCK_MARGIN: Duration = Duration::from_secs(30);
+/// No cap shortens a grace period below this: 0 would delete the Pod by force, and Kubernetes counts
+/// in whole seconds.
+const GRACE_FLOOR: Duration = Duration::from_secs(1);
 
 /// What the executor is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +95,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    fn outcome(&self) -> PodOutcome {
+    /// What came of the Pod if nothing more comes after this answer.
+    pub fn outcome(&self) -> PodOutcome {
         match self {
             Self::Accepted | Self::NamespaceTerminating => PodOutcome::Evicted,
             Self::Gone => PodOutcome::Gone,
@@ -106,7 +110,24 @@ impl Answer {
         }
     }
 
-    fn detail(&self) -> &str {
+    /// Somebody said no, and who it was tells an operator more than that the time ran out.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::BlockedByBudget { .. }
+            | Self::OverlappingBudgets { .. }
+            | Self::WebhookDenied { .. }
+            | Self::Forbidden { .. } => true,
+            Self::Accepted
+            | Self::Gone
+            | Self::Throttled { .. }
+            | Self::NamespaceTerminating
+            | Self::Lost { .. }
+            | Self::Failed { .. } => false,
+        }
+    }
+
+    /// In the server's words, where it had any.
+    pub fn detail(&self) -> &str {
         match self {
             Self::BlockedByBudget { detail, .. }
             | Self::OverlappingBudgets { detail }
@@ -164,6 +185,16 @@ impl DrainProgress {
         progress.first_request_at.get_or_insert(at);
         progress.requests += 1;
         progress.in_flight = true;
+    }
+
+    /// Notes that the request was not made after all: it was held back before it left.
+    pub fn withheld(&mut self, pod: &PodId) {
+        let (_, progress) = self.entry(pod);
+        progress.in_flight = false;
+        progress.requests = progress.requests.saturating_sub(1);
+        if progress.requests == 0 {
+            progress.first_request_at = None;
+        }
     }
 
     /// Notes the answer to the request that was made last.
@@ -256,8 +287,10 @@ pub fn step(
         wake_at: order.deadline_at,
         state: StepState::Running { remaining: 0 },
     };
-    let mut waiting = 0_u32;
+    let mut waiting: Vec<&PodFacts> = Vec::new();
     let mut ordinary_waiting = false;
+    let quiet_until = quiet_until(progress);
+    let forbidden = forbidden(progress);
     let mut in_flight = progress
         .pods
         .values()
@@ -283,6 +316,13 @@ pub fn step(
             }
             Need::Wait(until) => step.wake_at = step.wake_at.min(until),
             Need::Request if !order.sends => {}
+            // Rights are given by namespace: its other Pods would be refused too, one by one.
+            Need::Request if forbidden.contains_key(pod.id.namespace.as_str()) => {
+                let detail = forbidden[pod.id.namespace.as_str()];
+                stuck.push((PodOutcome::Forbidden, format!("{}: {detail}", pod.id)));
+                continue;
+            }
+            Need::Request if now < quiet_until => step.wake_at = step.wake_at.min(quiet_until),
             // Critical Pods wait for the ordinary ones; whatever ends that wait is itself an event.
             Need::Request if pod.critical && ordinary_waiting => {}
             Need::Request if in_flight >= IN_FLIGHT_MAX => {}
@@ -303,26 +343,31 @@ pub fn step(
                     in_flight += 1;
                     step.actions.push(Action::Evict {
                         pod: pod.id.clone(),
-                        grace: order.rules.grace_cap.filter(|cap| *cap < pod.grace),
+                        grace: order
+                            .rules
+                            .grace_cap
+                            .map(|cap| cap.max(GRACE_FLOOR))
+                            .filter(|cap| *cap < pod.grace),
                         read_first: state.is_some_and(|state| state.requests > 0),
                     });
                 }
             }
         }
-        waiting += 1;
+        waiting.push(pod);
         ordinary_waiting |= !pod.critical;
     }
 
-    step.state = if now >= order.deadline_at && (waiting > 0 || !stuck.is_empty()) {
-        over_by_deadline(order, pods, progress, &mut stuck)
-    } else if waiting > 0 {
+    step.state = if now >= order.deadline_at && (!waiting.is_empty() || !stuck.is_empty()) {
+        over_by_deadline(&waiting, progress, stuck)
+    } else if !waiting.is_empty() {
         StepState::Running {
-            remaining: waiting + count(stuck.len()),
+            remaining: count(waiting.len() + stuck.len()),
         }
     } else if !stuck.is_empty() {
         over(stuck)
     } else if now < order.complete_after {
-        step.wake_at = step.wake_at.min(order.complete_after);
+        // Also where that is later than the deadline: nothing is left that could be late.
+        step.wake_at = order.complete_after;
         StepState::Running { remaining: 0 }
     } else {
         StepState::Over {
@@ -348,14 +393,13 @@ fn need(
         return if now < stuck_at {
             Need::Wait(stuck_at)
         } else if node_ready {
-            let finalizers = if pod.finalizers.is_empty() {
-                String::new()
-            } else {
-                format!(", finalizers {}", pod.finalizers.join(", "))
-            };
             Need::Stuck(
                 PodOutcome::StuckTerminating,
-                format!("{}: terminating since before {until}{finalizers}", pod.id),
+                format!(
+                    "{}: should have been gone by {until}{}",
+                    pod.id,
+                    named(&pod.finalizers)
+                ),
             )
         } else {
             Need::Stuck(
@@ -411,10 +455,8 @@ fn need(
     }
     let budget_opened = matches!(
         answer,
-        Answer::BlockedByBudget {
-            retry_after: None,
-            ..
-        }
+        Answer::BlockedByBudget { retry_after, .. }
+            if retry_after.is_none_or(|asked| asked.is_zero())
     ) && pod.budgets.first().is_some_and(|budget| {
         budget.observed && matches!(budget.allowance, EvictionAllowance::Now(1..))
     });
@@ -460,38 +502,71 @@ fn impossible_outcome(reason: &ImpossibleReason) -> PodOutcome {
     }
 }
 
+/// A busy server is left alone by the whole drain, not only for the Pod that met it.
+fn quiet_until(progress: &DrainProgress) -> Timestamp {
+    progress
+        .pods
+        .values()
+        .filter(|(_, state)| !state.in_flight)
+        .filter_map(|(id, state)| match &state.answer {
+            Some((at, answer @ Answer::Throttled { .. })) => Some(after(
+                *at,
+                backoff(&id.uid, state.requests, answer.retry_after()),
+            )),
+            Some(_) | None => None,
+        })
+        .max()
+        .unwrap_or(Timestamp::MIN)
+}
+
+/// Namespaces in which our credentials do not allow evictions, with the server's words.
+fn forbidden(progress: &DrainProgress) -> BTreeMap<&str, &str> {
+    progress
+        .pods
+        .values()
+        .filter_map(|(id, state)| match &state.answer {
+            Some((_, Answer::Forbidden { detail })) => {
+                Some((id.namespace.as_str(), detail.as_str()))
+            }
+            Some(_) | None => None,
+        })
+        .collect()
+}
+
 /// The time for the Node is up: each Pod that is still there says what it was waiting for.
 fn over_by_deadline(
-    order: &DrainOrder,
-    pods: &[PodFacts],
+    waiting: &[&PodFacts],
     progress: &DrainProgress,
-    stuck: &mut Vec<(PodOutcome, String)>,
+    mut stuck: Vec<(PodOutcome, String)>,
 ) -> StepState {
-    for pod in pods
-        .iter()
-        .filter(|pod| classify(pod, &order.rules) == Disposition::Evict)
-    {
-        let state = progress.pods.get(&pod.id.uid).map(|(_, state)| state);
-        let told = state
-            .and_then(|state| state.answer.as_ref())
-            .filter(|(at, _)| *at <= order.deadline_at);
-        match told {
-            Some((_, answer))
-                if pod.terminating_until.is_none()
-                    && answer.outcome() == PodOutcome::BlockedByBudget =>
-            {
-                stuck.push((
-                    PodOutcome::BlockedByBudget,
-                    format!("{}: {}", pod.id, answer.detail()),
-                ));
-            }
-            Some(_) | None => stuck.push((
+    for pod in waiting {
+        let answer = progress
+            .pods
+            .get(&pod.id.uid)
+            .and_then(|(_, state)| state.answer.as_ref())
+            .map(|(_, answer)| answer)
+            .filter(|answer| pod.terminating_until.is_none() && answer.is_refusal());
+        stuck.push(match answer {
+            Some(answer) => (answer.outcome(), format!("{}: {}", pod.id, answer.detail())),
+            None => (
                 PodOutcome::Deadline,
-                format!("{}: still there at the deadline", pod.id),
-            )),
-        }
+                format!(
+                    "{}: still there at the deadline{}",
+                    pod.id,
+                    named(&pod.finalizers)
+                ),
+            ),
+        });
     }
-    over(std::mem::take(stuck))
+    over(stuck)
+}
+
+fn named(finalizers: &[String]) -> String {
+    if finalizers.is_empty() {
+        String::new()
+    } else {
+        format!(", finalizers {}", finalizers.join(", "))
+    }
 }
 
 fn over(mut stuck: Vec<(PodOutcome, String)>) -> StepState {

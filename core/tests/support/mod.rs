@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+pub mod pods;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
