@@ -19,8 +19,8 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, VirtualClock};
 use crate::kubernetes::{
-    Cluster, ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
-    PodTable, marks, record,
+    Cluster, ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry,
+    NodeTable, PodTable, marks, record,
 };
 
 /// When the tests begin.
@@ -67,11 +67,18 @@ pub(super) struct Inner {
 
 impl Fake {
     pub(super) fn new() -> Arc<Self> {
-        let inner = Inner { gone_after: Some(Duration::from_secs(1)), ..Inner::default() };
+        let inner = Inner {
+            gone_after: Some(Duration::from_secs(1)),
+            ..Inner::default()
+        };
         Arc::new(Self {
             clock: Arc::new(VirtualClock::new(START)),
             inner: Mutex::new(inner),
-            nodes: watch::channel(Arc::new(NodeTable { synced: true, ..NodeTable::default() })).0,
+            nodes: watch::channel(Arc::new(NodeTable {
+                synced: true,
+                ..NodeTable::default()
+            }))
+            .0,
             lease: watch::channel(LeaseState::Absent).0,
         })
     }
@@ -88,7 +95,8 @@ impl Fake {
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         });
         if let Some(record) = record {
-            document["metadata"]["annotations"]["foreshock.dev/state"] = json!(record::encode(record).expect("fits"));
+            document["metadata"]["annotations"]["foreshock.dev/state"] =
+                json!(record::encode(record).expect("fits"));
             if let Some(taint) = &record.marks.taint {
                 document["spec"]["taints"] = json!([{"key": taint.key, "value": taint.value, "effect": taint.effect.as_str()}]);
             }
@@ -100,11 +108,15 @@ impl Fake {
         let mut inner = self.inner();
         inner.version += 1;
         document["metadata"]["resourceVersion"] = json!(inner.version.to_string());
-        inner.documents.insert(NodeName::from(name), document.clone());
+        inner
+            .documents
+            .insert(NodeName::from(name), document.clone());
         drop(inner);
         let entry = marks_read(&document);
         self.nodes.send_modify(|table| {
-            Arc::make_mut(table).nodes.insert(NodeName::from(name), Arc::new(entry.clone()));
+            Arc::make_mut(table)
+                .nodes
+                .insert(NodeName::from(name), Arc::new(entry.clone()));
         });
         entry
     }
@@ -116,27 +128,44 @@ impl Fake {
     /// Sets the Pods of a Node, as its watch shows them.
     pub(super) fn set_pods(&self, node: &str, pods: Vec<PodFacts>) {
         let now = self.clock.now();
-        self.table(node).send_replace(Arc::new(PodTable { synced: true, at: Some(now), problem: None, pods }));
+        self.table(node).send_replace(Arc::new(PodTable {
+            synced: true,
+            at: Some(now),
+            problem: None,
+            pods,
+        }));
     }
 
     pub(super) fn change_pods(&self, node: &str, change: impl FnOnce(&mut PodTable)) {
-        self.table(node).send_modify(|table| change(Arc::make_mut(table)));
+        self.table(node)
+            .send_modify(|table| change(Arc::make_mut(table)));
     }
 
     pub(super) fn pod_names(&self, node: &str) -> Vec<String> {
-        self.table(node).borrow().pods.iter().map(|pod| pod.id.name.clone()).collect()
+        self.table(node)
+            .borrow()
+            .pods
+            .iter()
+            .map(|pod| pod.id.name.clone())
+            .collect()
     }
 
     fn table(&self, node: &str) -> watch::Sender<Arc<PodTable>> {
         let mut inner = self.inner();
-        inner.tables.entry(NodeName::from(node)).or_insert_with(|| watch::channel(Arc::default()).0).clone()
+        inner
+            .tables
+            .entry(NodeName::from(node))
+            .or_insert_with(|| watch::channel(Arc::default()).0)
+            .clone()
     }
 
     /// What a person does to the Lease with kubectl.
     pub(super) fn edit_lease(&self, edit: impl FnOnce(&mut LeaseView)) {
         let version = self.next_version();
         self.lease.send_modify(|state| {
-            let LeaseState::Present(view) = state else { panic!("no Lease to edit") };
+            let LeaseState::Present(view) = state else {
+                panic!("no Lease to edit")
+            };
             edit(view);
             view.resource_version = version;
         });
@@ -169,7 +198,12 @@ impl Fake {
     /// The writes so far, the Lease aside.
     pub(super) fn written(&self) -> Vec<Write> {
         let inner = self.inner();
-        inner.writes.iter().map(|(_, write)| write.clone()).filter(|write| *write != Write::Lease).collect()
+        inner
+            .writes
+            .iter()
+            .map(|(_, write)| write.clone())
+            .filter(|write| *write != Write::Lease)
+            .collect()
     }
 
     pub(super) fn evictions(&self) -> Vec<String> {
@@ -233,7 +267,10 @@ impl Cluster for Fake {
 
     fn watch_pods(&self, node: &NodeId) -> watch::Receiver<Arc<PodTable>> {
         if self.inner().pods_fail {
-            let (tx, rx) = watch::channel(Arc::new(PodTable { problem: Some("refused".to_owned()), ..PodTable::default() }));
+            let (tx, rx) = watch::channel(Arc::new(PodTable {
+                problem: Some("refused".to_owned()),
+                ..PodTable::default()
+            }));
             tokio::spawn(async move { tx.closed().await });
             return rx;
         }
@@ -243,7 +280,14 @@ impl Cluster for Fake {
     fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>> {
         self.inner().reads.push(pod.name.clone());
         let tables: Vec<_> = self.inner().tables.values().cloned().collect();
-        let found = tables.iter().find_map(|table| table.borrow().pods.iter().find(|facts| facts.id == *pod).cloned());
+        let found = tables.iter().find_map(|table| {
+            table
+                .borrow()
+                .pods
+                .iter()
+                .find(|facts| facts.id == *pod)
+                .cloned()
+        });
         std::future::ready(Ok(found)).boxed()
     }
 
@@ -255,10 +299,16 @@ impl Cluster for Fake {
             if self.inner().marks_fail.contains(&name) {
                 let slow = self.log(Write::Mark(name));
                 Self::take_time(slow).await;
-                return Err(ClusterError::Failed { action, detail: "scripted".to_owned() });
+                return Err(ClusterError::Failed {
+                    action,
+                    detail: "scripted".to_owned(),
+                });
             }
             let document = self.inner().documents.get(&order.node.name).cloned();
-            let superseded = |detail: String| ClusterError::Superseded { object: name.clone(), detail };
+            let superseded = |detail: String| ClusterError::Superseded {
+                object: name.clone(),
+                detail,
+            };
             let mut document = document.ok_or_else(|| superseded("gone".to_owned()))?;
             let patch = marks::patch_for(&document, &order, "foreshock", self.clock.now())
                 .map_err(|problem| superseded(problem.to_string()))?;
@@ -275,7 +325,11 @@ impl Cluster for Fake {
         let pod = pod.clone();
         async move {
             let slow = self.log(Write::Evict(pod.name.clone()));
-            let answer = self.inner().answers.get_mut(&pod.name).and_then(VecDeque::pop_front);
+            let answer = self
+                .inner()
+                .answers
+                .get_mut(&pod.name)
+                .and_then(VecDeque::pop_front);
             let answer = answer.unwrap_or(Answer::Accepted);
             let took_place = matches!(&answer, Answer::Accepted)
                 || matches!(&answer, Answer::Lost { detail } if detail.contains("took place"));
@@ -298,14 +352,20 @@ impl Cluster for Fake {
             let slow = self.log(Write::Lease);
             if self.inner().lease_fails {
                 Self::take_time(slow).await;
-                return Err(ClusterError::Failed { action: "write the Lease".to_owned(), detail: "scripted".to_owned() });
+                return Err(ClusterError::Failed {
+                    action: "write the Lease".to_owned(),
+                    detail: "scripted".to_owned(),
+                });
             }
             let before = match &*self.lease.borrow() {
                 LeaseState::Present(view) => Some((**view).clone()),
                 LeaseState::Absent | LeaseState::Unknown => None,
             };
             if before.as_ref().map(|view| &view.resource_version) != write.expects.as_ref() {
-                return Err(ClusterError::Superseded { object: "Lease".to_owned(), detail: "changed".to_owned() });
+                return Err(ClusterError::Superseded {
+                    object: "Lease".to_owned(),
+                    detail: "changed".to_owned(),
+                });
             }
             let view = LeaseView {
                 holder: write.holder,
@@ -320,7 +380,8 @@ impl Cluster for Fake {
                 },
                 resource_version: self.next_version(),
             };
-            self.lease.send_replace(LeaseState::Present(Box::new(view.clone())));
+            self.lease
+                .send_replace(LeaseState::Present(Box::new(view.clone())));
             Self::take_time(slow).await;
             Ok(view)
         }
@@ -354,7 +415,9 @@ impl Fake {
                 let pod = pod.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(gone_after).await;
-                    table.send_modify(|table| Arc::make_mut(table).pods.retain(|facts| facts.id != pod));
+                    table.send_modify(|table| {
+                        Arc::make_mut(table).pods.retain(|facts| facts.id != pod)
+                    });
                 });
             }
         }
@@ -364,7 +427,11 @@ impl Fake {
 /// A plain Pod of a ReplicaSet, ready, without a budget.
 pub(super) fn pod(name: &str) -> PodFacts {
     PodFacts {
-        id: PodId { namespace: "shop".to_owned(), name: name.to_owned(), uid: Uid::from(format!("uid-{name}")) },
+        id: PodId {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            uid: Uid::from(format!("uid-{name}")),
+        },
         owner: Some(Owner {
             group: "apps".to_owned(),
             kind: "ReplicaSet".to_owned(),
@@ -397,18 +464,28 @@ pub(super) fn budgeted(name: &str, allowed: u32) -> PodFacts {
         observed: true,
         detail: String::new(),
     };
-    PodFacts { budgets: vec![budget], ..pod(name) }
+    PodFacts {
+        budgets: vec![budget],
+        ..pod(name)
+    }
 }
 
 pub(super) fn taint() -> Taint {
-    Taint { key: "degradation".to_owned(), value: "true".to_owned(), effect: TaintEffect::NoSchedule }
+    Taint {
+        key: "degradation".to_owned(),
+        value: "true".to_owned(),
+        effect: TaintEffect::NoSchedule,
+    }
 }
 
 /// A record of the Node `name` with our taint.
 pub(super) fn tainted(name: &str) -> NodeRecord {
     NodeRecord {
         phase: RecordedPhase::Tainted,
-        marks: Marks { taint: Some(taint()), ..Marks::default() },
+        marks: Marks {
+            taint: Some(taint()),
+            ..Marks::default()
+        },
         ..NodeRecord::clear("foreshock", &Uid::from(format!("uid-{name}")), START)
     }
 }
@@ -417,7 +494,11 @@ pub(super) fn tainted(name: &str) -> NodeRecord {
 pub(super) fn draining(name: &str, started_at: Timestamp) -> NodeRecord {
     NodeRecord {
         phase: RecordedPhase::Draining,
-        drain: Some(DrainRecord { started_at, attempts: 1, ended: None }),
+        drain: Some(DrainRecord {
+            started_at,
+            attempts: 1,
+            ended: None,
+        }),
         ..tainted(name)
     }
 }

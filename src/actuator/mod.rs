@@ -286,7 +286,10 @@ impl Run {
             .filter(|order| !self.is_known(order, at) && (counts_all || !order.cause.begins()))
             .cloned()
             .collect();
-        self.record_wanted = plan.cluster.clone().filter(|_| !self.paused && at >= self.marks_from);
+        self.record_wanted = plan
+            .cluster
+            .clone()
+            .filter(|_| !self.paused && at >= self.marks_from);
         self.record_failed = None;
         self.wanted = plan
             .drains
