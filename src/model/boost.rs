@@ -217,7 +217,9 @@ fn growers(rows: &Rows, share: f64, rng: &mut ChaCha8Rng) -> Vec<Grower> {
         }
         set.sort_unstable();
     }
-    sets.iter().map(|set| Grower::new(&rows.codes, n, set)).collect()
+    sets.iter()
+        .map(|set| Grower::new(&rows.codes, n, set))
+        .collect()
 }
 
 fn shuffle(list: &mut [usize], rng: &mut ChaCha8Rng) {

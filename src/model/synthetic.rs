@@ -351,7 +351,12 @@ fn add_oddity(row: &mut [f64], group: Group, rng: &mut ChaCha8Rng) {
         if column.group == group && (corner || hit) {
             raise(
                 value,
-                column.harmless * if corner { 0.85 + 0.3 * share } else { 1.1 * share },
+                column.harmless
+                    * if corner {
+                        0.85 + 0.3 * share
+                    } else {
+                        1.1 * share
+                    },
             );
         }
     }
