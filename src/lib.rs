@@ -4,6 +4,23 @@
 
 pub use foreshock_core as core;
 
+pub mod actuator;
+pub mod alertmanager;
+pub mod app;
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod cycle;
+pub mod demo;
+mod doors;
+pub mod events;
 pub mod features;
+pub mod kubernetes;
+pub mod metrics;
 pub mod model;
+pub mod prometheus;
 pub mod simulate;
+pub mod snapshot;
+pub mod telemetry;
+pub mod web;

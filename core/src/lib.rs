@@ -4,5 +4,9 @@
 //! is given, the time included, and everything is returned, the reasons included. That is what lets
 //! the same code run in the service, in the demo, in the simulator and in a replay of history.
 
+pub mod decision;
+pub mod drain;
 pub mod node;
+pub mod record;
 pub mod risk;
+pub mod time;

@@ -307,6 +307,14 @@ impl IdentityMap {
         }
     }
 
+    /// Every `instance` that is a Node's, and which.
+    pub fn instances(&self) -> BTreeMap<String, NodeName> {
+        self.by_instance
+            .iter()
+            .map(|(instance, node)| (instance.clone(), node.clone()))
+            .collect()
+    }
+
     /// The Node of exactly this node_exporter instance, fresh or silent. This is what an alert's
     /// label `instance` is looked up in.
     pub fn node_of_instance(&self, instance: &str) -> Option<&NodeName> {

@@ -23,3 +23,6 @@ pub use matrix::FeatureMatrix;
 pub use schema::{Feature, FeatureName, Schema};
 pub use telemetry::{Telemetered, Telemetry, TelemetryError, grid};
 pub use usual::Usual;
+
+#[cfg(test)]
+mod tests;

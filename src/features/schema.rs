@@ -98,6 +98,68 @@ impl Unit {
     }
 }
 
+impl Unit {
+    /// A value with its unit as an operator reads it: `84 ms`, `41 %`, `3.2 GiB`, `30 /s`.
+    pub fn describe(self, value: f64) -> String {
+        match self {
+            Self::Ratio => format!("{} %", short(value * 100.0)),
+            Self::Seconds => scaled(
+                value,
+                &[
+                    (1e-6, "µs", 1e-3),
+                    (1e-3, "ms", 1.0),
+                    (1.0, "s", f64::INFINITY),
+                ],
+            ),
+            Self::Bytes => scaled(
+                value,
+                &[
+                    (1.0, "B", 1024.0),
+                    (1024.0, "KiB", 1_048_576.0),
+                    (1_048_576.0, "MiB", 1_073_741_824.0),
+                    (1_073_741_824.0, "GiB", f64::INFINITY),
+                ],
+            ),
+            Self::Celsius => format!("{} °C", short(value)),
+            Self::Count | Self::Number => short(value),
+            Self::PerSecond => format!("{} /s", short(value)),
+        }
+    }
+}
+
+/// Divides by the first unit whose end lies beyond the value.
+fn scaled(value: f64, units: &[(f64, &str, f64)]) -> String {
+    let fits = units
+        .iter()
+        .find(|(.., end)| value.abs() < *end)
+        .or(units.last());
+    fits.map_or_else(
+        || short(value),
+        |(unit, name, _)| format!("{} {name}", short(value / unit)),
+    )
+}
+
+/// Two or three significant digits, without a tail of zeros.
+fn short(value: f64) -> String {
+    let decimals = match value.abs() {
+        size if size >= 10.0 || size == 0.0 => 0,
+        size if size >= 1.0 => 1,
+        size if size >= 0.1 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.decimals$}");
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    if text == "-0" || (text == "0" && value != 0.0) {
+        format!("{value:.1e}").replace("0.0e0", "0")
+    } else {
+        text.to_owned()
+    }
+}
+
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -357,4 +419,31 @@ pub struct SchemaError {
 
 fn lines(faults: &[SchemaFault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::Unit;
+
+    #[test]
+    fn values_read_as_an_operator_says_them() {
+        for (unit, value, expected) in [
+            (Unit::Ratio, 0.41, "41 %"),
+            (Unit::Ratio, 0.005, "0.5 %"),
+            (Unit::Ratio, 0.0, "0 %"),
+            (Unit::Ratio, 0.000_001, "1.0e-4 %"),
+            (Unit::Seconds, 0.084, "84 ms"),
+            (Unit::Seconds, 0.0031, "3.1 ms"),
+            (Unit::Seconds, 0.000_02, "20 µs"),
+            (Unit::Seconds, 0.0, "0 µs"),
+            (Unit::Seconds, 12.3, "12 s"),
+            (Unit::Bytes, 3_435_973_836.8, "3.2 GiB"),
+            (Unit::Celsius, 71.0, "71 °C"),
+            (Unit::PerSecond, 30.0, "30 /s"),
+            (Unit::Count, 2.0, "2"),
+            (Unit::Number, -1.25, "-1.2"),
+        ] {
+            assert_eq!(unit.describe(value), expected, "{unit} {value}");
+        }
+    }
 }

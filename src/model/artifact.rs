@@ -398,6 +398,30 @@ impl Artifact {
         )
     }
 
+    /// A feature's share of all splits, in `0.0..=1.0`: how often the trees ask about it.
+    pub fn importance(&self, feature: &str) -> f64 {
+        let of = |column: usize| {
+            self.content
+                .columns
+                .get(column)
+                .is_some_and(|column| column.feature() == feature)
+        };
+        let nodes = self
+            .content
+            .gbdt
+            .trees
+            .iter()
+            .flat_map(|tree| &tree.tree.tree);
+        let splits: Vec<usize> = nodes
+            .filter(|node| !node.value.is_leaf)
+            .map(|node| node.value.feature_index)
+            .collect();
+        if splits.is_empty() {
+            return 0.0;
+        }
+        splits.iter().filter(|column| of(**column)).count() as f64 / splits.len() as f64
+    }
+
     /// The features that the model's columns are derived from, sorted.
     pub fn features(&self) -> BTreeSet<&str> {
         self.content.columns.iter().map(Column::feature).collect()

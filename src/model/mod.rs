@@ -15,6 +15,7 @@ pub mod calibrate;
 pub mod explain;
 pub mod gbdt;
 pub mod learn;
+pub mod loaded;
 pub mod measure;
 pub mod rule;
 pub mod scorer;

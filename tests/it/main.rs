@@ -1,1 +1,7 @@
 //! Integration tests, one binary.
+
+mod bed;
+mod journey;
+mod scenario;
+mod shipped;
+mod support;

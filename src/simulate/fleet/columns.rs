@@ -14,155 +14,191 @@ use crate::features::matrix::FeatureMatrix;
 use crate::features::schema::{Absent, Feature, Schema};
 
 use super::Fleet;
+use super::beside::Beside;
 use super::collector::Collector;
 use super::counters::{IDLE, IOWAIT, IRQ, MODES, PLEG_BOUNDS, SOFTIRQ, STEAL};
 use super::fault::from_ms;
 use super::hardware::Sensors;
-use super::history::{History, KUBELET, OUTSIDE, Window, counter as c, gauge as g};
+use super::history::{History, Window};
 use super::node::SimulatedNode;
+use super::row::{counter as c, gauge as g};
 
 /// Computes the columns of a schema from a fleet that remembers.
 #[derive(Clone, Debug)]
 pub struct Columns {
     schema: Arc<Schema>,
-    /// What to compute for each column; `None` for a feature that the simulation does not know.
-    bases: Vec<Option<Base>>,
+    /// How to compute each column; `None` for a feature that the simulation does not know.
+    formulas: Vec<Option<Formula>>,
     rate_ms: i64,
     stale_ms: i64,
 }
-
-/// The features that the simulation can compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Base {
-    CpuUsed,
-    CpuIowait,
-    CpuSteal,
-    CpuSoftirq,
-    CpuWorstCore,
-    LoadPerCore,
-    PsiCpu,
-    CpuThrottles,
-    MemUsed,
-    MemIn1h,
-    MemCommit,
-    PsiMem,
-    SwapPages,
-    MajorFaults,
-    OomKills,
-    MemCorrupted,
-    DiskBusy,
-    DiskQueue,
-    DiskAwaitRead,
-    DiskAwaitWrite,
-    PsiIo,
-    FsUsed,
-    FsIn24h,
-    InodesUsed,
-    FsBroken,
-    NetErrorRatio,
-    NetDropRatio,
-    TcpRetransRatio,
-    TcpTimeoutRatio,
-    ListenOverflows,
-    SoftnetDrops,
-    CarrierChanges,
-    ConntrackUsed,
-    FdUsed,
-    EntropyFree,
-    ProcsBlocked,
-    CtxVsDay,
-    TempVsCrit,
-    EdacCe,
-    EdacUe,
-    MdFailed,
-    ClockOffset,
-    ClockUnsynced,
-    DownShare,
-    UpFlaps,
-    Reboots,
-    ScrapeSeconds,
-    CollectorsFailed,
-    NetLatencyProbe,
-    NetProbeLoss,
-    PodsUsed,
-    PodRestarts,
-    PlegP99,
-}
-
-const BASES: [(&str, Base); 53] = [
-    ("cpu_used", Base::CpuUsed),
-    ("cpu_iowait", Base::CpuIowait),
-    ("cpu_steal", Base::CpuSteal),
-    ("cpu_softirq", Base::CpuSoftirq),
-    ("cpu_worst_core", Base::CpuWorstCore),
-    ("load_per_core", Base::LoadPerCore),
-    ("psi_cpu", Base::PsiCpu),
-    ("cpu_throttles", Base::CpuThrottles),
-    ("mem_used", Base::MemUsed),
-    ("mem_in_1h", Base::MemIn1h),
-    ("mem_commit", Base::MemCommit),
-    ("psi_mem", Base::PsiMem),
-    ("swap_pages", Base::SwapPages),
-    ("major_faults", Base::MajorFaults),
-    ("oom_kills", Base::OomKills),
-    ("mem_corrupted", Base::MemCorrupted),
-    ("disk_busy", Base::DiskBusy),
-    ("disk_queue", Base::DiskQueue),
-    ("disk_await_read", Base::DiskAwaitRead),
-    ("disk_await_write", Base::DiskAwaitWrite),
-    ("psi_io", Base::PsiIo),
-    ("fs_used", Base::FsUsed),
-    ("fs_in_24h", Base::FsIn24h),
-    ("inodes_used", Base::InodesUsed),
-    ("fs_broken", Base::FsBroken),
-    ("net_error_ratio", Base::NetErrorRatio),
-    ("net_drop_ratio", Base::NetDropRatio),
-    ("tcp_retrans_ratio", Base::TcpRetransRatio),
-    ("tcp_timeout_ratio", Base::TcpTimeoutRatio),
-    ("listen_overflows", Base::ListenOverflows),
-    ("softnet_drops", Base::SoftnetDrops),
-    ("carrier_changes", Base::CarrierChanges),
-    ("conntrack_used", Base::ConntrackUsed),
-    ("fd_used", Base::FdUsed),
-    ("entropy_free", Base::EntropyFree),
-    ("procs_blocked", Base::ProcsBlocked),
-    ("ctx_vs_day", Base::CtxVsDay),
-    ("temp_vs_crit", Base::TempVsCrit),
-    ("edac_ce", Base::EdacCe),
-    ("edac_ue", Base::EdacUe),
-    ("md_failed", Base::MdFailed),
-    ("clock_offset", Base::ClockOffset),
-    ("clock_unsynced", Base::ClockUnsynced),
-    ("down_share", Base::DownShare),
-    ("up_flaps", Base::UpFlaps),
-    ("reboots", Base::Reboots),
-    ("scrape_seconds", Base::ScrapeSeconds),
-    ("collectors_failed", Base::CollectorsFailed),
-    ("net_latency_probe", Base::NetLatencyProbe),
-    ("net_probe_loss", Base::NetProbeLoss),
-    ("pods_used", Base::PodsUsed),
-    ("pod_restarts", Base::PodRestarts),
-    ("pleg_p99", Base::PlegP99),
-];
 
 const QUARTER_HOUR_MS: i64 = 900_000;
 const HOUR_MS: i64 = 3_600_000;
 const SIX_HOURS_MS: i64 = 21_600_000;
 const DAY_MS: i64 = 86_400_000;
 
+/// What is computed of one Node at one moment; NaN and `None` alike are no sample.
+type Formula = fn(&Sight<'_>) -> Option<f64>;
+
+/// The features that the simulation knows, with what PromQL would say of each.
+const FORMULAS: [(&str, Formula); 53] = [
+    ("cpu_used", |sight| {
+        Some(1.0 - sight.mode_share(&[IDLE, IOWAIT])?)
+    }),
+    ("cpu_iowait", |sight| sight.mode_share(&[IOWAIT])),
+    ("cpu_steal", |sight| sight.mode_share(&[STEAL])),
+    ("cpu_softirq", |sight| sight.mode_share(&[SOFTIRQ, IRQ])),
+    ("cpu_worst_core", |sight| {
+        let cores = 0..sight.node.hardware.cores;
+        let quiet = cores.map(|core| sight.rate(sight.history.layout.core(core)));
+        quiet.flatten().map(|quiet| 1.0 - quiet).reduce(f64::max)
+    }),
+    ("load_per_core", |sight| sight.per_core(g::LOAD5)),
+    ("psi_cpu", |sight| sight.rate(c::PSI_CPU)),
+    ("cpu_throttles", |sight| {
+        sight.throttles_shown()?;
+        sight.long_increase(QUARTER_HOUR_MS, c::THROTTLES)
+    }),
+    ("mem_used", |sight| {
+        Some(1.0 - sight.gauge(g::MEMORY_AVAILABLE) / sight.node.hardware.memory)
+    }),
+    ("mem_in_1h", |sight| {
+        let free = sight.predicted(HOUR_MS, HOUR_MS, g::MEMORY, g::MEMORY + 3)?;
+        Some((1.0 - free).max(-1.0))
+    }),
+    ("mem_commit", |sight| {
+        Some(sight.gauge(g::COMMITTED) / super::exposition::commit_limit(&sight.node.hardware))
+    }),
+    ("psi_mem", |sight| sight.rate(c::PSI_MEMORY)),
+    ("swap_pages", |sight| {
+        Some(sight.rate(c::SWAPPED_IN)? + sight.rate(c::SWAPPED_OUT)?)
+    }),
+    ("major_faults", |sight| sight.rate(c::MAJOR_FAULTS)),
+    ("oom_kills", |sight| {
+        sight.long_increase(HOUR_MS, c::OOM_KILLS)
+    }),
+    ("mem_corrupted", |sight| {
+        sight.node.hardware.ecc.then_some(0.0)
+    }),
+    ("disk_busy", |sight| {
+        sight.worst_disk(|disk| sight.rate(disk + c::IO_TIME))
+    }),
+    ("disk_queue", |sight| {
+        sight.worst_disk(|disk| sight.rate(disk + c::IO_WEIGHTED))
+    }),
+    ("disk_await_read", |sight| {
+        sight.worst_disk(|disk| sight.ratio(&[disk + c::READ_TIME], &[disk + c::READS]))
+    }),
+    ("disk_await_write", |sight| {
+        sight.worst_disk(|disk| sight.ratio(&[disk + c::WRITE_TIME], &[disk + c::WRITES]))
+    }),
+    ("psi_io", |sight| sight.rate(c::PSI_IO)),
+    ("fs_used", |sight| Some(1.0 - sight.gauge(g::SPACE_FREE))),
+    ("fs_in_24h", |sight| {
+        let all = 0..sight.history.layout.filesystems;
+        let free = all.filter_map(|index| {
+            let values = g::FIXED + 2 * index;
+            sight.predicted(SIX_HOURS_MS, DAY_MS, g::FILESYSTEMS, values)
+        });
+        Some(1.0 - free.reduce(f64::min)?)
+    }),
+    ("inodes_used", |sight| {
+        Some(1.0 - sight.gauge(g::INODES_FREE))
+    }),
+    ("fs_broken", |sight| Some(sight.gauge(g::READ_ONLY))),
+    ("net_error_ratio", |sight| {
+        sight.ratio(
+            &[c::RX_ERRORS, c::TX_ERRORS],
+            &[c::RX_PACKETS, c::TX_PACKETS],
+        )
+    }),
+    ("net_drop_ratio", |sight| {
+        sight.ratio(&[c::RX_DROPS, c::TX_DROPS], &[c::RX_PACKETS, c::TX_PACKETS])
+    }),
+    ("tcp_retrans_ratio", |sight| {
+        sight.ratio(&[c::RETRANSMITTED], &[c::SEGMENTS_OUT])
+    }),
+    ("tcp_timeout_ratio", |sight| {
+        sight.ratio(&[c::TIMEOUTS], &[c::SEGMENTS_OUT])
+    }),
+    ("listen_overflows", |sight| sight.rate(c::OVERFLOWS)),
+    ("softnet_drops", |sight| sight.rate(c::SOFTNET_DROPPED)),
+    ("carrier_changes", |sight| {
+        sight.long_increase(HOUR_MS, c::CARRIER_CHANGES)
+    }),
+    ("conntrack_used", |sight| {
+        Some(sight.gauge(g::CONNECTIONS) / sight.node.hardware.conntrack_max)
+    }),
+    ("fd_used", |sight| {
+        Some(sight.gauge(g::FILES_OPEN) / sight.node.hardware.files_max)
+    }),
+    ("entropy_free", |sight| {
+        Some(sight.gauge(g::ENTROPY) / sight.node.hardware.entropy_pool)
+    }),
+    ("procs_blocked", |sight| sight.per_core(g::BLOCKED)),
+    ("ctx_vs_day", |sight| {
+        let day = sight.long_increase(DAY_MS, c::CONTEXT_SWITCHES)? / 86_400.0;
+        let now = sight.rate(c::CONTEXT_SWITCHES)?;
+        (day > 0.0).then(|| now / day)
+    }),
+    ("temp_vs_crit", |sight| match sight.node.hardware.sensors {
+        Sensors::None => None,
+        Sensors::HwmonCritical(_) | Sensors::HwmonPlain | Sensors::ThermalZone => {
+            Some(sight.gauge(g::TEMPERATURE))
+        }
+    }),
+    ("edac_ce", |sight| {
+        sight.long_increase(DAY_MS, c::CORRECTABLE)
+    }),
+    ("edac_ue", |sight| {
+        sight.long_increase(DAY_MS, c::UNCORRECTABLE)
+    }),
+    ("md_failed", |_| Some(0.0)),
+    ("clock_offset", |sight| {
+        Some(sight.gauge(g::CLOCK_OFFSET).abs())
+    }),
+    ("clock_unsynced", |sight| {
+        Some(f64::from(u8::from(!sight.node.hardware.clock_synced)))
+    }),
+    ("down_share", |sight| {
+        let all = sight.long_sum(QUARTER_HOUR_MS, g::SCRAPES)?;
+        let up = sight.long_sum(QUARTER_HOUR_MS, g::UPS)?;
+        (all > 0.0).then(|| 1.0 - up / all)
+    }),
+    ("up_flaps", |sight| {
+        Some(sight.history.flaps(sight.moment.at_ms))
+    }),
+    ("reboots", |sight| {
+        Some(sight.history.boots(sight.moment.at_ms))
+    }),
+    ("scrape_seconds", |sight| sight.average(g::SCRAPE_SECONDS)),
+    ("collectors_failed", |sight| {
+        Some(sight.gauge(g::COLLECTORS_FAILED))
+    }),
+    ("net_latency_probe", |sight| Some(sight.probes()?.1)),
+    ("net_probe_loss", |sight| Some(1.0 - sight.probes()?.0)),
+    ("pods_used", |sight| {
+        let pods = sight.beside.pods(sight.moment.at_ms)?;
+        Some(pods / f64::from(sight.node.pods_max))
+    }),
+    ("pod_restarts", |sight| {
+        sight.long_increase(HOUR_MS, c::RESTARTS)
+    }),
+    ("pleg_p99", |sight| sight.relist_quantile(0.99)),
+];
+
 impl Columns {
     /// For a schema, with the `rate_window` and `stale_after` of the configuration (5 min and 2 min
     /// by default). A feature that the simulation does not know stays missing.
     pub fn new(schema: Arc<Schema>, rate_window: Duration, stale_after: Duration) -> Self {
-        let base = |feature: &Feature| {
+        let formula = |feature: &Feature| {
             let name = feature.name.as_str();
-            BASES
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, base)| *base)
+            let known = FORMULAS.iter().find(|(known, _)| *known == name);
+            known.map(|(_, formula)| *formula)
         };
         Self {
-            bases: schema.features().iter().map(base).collect(),
+            formulas: schema.features().iter().map(formula).collect(),
             schema,
             rate_ms: millis(rate_window),
             stale_ms: millis(stale_after),
@@ -202,27 +238,27 @@ impl Columns {
         at: Timestamp,
         mut put: impl FnMut(usize, f64, u8),
     ) -> Option<Timestamp> {
-        let history = fleet.histories.get(index)?;
+        let (history, beside) = fleet.histories.get(index)?;
         let node = fleet.nodes.get(index)?;
         let at_ms = at.as_millisecond();
         let (_, scraped_ms) = history
             .fresh(at_ms)
             .filter(|(_, t)| at_ms - t < self.stale_ms)?;
-        let first_ms = history.first_up_ms()?;
         let mut moments = Moments::default();
-        for (column, (feature, base)) in self.schema.features().iter().zip(&self.bases).enumerate()
-        {
-            let Some(base) = *base else { continue };
+        let columns = self.schema.features().iter().zip(&self.formulas);
+        for (column, (feature, formula)) in columns.enumerate() {
+            let Some(formula) = formula else { continue };
             // Asked for at multiples of `every` only: the value is as old as the last of them.
             let every = feature.every.map_or(1, millis).max(1);
             let asked_ms = at_ms.div_euclid(every) * every;
-            if asked_ms - millis(feature.history) < first_ms && !feature.history.is_zero() {
+            let history_ms = millis(feature.history);
+            if history_ms > 0 && !history.covers(asked_ms, history_ms) {
                 continue;
             }
             let Some(moment) = moments.at(history, asked_ms, self.rate_ms) else {
                 continue;
             };
-            let source = source_of(base, node);
+            let source = source_of(feature, node);
             let Some(bits) = bits_of(feature, source) else {
                 continue;
             };
@@ -232,10 +268,11 @@ impl Columns {
             let sight = Sight {
                 node,
                 history,
+                beside,
                 moment,
                 rate_ms: self.rate_ms,
             };
-            let value = match sight.value(base) {
+            let value = match formula(&sight) {
                 Some(value) if !value.is_nan() => feature.possible(value),
                 _ if feature.absent == Absent::Zero => {
                     Some(0.0_f64.clamp(feature.min, feature.max))
@@ -255,10 +292,10 @@ fn millis(duration: Duration) -> i64 {
 }
 
 /// Which of a feature's sources, in the order of the built-in schema, a Node answers by.
-fn source_of(base: Base, node: &SimulatedNode) -> u8 {
-    match (base, node.hardware.sensors) {
-        (Base::TempVsCrit, Sensors::HwmonPlain) => 1,
-        (Base::TempVsCrit, Sensors::ThermalZone) => 2,
+fn source_of(feature: &Feature, node: &SimulatedNode) -> u8 {
+    match (feature.name.as_str(), node.hardware.sensors) {
+        ("temp_vs_crit", Sensors::HwmonPlain) => 1,
+        ("temp_vs_crit", Sensors::ThermalZone) => 2,
         _ => 0,
     }
 }
@@ -304,115 +341,12 @@ impl Moments {
 struct Sight<'a> {
     node: &'a SimulatedNode,
     history: &'a History,
+    beside: &'a Beside,
     moment: Moment,
     rate_ms: i64,
 }
 
 impl Sight<'_> {
-    /// What PromQL would say, NaN and absence alike `None` or NaN.
-    fn value(&self, base: Base) -> Option<f64> {
-        let hardware = &self.node.hardware;
-        match base {
-            Base::CpuUsed => Some(1.0 - self.mode_share(&[IDLE, IOWAIT])?),
-            Base::CpuIowait => self.mode_share(&[IOWAIT]),
-            Base::CpuSteal => self.mode_share(&[STEAL]),
-            Base::CpuSoftirq => self.mode_share(&[SOFTIRQ, IRQ]),
-            Base::CpuWorstCore => {
-                let cores = 0..hardware.cores;
-                let quiet = cores.map(|core| self.rate(self.history.layout.core(core)));
-                quiet.flatten().map(|quiet| 1.0 - quiet).reduce(f64::max)
-            }
-            Base::LoadPerCore => self.per_core(g::LOAD5),
-            Base::PsiCpu => self.rate(c::PSI_CPU),
-            Base::CpuThrottles => {
-                self.throttles_shown()?;
-                self.long_increase(QUARTER_HOUR_MS, c::THROTTLES)
-            }
-            Base::MemUsed => Some(1.0 - self.gauge(g::MEMORY_AVAILABLE) / hardware.memory),
-            Base::MemIn1h => {
-                let free = self.predicted(HOUR_MS, HOUR_MS, g::MEMORY, g::MEMORY + 3)?;
-                Some((1.0 - free).max(-1.0))
-            }
-            Base::MemCommit => {
-                Some(self.gauge(g::COMMITTED) / super::exposition::commit_limit(hardware))
-            }
-            Base::PsiMem => self.rate(c::PSI_MEMORY),
-            Base::SwapPages => Some(self.rate(c::SWAPPED_IN)? + self.rate(c::SWAPPED_OUT)?),
-            Base::MajorFaults => self.rate(c::MAJOR_FAULTS),
-            Base::OomKills => self.long_increase(HOUR_MS, c::OOM_KILLS),
-            Base::MemCorrupted => hardware.ecc.then_some(0.0),
-            Base::DiskBusy => self.worst_disk(|disk| self.rate(disk + c::IO_TIME)),
-            Base::DiskQueue => self.worst_disk(|disk| self.rate(disk + c::IO_WEIGHTED)),
-            Base::DiskAwaitRead => {
-                self.worst_disk(|disk| self.ratio(&[disk + c::READ_TIME], &[disk + c::READS]))
-            }
-            Base::DiskAwaitWrite => {
-                self.worst_disk(|disk| self.ratio(&[disk + c::WRITE_TIME], &[disk + c::WRITES]))
-            }
-            Base::PsiIo => self.rate(c::PSI_IO),
-            Base::FsUsed => Some(1.0 - self.gauge(g::SPACE_FREE)),
-            Base::FsIn24h => {
-                let all = 0..self.history.layout.filesystems;
-                let free = all.filter_map(|index| {
-                    let values = g::FIXED + 2 * index;
-                    self.predicted(SIX_HOURS_MS, DAY_MS, g::FILESYSTEMS, values)
-                });
-                Some(1.0 - free.reduce(f64::min)?)
-            }
-            Base::InodesUsed => Some(1.0 - self.gauge(g::INODES_FREE)),
-            Base::FsBroken => Some(self.gauge(g::READ_ONLY)),
-            Base::NetErrorRatio => self.ratio(
-                &[c::RX_ERRORS, c::TX_ERRORS],
-                &[c::RX_PACKETS, c::TX_PACKETS],
-            ),
-            Base::NetDropRatio => {
-                self.ratio(&[c::RX_DROPS, c::TX_DROPS], &[c::RX_PACKETS, c::TX_PACKETS])
-            }
-            Base::TcpRetransRatio => self.ratio(&[c::RETRANSMITTED], &[c::SEGMENTS_OUT]),
-            Base::TcpTimeoutRatio => self.ratio(&[c::TIMEOUTS], &[c::SEGMENTS_OUT]),
-            Base::ListenOverflows => self.rate(c::OVERFLOWS),
-            Base::SoftnetDrops => self.rate(c::SOFTNET_DROPPED),
-            Base::CarrierChanges => self.long_increase(HOUR_MS, c::CARRIER_CHANGES),
-            Base::ConntrackUsed => Some(self.gauge(g::CONNECTIONS) / hardware.conntrack_max),
-            Base::FdUsed => Some(self.gauge(g::FILES_OPEN) / hardware.files_max),
-            Base::EntropyFree => Some(self.gauge(g::ENTROPY) / hardware.entropy_pool),
-            Base::ProcsBlocked => self.per_core(g::BLOCKED),
-            Base::CtxVsDay => {
-                let day = self.long_increase(DAY_MS, c::CONTEXT_SWITCHES)? / 86_400.0;
-                let now = self.rate(c::CONTEXT_SWITCHES)?;
-                (day > 0.0).then(|| now / day)
-            }
-            Base::TempVsCrit => match hardware.sensors {
-                Sensors::None => None,
-                Sensors::HwmonCritical(_) | Sensors::HwmonPlain | Sensors::ThermalZone => {
-                    Some(self.gauge(g::TEMPERATURE))
-                }
-            },
-            Base::EdacCe => self.long_increase(DAY_MS, c::CORRECTABLE),
-            Base::EdacUe => self.long_increase(DAY_MS, c::UNCORRECTABLE),
-            Base::MdFailed => Some(0.0),
-            Base::ClockOffset => Some(self.gauge(g::CLOCK_OFFSET).abs()),
-            Base::ClockUnsynced => Some(f64::from(u8::from(!hardware.clock_synced))),
-            Base::DownShare => {
-                let all = self.long_sum(QUARTER_HOUR_MS, g::SCRAPES)?;
-                let up = self.long_sum(QUARTER_HOUR_MS, g::UPS)?;
-                (all > 0.0).then(|| 1.0 - up / all)
-            }
-            Base::UpFlaps => self.changes(HOUR_MS, g::UP_CHANGES),
-            Base::Reboots => self.changes(DAY_MS, g::BOOTS),
-            Base::ScrapeSeconds => self.average(g::SCRAPE_SECONDS),
-            Base::CollectorsFailed => Some(self.gauge(g::COLLECTORS_FAILED)),
-            Base::NetLatencyProbe => self.average(g::ROUND_TRIPS),
-            Base::NetProbeLoss => Some(1.0 - self.average(g::PROBES_BACK)?),
-            Base::PodsUsed => self
-                .history
-                .shows(self.moment.last, KUBELET | OUTSIDE)
-                .then(|| self.gauge(g::PODS) / f64::from(self.node.pods_max)),
-            Base::PodRestarts => self.long_increase(HOUR_MS, c::RESTARTS),
-            Base::PlegP99 => self.relist_quantile(0.99),
-        }
-    }
-
     fn gauge(&self, gauge: usize) -> f64 {
         self.history.gauge(self.moment.last, gauge)
     }
@@ -476,13 +410,13 @@ impl Sight<'_> {
         self.history.long_sum(self.moment.at_ms, length_ms, sum)
     }
 
-    fn changes(&self, length_ms: i64, sum: usize) -> Option<f64> {
-        self.history.long_changes(self.moment.at_ms, length_ms, sum)
-    }
-
     fn predicted(&self, length_ms: i64, ahead_ms: i64, times: usize, values: usize) -> Option<f64> {
         self.history
             .predicted(self.moment.at_ms, length_ms, ahead_ms, times, values)
+    }
+
+    fn probes(&self) -> Option<(f64, f64)> {
+        self.beside.probes(self.moment.at_ms, self.rate_ms)
     }
 
     /// Throttling is counted on real machines only.
@@ -492,11 +426,12 @@ impl Sight<'_> {
 
     /// `histogram_quantile()` over the relists of the window.
     fn relist_quantile(&self, quantile: f64) -> Option<f64> {
-        let mut cumulative = [0.0_f64; PLEG_BOUNDS.len() + 1];
+        let relists = self.beside.relists(self.moment.at_ms, self.rate_ms)?;
+        let mut cumulative = relists;
         let mut highest = 0.0_f64;
         for (bucket, rate) in cumulative.iter_mut().enumerate() {
             // Buckets that were rounded apart count as one.
-            highest = highest.max(self.rate(c::PLEG + bucket)?);
+            highest = highest.max(relists[bucket]);
             *rate = highest;
         }
         let all = cumulative[PLEG_BOUNDS.len()];

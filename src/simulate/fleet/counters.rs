@@ -24,6 +24,9 @@ pub(super) const PLEG_BOUNDS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// A link goes down and up once while the machine boots.
+pub(super) const BOOT_CARRIER_CHANGES: f64 = 2.0;
+
 /// A struct of counters that can be walked for scaling; their order means nothing.
 macro_rules! counters {
     ($(#[$doc:meta])* $name:ident { $($field:ident),* $(,)? }) => {
@@ -109,22 +112,6 @@ impl Counters {
             .for_each(|one| one.each(&mut change));
         self.machine.each(&mut change);
     }
-
-    /// Every counter, to compare two moments.
-    #[cfg(test)]
-    pub(super) fn all(&self) -> Vec<f64> {
-        let mut copy = self.clone();
-        let mut list = Vec::new();
-        let mut take = |counter: &mut f64| list.push(*counter);
-        copy.cpu.iter_mut().for_each(&mut take);
-        copy.pleg.iter_mut().for_each(&mut take);
-        copy.disks.iter_mut().for_each(|disk| disk.each(&mut take));
-        copy.interfaces
-            .iter_mut()
-            .for_each(|one| one.each(&mut take));
-        copy.machine.each(&mut take);
-        list
-    }
 }
 
 /// What is shown as it is at the moment.
@@ -186,4 +173,10 @@ pub(super) fn milliseconds(x: f64) -> f64 {
 /// Pressure stall time: microseconds.
 pub(super) fn microseconds(x: f64) -> f64 {
     (x * 1e6) as u64 as f64 / 1e6
+}
+
+/// Events of which each falls into one of several counts: rounded, so that counts that are nearly
+/// equal are equal.
+pub(super) fn nearest(x: f64) -> f64 {
+    whole(x + 0.5)
 }

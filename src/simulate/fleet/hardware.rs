@@ -79,6 +79,8 @@ pub struct Filesystem {
     pub used: f64,
     /// Share of inodes that is used when nothing happens.
     pub files_used: f64,
+    /// Whether it is mounted read-only on purpose.
+    pub read_only: bool,
 }
 
 /// What a Node is made of.
@@ -224,6 +226,7 @@ impl Hardware {
             .filter(|(_, there)| !there)
             .fold(0, |mask, (collector, _)| mask | collector.bit());
         let often = match self.machine {
+            Machine::Metal if random.chance(0.25) => 0.05,
             Machine::Metal => 0.5,
             Machine::Vm => 0.9,
             Machine::Sandbox => 1.0,
@@ -298,7 +301,12 @@ fn draw_filesystems(random: &mut Random, disks: &[Disk]) -> Vec<Filesystem> {
             files: (size / 16_384.0) as u64 as f64,
             // Stable at 88 % is full of data, not degraded.
             used: random.range(0.08, 0.885),
-            files_used: random.range(0.005, 0.4),
+            files_used: if random.chance(0.06) {
+                random.range(0.4, 0.88)
+            } else {
+                random.range(0.005, 0.4)
+            },
+            read_only: false,
         });
     }
     if random.chance(0.3) {
@@ -310,6 +318,7 @@ fn draw_filesystems(random: &mut Random, disks: &[Disk]) -> Vec<Filesystem> {
             files: 32_768.0,
             used: random.range(0.1, 0.6),
             files_used: random.range(0.005, 0.05),
+            read_only: random.chance(0.06),
         });
     }
     list

@@ -1,7 +1,7 @@
 //! A fleet of simulated Nodes, seen as node_exporter, kubelet, kube-state-metrics and a prober would
 //! show them.
 //!
-//! One set of counters per Node feeds both ways out: the [text exposition](exposition) that a real
+//! One set of counters per Node feeds both ways out: the [text exposition](Fleet::write_page) that a real
 //! Prometheus scrapes, and the [feature columns](columns) that the demo and synthetic training use
 //! instead of a Prometheus. Time is virtual: a fleet is [advanced](Fleet::advance) by whoever holds
 //! it, and the same seed, schedule and steps give the same bytes on every platform.
@@ -9,17 +9,24 @@
 //! Nothing here knows models, decisions or Kubernetes objects. `docs/fleet.md` has the equations,
 //! the faults and the incidents.
 
+mod beside;
 mod collector;
 pub mod columns;
 mod counters;
-pub mod exposition;
+pub mod discovery;
+mod exposition;
+mod families;
 mod fault;
 mod hardware;
 mod history;
 mod node;
+mod outside;
 mod random;
+mod ring;
+mod row;
 mod schedule;
 pub mod server;
+mod text;
 mod truth;
 mod workload;
 
@@ -36,6 +43,7 @@ pub use schedule::{FaultRates, is_training_severity, random_schedule, training_s
 pub use truth::{Incident, IncidentKind, Truth};
 pub use workload::Profile;
 
+use beside::Beside;
 use fault::from_ms;
 use history::History;
 use node::SimulatedNode;
@@ -140,6 +148,31 @@ pub enum FleetError {
     },
 }
 
+/// Who tells of a Node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// Its node_exporter.
+    NodeExporter,
+    /// Its kubelet.
+    Kubelet,
+    /// A prober in the network that pings it.
+    Probe,
+}
+
+/// Why a page cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// No Node of that name.
+    #[error("no Node of the fleet has this name")]
+    UnknownNode,
+    /// The machine is off.
+    #[error("the Node is rebooting")]
+    Down,
+    /// The exporter does not answer.
+    #[error("the exporter has vanished")]
+    Vanished,
+}
+
 /// Names for `n` Nodes: `worker-01`, `worker-02` and so on, sorted as text.
 pub fn node_names(n: usize) -> Vec<NodeName> {
     let width = n.to_string().len().max(2);
@@ -154,7 +187,7 @@ pub struct Fleet {
     /// In the order of their names.
     nodes: Vec<SimulatedNode>,
     /// What is remembered of each Node, in the same order; empty without memory.
-    histories: Vec<History>,
+    histories: Vec<(History, Beside)>,
     by_name: BTreeMap<NodeName, usize>,
     memory: Option<MemoryOptions>,
     pace: Pace,
@@ -210,7 +243,7 @@ impl Fleet {
         let histories = match &options.memory {
             Some(memory) => nodes
                 .iter()
-                .map(|node| History::new(node, memory, start_ms))
+                .map(|node| (History::new(node, memory, start_ms), Beside::new(memory)))
                 .collect(),
             None => Vec::new(),
         };
@@ -245,6 +278,11 @@ impl Fleet {
         from_ms(self.start_ms)
     }
 
+    /// Length of one step.
+    pub fn tick(&self) -> Duration {
+        Duration::from_millis(self.tick_ms as u64)
+    }
+
     /// Names of the Nodes, sorted.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &NodeName> {
         self.nodes.iter().map(|node| &node.name)
@@ -273,7 +311,10 @@ impl Fleet {
                 if let Some(every) = every_ms
                     && at_ms.div_euclid(every) != (at_ms - self.tick_ms).div_euclid(every)
                 {
-                    self.histories[index].record(node, at_ms);
+                    let (history, beside) = &mut self.histories[index];
+                    history.record(node, at_ms);
+                    beside.record_kubelet(node, at_ms);
+                    beside.record_probe(node, at_ms);
                 }
             }
         }
@@ -345,14 +386,61 @@ impl Fleet {
         self.node(node).map(|node| node.work.profile)
     }
 
-    /// Remembers a scrape of one Node that happens now, at `at`; nothing unless the fleet remembers
+    /// Writes a page about a Node, as somebody who scrapes now would get it.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`] when nobody of that name is there, or does not answer.
+    pub fn write_page(
+        &self,
+        node: &NodeName,
+        page: Page,
+        out: &mut String,
+    ) -> Result<(), NoAnswer> {
+        let node = self.node(node).ok_or(NoAnswer::UnknownNode)?;
+        match page {
+            Page::NodeExporter if !node.is_up() => Err(NoAnswer::Down),
+            Page::NodeExporter if node.exporter_vanished => Err(NoAnswer::Vanished),
+            Page::NodeExporter => {
+                exposition::node_exporter(node, self.now_ms as f64 / 1000.0, out);
+                Ok(())
+            }
+            Page::Kubelet if !node.is_up() => Err(NoAnswer::Down),
+            Page::Kubelet => {
+                outside::kubelet(node, out);
+                Ok(())
+            }
+            Page::Probe => {
+                outside::probe(node, out);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the page of kube-state-metrics for the whole fleet; `pods` adds series for each Pod.
+    pub fn write_cluster_page(&self, pods: bool, out: &mut String) {
+        outside::kube_state_metrics(&self.nodes, pods, out);
+    }
+
+    /// How long a scrape of a Node's exporter takes now; `None` when it does not answer.
+    pub fn scrape_duration(&self, node: &NodeName) -> Option<Duration> {
+        let node = self.node(node).filter(|node| node.answers())?;
+        Some(Duration::from_secs_f64(node.gauges.scrape_seconds))
+    }
+
+    /// Remembers that a page of a Node is scraped now, at `at`; nothing unless the fleet remembers
     /// [`Scrapes::OnRequest`].
-    pub(in crate::simulate) fn note_scrape(&mut self, node: &NodeName, at: Timestamp) {
+    pub fn note_scrape(&mut self, node: &NodeName, page: Page, at: Timestamp) {
         let on_request = (self.memory.as_ref()).is_some_and(|m| m.scrapes == Scrapes::OnRequest);
-        if let Some(&index) = self.by_name.get(node)
-            && on_request
-        {
-            self.histories[index].record(&self.nodes[index], at.as_millisecond());
+        let Some(&index) = self.by_name.get(node).filter(|_| on_request) else {
+            return;
+        };
+        let (node, at_ms) = (&self.nodes[index], at.as_millisecond());
+        let (history, beside) = &mut self.histories[index];
+        match page {
+            Page::NodeExporter => history.record(node, at_ms),
+            Page::Kubelet => beside.record_kubelet(node, at_ms),
+            Page::Probe => beside.record_probe(node, at_ms),
         }
     }
 
@@ -369,7 +457,7 @@ impl Fleet {
 }
 
 fn tick_ms(tick: Duration) -> Result<i64, FleetError> {
-    let whole = tick.subsec_nanos() % 1_000_000 == 0;
+    let whole = tick.subsec_nanos().is_multiple_of(1_000_000);
     if tick.is_zero() || !whole || tick > Duration::from_secs(60) {
         return Err(FleetError::Tick(tick));
     }

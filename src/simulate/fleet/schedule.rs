@@ -33,7 +33,8 @@ pub struct FaultRates {
     /// Severities are drawn uniformly between these two, away from the values that tests use
     /// ([`is_training_severity`]).
     pub severity: (f64, f64),
-    /// Lengths are drawn between these two, uniform in the logarithm.
+    /// Lengths are drawn between these two, uniform in the logarithm; telemetry is also lost for
+    /// less, and most reboot loops are a single reboot.
     pub lasts: (Duration, Duration),
 }
 
@@ -48,9 +49,9 @@ impl Default for FaultRates {
                 (FaultKind::Overheating, 0.05),
                 (FaultKind::CpuStarvation, 0.08),
                 (FaultKind::FillingFilesystem, 0.06),
-                (FaultKind::RebootLoop, 0.03),
-                (FaultKind::LostCollector, 0.03),
-                (FaultKind::VanishedExporter, 0.03),
+                (FaultKind::RebootLoop, 0.07),
+                (FaultKind::LostCollector, 0.05),
+                (FaultKind::VanishedExporter, 0.05),
             ],
             severity: (0.11, 0.99),
             lasts: (Duration::from_secs(240), Duration::from_secs(6 * 3600)),
@@ -87,9 +88,28 @@ pub fn random_schedule(
         let mut at = from.as_millisecond() + random.exponential(between_ms) as i64;
         while at < end {
             let kind = draw_kind(&mut random, rates, total);
-            let whole = random.log_range(shortest, longest.max(shortest + 1.0)) as u64 as f64;
-            let lasts = whole + random.range(0.01, 0.99);
-            let severity = draw_severity(&mut random, rates.severity);
+            let (whole, severities) = match kind {
+                // Most reboots are one reboot: mild enough, and too short for a second.
+                FaultKind::RebootLoop if random.chance(0.6) => {
+                    (random.range(650.0, 1200.0), (0.11, 0.19))
+                }
+                // Telemetry is lost for moments as well as for hours.
+                FaultKind::LostCollector | FaultKind::VanishedExporter => {
+                    (random.log_range(20.0, longest.max(30.0)), rates.severity)
+                }
+                FaultKind::MemoryLeak
+                | FaultKind::SlowDisk
+                | FaultKind::PacketLoss
+                | FaultKind::Overheating
+                | FaultKind::CpuStarvation
+                | FaultKind::FillingFilesystem
+                | FaultKind::RebootLoop => (
+                    random.log_range(shortest, longest.max(shortest + 1.0)),
+                    rates.severity,
+                ),
+            };
+            let lasts = whole as u64 as f64 + random.range(0.01, 0.99);
+            let severity = draw_severity(&mut random, severities);
             let ramp = lasts * random.range(0.1, 0.95);
             let lost = random.pick(WITH_FEATURES);
             schedule.push(FaultEvent {

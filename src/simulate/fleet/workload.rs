@@ -1,6 +1,6 @@
 //! What a simulated Node does all day: drawn once from the seed.
 //!
-//! Every profile is healthy. Batch and compiler Nodes run at 100 % CPU with a load of up to three
+//! Every profile is healthy. Batch and compiler Nodes run at 100 % CPU with a load of up to four
 //! per core for hours, caches hold 92 % of memory, databases keep their disks busy all the time.
 
 use super::hardware::{Hardware, Machine, Sensors};
@@ -120,6 +120,59 @@ pub(super) struct Workload {
     pub(super) relist: f64,
     /// Pods at usual load.
     pub(super) pods: u32,
+    pub(super) quirks: Quirks,
+}
+
+/// What looks like a fault and is none: most healthy machines have one or two of these, and a model
+/// must have seen them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Quirks {
+    /// Segments sent again per second whatever the traffic: on an idle machine a large share.
+    pub(super) retransmits: f64,
+    /// Share of probes that a healthy network loses.
+    pub(super) probes_lost: f64,
+    /// Containers killed at their own memory limit, per hour.
+    pub(super) ooms: f64,
+    /// Containers that crash and are started again, per hour.
+    pub(super) crashes: f64,
+    /// Share of time in which some container at its memory limit stalls all that runs.
+    pub(super) stalled: f64,
+    /// Pages per second swapped out and in for no pressing reason.
+    pub(super) swapping: f64,
+    /// Throttling events per second and core at full load: a power limit, not heat.
+    pub(super) throttles: f64,
+    /// Connections per second that a badly set up server cannot accept.
+    pub(super) overflows: f64,
+    /// Packets per second that the kernel drops because its queue is short.
+    pub(super) softnet: f64,
+    /// How much longer a scrape takes when the CPU is crowded.
+    pub(super) strain: f64,
+}
+
+impl Quirks {
+    fn draw(random: &mut Random, hardware: &Hardware) -> Self {
+        let mut sometimes = |probability: f64, low: f64, high: f64| {
+            let value = random.log_range(low, high);
+            if random.chance(probability) {
+                value
+            } else {
+                0.0
+            }
+        };
+        let metal = hardware.machine == Machine::Metal;
+        Self {
+            retransmits: sometimes(0.3, 1e-3, 0.03),
+            probes_lost: sometimes(0.5, 1e-5, 5e-3),
+            ooms: sometimes(0.12, 0.05, 6.0),
+            crashes: sometimes(0.15, 0.1, 12.0),
+            stalled: sometimes(0.15, 1e-4, 0.04),
+            swapping: sometimes(0.5, 0.1, 300.0),
+            throttles: sometimes(if metal { 0.2 } else { 0.0 }, 1e-3, 3.0),
+            overflows: sometimes(0.06, 0.01, 1.0),
+            softnet: sometimes(0.06, 0.01, 2.0),
+            strain: sometimes(0.8, 0.1, 4.0),
+        }
+    }
 }
 
 impl Workload {
@@ -155,7 +208,7 @@ impl Workload {
                 work.sent = random.log_range(5e4, 5e7);
             }
             Profile::Batch => {
-                work.cpu_burst = random.range(0.9, 3.0);
+                work.cpu_burst = crowd(random, 0.9);
                 work.burst_on = random.log_range(3600.0, 12.0 * 3600.0);
                 work.burst_off = random.log_range(600.0, 4.0 * 3600.0);
                 work.memory_base = random.range(0.08, 0.35);
@@ -189,7 +242,7 @@ impl Workload {
                 work.packet = random.range(150.0, 600.0);
             }
             Profile::Ci => {
-                work.cpu_burst = random.range(0.7, 3.0);
+                work.cpu_burst = crowd(random, 0.7);
                 work.burst_on = random.log_range(120.0, 2400.0);
                 work.burst_off = random.log_range(120.0, 3600.0);
                 work.memory_base = random.range(0.08, 0.4);
@@ -219,7 +272,9 @@ impl Workload {
     /// What no profile changes, or only some do.
     fn common(random: &mut Random, hardware: &Hardware, profile: Profile) -> Self {
         let hot_room = match hardware.sensors {
-            Sensors::HwmonCritical(critical) => 0.86 * critical,
+            Sensors::HwmonCritical(critical) => {
+                critical * if random.chance(0.1) { 0.94 } else { 0.86 }
+            }
             Sensors::HwmonPlain | Sensors::ThermalZone | Sensors::None => 84.0,
         };
         let ambient = random.range(24.0, 42.0);
@@ -253,7 +308,7 @@ impl Workload {
             memory_work: 0.05,
             memory_burst: 0.0,
             cache: random.range(0.3, 0.95),
-            commit: random.log_range(0.7, 4.0),
+            commit: random.log_range(0.4, 4.0),
             reads: random.log_range(0.05, 8.0),
             writes: random
                 .log_range(0.8, 40.0)
@@ -267,7 +322,11 @@ impl Workload {
             packet: random.range(120.0, 1100.0),
             chatter: random.log_range(0.5, 30.0),
             retransmitted: random.log_range(1e-6, 1e-3),
-            broken: random.log_range(1e-9, 1e-6),
+            broken: if random.chance(0.04) {
+                random.log_range(1e-5, 3e-4)
+            } else {
+                random.log_range(1e-9, 1e-6)
+            },
             strange: if random.chance(0.25) {
                 random.log_range(0.01, 1.0)
             } else {
@@ -277,17 +336,28 @@ impl Workload {
             faults: random.log_range(0.005, 3.0),
             conntrack: random.log_range(0.0005, 0.2),
             steal: if hardware.machine == Machine::Vm && random.chance(0.5) {
-                random.log_range(1e-4, 0.03)
+                random.log_range(1e-4, 0.1)
             } else {
                 0.0
             },
-            // Some machines run hot by design; none passes 0.86 of its critical temperature.
+            // Some machines run hot by design; a few pass 0.9 of their critical temperature.
             heat: random.range(0.35, 1.0) * (hot_room - ambient),
             ambient,
             scrape: 0.006 + hardware.cores as f64 * random.range(0.000_4, 0.001_2) + slow_exporter,
-            round_trip: random.log_range(0.000_15, 0.003),
+            round_trip: random.log_range(0.000_15, 0.012),
             relist: random.log_range(0.003, 0.03),
             pods: random.whole(3, 60) as u32,
+            quirks: Quirks::draw(random, hardware),
         }
+    }
+}
+
+/// Threads per core of work that takes all it can get: as many as there are cores, or a few times
+/// that, as builds and tests that do not count cores start.
+fn crowd(random: &mut Random, least: f64) -> f64 {
+    if random.chance(0.8) {
+        random.range(least, 3.0)
+    } else {
+        random.range(3.0, 4.2)
     }
 }

@@ -1,0 +1,714 @@
+//! A second opinion on every plan, by code that shares nothing but types with the planner.
+//!
+//! It does not ask what the best plan would be. It goes through the orders one by one, as they will
+//! be carried out, and asks of each whether what the operator allows still holds afterwards. Only an
+//! [`AuditedPlan`] can be executed, and only this module makes one.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::memory::Memory;
+use super::plan::{Cause, MarkOrder, Plan};
+use super::policy::{ControlPlane, Policy, Reach};
+use super::world::{HoldUntil, NodeFacts, OwnWrite, World};
+use crate::node::{NodeId, NodeName};
+use crate::record::{ClusterRecord, NodeRecord, RecordState, RecordedPhase, TaintEffect};
+use crate::risk::Risk;
+
+/// A plan that has passed the audit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditedPlan(Plan);
+
+impl AuditedPlan {
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.0
+    }
+
+    /// A plan that does nothing needs no audit.
+    pub fn idle(at: Timestamp) -> Self {
+        Self(Plan::empty(at))
+    }
+}
+
+/// What a plan would have broken. The names are those of the configuration or of the holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Limit {
+    /// Reach `observe` writes nothing.
+    Observe,
+    /// The plan was made for another world.
+    Stale,
+    /// The Node is not there, or has another UID.
+    Identity,
+    /// A write to the Node is under way.
+    InFlight,
+    /// Two orders for one Node.
+    OneOrder,
+    /// Somebody has paused foreshock.
+    Paused,
+    /// A person excluded the Node.
+    Excluded,
+    /// A person asked to wait.
+    HoldUntil,
+    /// The record is another's, or the order expects another.
+    Ownership,
+    /// A mark that is not ours would be touched, or one written that is not in the policy.
+    ForeignMark,
+    /// A person removed our mark.
+    Veto,
+    /// Control-plane Nodes are left alone, or acted on one at a time.
+    ControlPlane,
+    /// The Node is too young.
+    NewNode,
+    /// Nothing fresh speaks for it.
+    Unknown,
+    /// A storm is on.
+    Storm,
+    /// What speaks for it, or the policy, does not reach so far.
+    Reach,
+    /// Not at risk for long enough.
+    Unconfirmed,
+    /// It keeps coming back.
+    RepeatOffender,
+    /// Not tainted for long enough.
+    DrainAfter,
+    /// No other Node would be left.
+    LastNode,
+    /// Too many Nodes tainted.
+    TaintedMax,
+    /// Too many Nodes draining.
+    DrainingMax,
+    /// Too many drains within the hour.
+    DrainsPerHour,
+    /// A drain outside its Node's record, by other rules, or beyond its deadline.
+    DrainOrder,
+    /// The cluster's record would forget something, or not have what is begun.
+    ClusterRecord,
+    /// The Node would be given back without being well for long enough.
+    Recovery,
+}
+
+impl Limit {
+    /// The name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Stale => "stale",
+            Self::Identity => "identity",
+            Self::InFlight => "in_flight",
+            Self::OneOrder => "one_order",
+            Self::Paused => "paused",
+            Self::Excluded => "excluded",
+            Self::HoldUntil => "hold_until",
+            Self::Ownership => "ownership",
+            Self::ForeignMark => "foreign_mark",
+            Self::Veto => "veto",
+            Self::ControlPlane => "control_plane",
+            Self::NewNode => "new_node",
+            Self::Unknown => "unknown",
+            Self::Storm => "storm",
+            Self::Reach => "reach",
+            Self::Unconfirmed => "unconfirmed",
+            Self::RepeatOffender => "repeat_offender",
+            Self::DrainAfter => "drain_after",
+            Self::LastNode => "last_node",
+            Self::TaintedMax => "tainted_max",
+            Self::DrainingMax => "draining_max",
+            Self::DrainsPerHour => "drains_per_hour",
+            Self::DrainOrder => "drain_order",
+            Self::ClusterRecord => "cluster_record",
+            Self::Recovery => "recovery",
+        }
+    }
+}
+
+/// Why a plan is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("plan refused by {}: {}", .limit.as_str(), .detail)]
+pub struct Refusal {
+    /// The limit that it would have broken.
+    pub limit: Limit,
+    /// Which order, in words.
+    pub detail: String,
+}
+
+/// Goes through a plan and passes it, or says everything that is wrong with it. A plan with a single
+/// fault is refused whole: whoever made it was wrong about something.
+///
+/// # Errors
+///
+/// Every [`Refusal`], in the order in which the faults were met.
+pub fn audit(
+    policy: &Policy,
+    memory: &Memory,
+    world: &World,
+    plan: Plan,
+) -> Result<AuditedPlan, Vec<Refusal>> {
+    let mut audit = Audit::start(policy, memory, world);
+    if plan.at != world.at {
+        audit.refuse(
+            Limit::Stale,
+            format!("made for {}, asked at {}", plan.at, world.at),
+        );
+    }
+    if policy.reach == Reach::Observe
+        && (!plan.marks.is_empty() || !plan.drains.is_empty() || plan.cluster.is_some())
+    {
+        audit.refuse(Limit::Observe, "it writes something".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    for order in &plan.marks {
+        if !seen.insert(&order.node.name) {
+            audit.refuse(Limit::OneOrder, order.node.to_string());
+        }
+        audit.mark(order);
+    }
+    for order in &plan.drains {
+        audit.drain(order);
+    }
+    audit.cluster_record(&plan);
+    if audit.refusals.is_empty() {
+        Ok(AuditedPlan(plan))
+    } else {
+        Err(audit.refusals)
+    }
+}
+
+/// The cluster as it will be while the orders are carried out one after the other.
+struct Audit<'a> {
+    policy: &'a Policy,
+    memory: &'a Memory,
+    world: &'a World,
+    tainted: BTreeSet<&'a NodeName>,
+    draining: BTreeSet<&'a NodeName>,
+    begun: Vec<NodeId>,
+    refusals: Vec<Refusal>,
+}
+
+impl<'a> Audit<'a> {
+    fn start(policy: &'a Policy, memory: &'a Memory, world: &'a World) -> Self {
+        let mut audit = Self {
+            policy,
+            memory,
+            world,
+            tainted: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            begun: Vec::new(),
+            refusals: Vec::new(),
+        };
+        for (name, node) in &world.nodes {
+            let in_flight = match world.writes.get(name) {
+                Some(OwnWrite::InFlight { taints, drains }) => (*taints, *drains),
+                _ => (false, false),
+            };
+            if let RecordState::Ours(record) = &node.record {
+                if record.phase != RecordedPhase::Clear {
+                    audit.tainted.insert(name);
+                }
+                if record.phase == RecordedPhase::Draining {
+                    audit.draining.insert(name);
+                }
+            }
+            if in_flight.0 || in_flight.1 {
+                audit.tainted.insert(name);
+            }
+            if in_flight.1 {
+                audit.draining.insert(name);
+            }
+        }
+        audit
+    }
+
+    fn refuse(&mut self, limit: Limit, detail: String) {
+        self.refusals.push(Refusal { limit, detail });
+    }
+
+    fn require(&mut self, met: bool, limit: Limit, detail: &str) {
+        if !met {
+            self.refuse(limit, detail.to_owned());
+        }
+    }
+
+    // ---- one order ----
+
+    fn mark(&mut self, order: &MarkOrder) {
+        let what = format!("{} of {}", order.cause.as_str(), order.node);
+        let Some((name, node)) = self
+            .world
+            .nodes
+            .get_key_value(&order.node.name)
+            .filter(|(_, node)| node.id == order.node)
+        else {
+            return self.refuse(Limit::Identity, what);
+        };
+        self.hands_off(node, &what);
+        self.ownership(node, order, &what);
+        let after = order.record.as_deref();
+        let phase = after.map_or(RecordedPhase::Clear, |record| record.phase);
+        let before = match &node.record {
+            RecordState::Ours(record) => record.phase,
+            _ => RecordedPhase::Clear,
+        };
+        match (before, phase) {
+            (RecordedPhase::Clear, RecordedPhase::Clear) => self.level(node, order, &what),
+            (RecordedPhase::Clear, RecordedPhase::Tainted) => {
+                self.beginning(node, Reach::Taint, &what);
+                self.tainting(name, node, &what);
+            }
+            (RecordedPhase::Tainted, RecordedPhase::Draining) => {
+                self.beginning(node, Reach::Evict, &what);
+                self.starting_drain(name, node, order, &what);
+            }
+            (_, RecordedPhase::Clear) => {
+                self.release(node, order, &what);
+                self.tainted.remove(name);
+                self.draining.remove(name);
+            }
+            (RecordedPhase::Draining, RecordedPhase::Drained | RecordedPhase::Tainted) => {
+                self.draining.remove(name);
+            }
+            (before, after) if before == after => {}
+            (before, after) => {
+                let detail = format!(
+                    "{what}: {} cannot become {}",
+                    before.as_str(),
+                    after.as_str()
+                );
+                self.refuse(Limit::Ownership, detail);
+            }
+        }
+    }
+
+    /// What holds for every write, clean-up included.
+    fn hands_off(&mut self, node: &NodeFacts, what: &str) {
+        let in_flight = matches!(
+            self.world.writes.get(&node.id.name),
+            Some(OwnWrite::InFlight { .. })
+        );
+        self.require(!in_flight, Limit::InFlight, what);
+        self.require(!self.world.paused, Limit::Paused, what);
+        self.require(!node.excluded, Limit::Excluded, what);
+        let waits = match &node.hold_until {
+            None => false,
+            Some(HoldUntil::Malformed(_)) => true,
+            Some(HoldUntil::Time(until)) => *until > self.world.at,
+        };
+        self.require(!waits, Limit::HoldUntil, what);
+    }
+
+    fn ownership(&mut self, node: &NodeFacts, order: &MarkOrder, what: &str) {
+        let standing: Option<&NodeRecord> = match &node.record {
+            RecordState::Ours(record) => Some(record),
+            RecordState::Absent | RecordState::OtherUid => None,
+            RecordState::Foreign { .. } | RecordState::Unreadable { .. } => {
+                return self.refuse(
+                    Limit::Ownership,
+                    format!("{what}: its record is not ours to change"),
+                );
+            }
+        };
+        self.require(
+            standing == order.expects.as_deref(),
+            Limit::Ownership,
+            &format!("{what}: expects another record"),
+        );
+        if let Some(record) = &order.record {
+            let ours = record.instance == self.policy.instance && record.uid == node.id.uid;
+            self.require(
+                ours,
+                Limit::Ownership,
+                &format!("{what}: writes a record of somebody else"),
+            );
+            let consistent = record.marks.taint.is_some() == (record.phase != RecordedPhase::Clear);
+            self.require(
+                consistent,
+                Limit::Ownership,
+                &format!("{what}: taint and phase disagree"),
+            );
+        }
+        for taint in order.taints_added() {
+            let wanted =
+                *taint == self.policy.taint || Some(taint) == self.policy.caution_taint.as_ref();
+            let free = !node
+                .taints
+                .iter()
+                .any(|there| there.key == taint.key && there.effect == taint.effect);
+            let fit = wanted && free && taint.effect != TaintEffect::NoExecute;
+            self.require(fit, Limit::ForeignMark, &format!("{what}: adds {taint}"));
+        }
+    }
+
+    fn level(&mut self, node: &NodeFacts, order: &MarkOrder, what: &str) {
+        let marks = |record: Option<&NodeRecord>| {
+            record
+                .map(|record| record.marks.clone())
+                .unwrap_or_default()
+        };
+        let (before, after) = (
+            marks(order.expects.as_deref()),
+            marks(order.record.as_deref()),
+        );
+        let adds_taint = after.caution_taint.is_some() && before.caution_taint.is_none();
+        let adds_label = after.label > before.label;
+        if !adds_taint && !adds_label {
+            return;
+        }
+        self.untouchable(node, what);
+        self.require(self.memory.storm.is_none(), Limit::Storm, what);
+        let needs = if adds_taint {
+            Reach::Taint
+        } else {
+            Reach::Label
+        };
+        self.require(
+            self.reach_from(node, self.policy.caution) >= needs,
+            Limit::Reach,
+            what,
+        );
+    }
+
+    /// Nodes that are left alone, whatever speaks for acting.
+    fn untouchable(&mut self, node: &NodeFacts, what: &str) {
+        let excluded = node.control_plane && self.policy.control_plane == ControlPlane::Exclude;
+        self.require(!excluded, Limit::ControlPlane, what);
+        let age = self.world.at.duration_since(node.created_at);
+        let young = age
+            < jiff::SignedDuration::try_from(self.policy.new_node_age)
+                .unwrap_or(jiff::SignedDuration::MAX);
+        self.require(!young, Limit::NewNode, what);
+        self.require(
+            node.taken_by.is_none() && !node.cordoned,
+            Limit::ForeignMark,
+            what,
+        );
+        if let RecordState::Ours(record) = &node.record {
+            let vetoed = record.veto_until.is_some_and(|until| until > self.world.at);
+            self.require(!vetoed, Limit::Veto, what);
+        }
+    }
+
+    fn beginning(&mut self, node: &NodeFacts, needs: Reach, what: &str) {
+        self.untouchable(node, what);
+        self.require(self.memory.storm.is_none(), Limit::Storm, what);
+        self.require(self.world.cluster.is_some(), Limit::ClusterRecord, what);
+        let known = self.model_risk(node).is_some() || self.floors(node).next().is_some();
+        self.require(known, Limit::Unknown, what);
+        let above = self.policy.at_risk;
+        if self.reach_over(node, above, true) < needs {
+            let limit = if self.reach_over(node, above, false) >= needs {
+                Limit::Unconfirmed
+            } else {
+                Limit::Reach
+            };
+            self.refuse(limit, what.to_owned());
+        }
+        if let RecordState::Ours(record) = &node.record {
+            let window = self.policy.repeat_window.as_secs_f64();
+            let recent =
+                |at: &&Timestamp| self.world.at.duration_since(**at).as_secs_f64() < window;
+            let repeats = record.repeats.iter().filter(recent).count();
+            self.require(
+                repeats <= self.policy.repeat_max as usize,
+                Limit::RepeatOffender,
+                what,
+            );
+        }
+    }
+
+    fn tainting(&mut self, name: &'a NodeName, node: &NodeFacts, what: &str) {
+        self.last_node(name, what);
+        if node.control_plane {
+            let others = self.tainted.iter().any(|name| {
+                self.world
+                    .nodes
+                    .get(*name)
+                    .is_some_and(|node| node.control_plane)
+            });
+            self.require(!others, Limit::ControlPlane, what);
+        }
+        self.tainted.insert(name);
+        let max = self.policy.limits.tainted_max.of(self.base());
+        self.require(self.tainted.len() <= max, Limit::TaintedMax, what);
+    }
+
+    fn starting_drain(
+        &mut self,
+        name: &'a NodeName,
+        node: &NodeFacts,
+        order: &MarkOrder,
+        what: &str,
+    ) {
+        self.last_node(name, what);
+        if let RecordState::Ours(record) = &node.record {
+            let waited = self.world.at.duration_since(record.since).as_secs_f64();
+            let waits = record.drain.is_none() && waited < self.policy.drain_after.as_secs_f64();
+            self.require(!waits, Limit::DrainAfter, what);
+            let attempts = order
+                .record
+                .as_ref()
+                .and_then(|record| record.drain.as_ref())
+                .map_or(u32::MAX, |drain| drain.attempts);
+            self.require(
+                attempts <= Policy::DRAIN_ATTEMPTS_MAX,
+                Limit::DrainOrder,
+                what,
+            );
+        }
+        self.draining.insert(name);
+        self.begun.push(node.id.clone());
+        let max = self.policy.limits.draining_max.of(self.base());
+        self.require(self.draining.len() <= max, Limit::DrainingMax, what);
+        let recent = self.recent_drains() + self.begun.len();
+        self.require(
+            recent <= self.policy.limits.drains_per_hour as usize,
+            Limit::DrainsPerHour,
+            what,
+        );
+    }
+
+    fn release(&mut self, node: &NodeFacts, order: &MarkOrder, what: &str) {
+        let RecordState::Ours(record) = &node.record else {
+            return;
+        };
+        // Where a person has taken the taint off, the record only follows.
+        let still_there = record
+            .marks
+            .taint
+            .as_ref()
+            .is_some_and(|taint| node.taints.contains(taint));
+        if !still_there && order.cause == Cause::Veto {
+            return;
+        }
+        let below = self.policy.recover_below;
+        let well = self.model_risk(node).is_some_and(|risk| risk < below)
+            && self.floors(node).all(|(floor, _)| floor < below);
+        let since = self
+            .memory
+            .nodes
+            .get(&node.id)
+            .and_then(|memory| memory.well_since);
+        let long = since.is_some_and(|since| {
+            self.world.at.duration_since(since).as_secs_f64()
+                >= self.policy.recover_for.as_secs_f64()
+        });
+        self.require(well && long, Limit::Recovery, what);
+    }
+
+    fn drain(&mut self, order: &crate::drain::DrainOrder) {
+        let what = format!("drain of {}", order.node);
+        let Some(node) = self
+            .world
+            .nodes
+            .get(&order.node.name)
+            .filter(|node| node.id == order.node)
+        else {
+            return self.refuse(Limit::Identity, what);
+        };
+        let RecordState::Ours(record) = &node.record else {
+            return self.refuse(Limit::DrainOrder, what);
+        };
+        let started = record
+            .drain
+            .as_ref()
+            .filter(|drain| drain.ended.is_none())
+            .map(|drain| drain.started_at);
+        let in_record =
+            record.phase == RecordedPhase::Draining && started == Some(order.started_at);
+        let marked = record
+            .marks
+            .taint
+            .as_ref()
+            .is_some_and(|taint| node.taints.contains(taint));
+        let longest = order
+            .deadline_at
+            .duration_since(order.started_at)
+            .as_secs_f64();
+        let bounded = longest <= self.policy.drain.deadline.as_secs_f64();
+        let by_rule = order.rules == self.policy.drain;
+        self.require(
+            in_record && marked && bounded && by_rule,
+            Limit::DrainOrder,
+            &what,
+        );
+        if !order.sends {
+            return;
+        }
+        self.hands_off(node, &what);
+        self.require(self.memory.storm.is_none(), Limit::Storm, &what);
+        self.require(self.world.cluster.is_some(), Limit::ClusterRecord, &what);
+        self.require(node.taken_by.is_none(), Limit::ForeignMark, &what);
+        let known = self.model_risk(node).is_some() || self.floors(node).next().is_some();
+        self.require(known, Limit::Unknown, &what);
+        self.require(
+            self.reach_from(node, self.policy.recover_below) >= Reach::Evict,
+            Limit::Reach,
+            &what,
+        );
+    }
+
+    fn cluster_record(&mut self, plan: &Plan) {
+        let Some(standing) = &self.world.cluster else {
+            return self.require(
+                plan.cluster.is_none(),
+                Limit::ClusterRecord,
+                "replaces a record that could not be read",
+            );
+        };
+        let next: &ClusterRecord = plan.cluster.as_ref().unwrap_or(standing);
+        let recent = |at: Timestamp| self.world.at.duration_since(at).as_secs_f64() < 3600.0;
+        let forgets = standing
+            .drains
+            .keys()
+            .any(|key| recent(key.0) && !next.drains.contains_key(key));
+        let begun: Vec<NodeId> = std::mem::take(&mut self.begun);
+        let lacks = begun
+            .iter()
+            .any(|node| next.drains.get(&(self.world.at, node.name.clone())) != Some(&node.uid));
+        self.require(
+            !forgets,
+            Limit::ClusterRecord,
+            "forgets a drain of the last hour",
+        );
+        self.require(
+            !lacks,
+            Limit::ClusterRecord,
+            "a drain begins that is not in it",
+        );
+        let writes = self.policy.reach > Reach::Observe;
+        let hides = writes && self.memory.storm.is_some() && next.storm.is_none();
+        self.require(
+            !hides,
+            Limit::ClusterRecord,
+            "does not say that a storm is on",
+        );
+    }
+
+    // ---- what the world says ----
+
+    /// The model's word, if it is about this Node and fresh.
+    fn model_risk(&self, node: &NodeFacts) -> Option<Risk> {
+        let score = self.world.scores.get(&node.id.name)?;
+        let age = self.world.at.duration_since(score.at).as_secs_f64();
+        let fresh = (-1.0..=self.policy.score_age_max.as_secs_f64()).contains(&age)
+            && score.at >= node.created_at;
+        score.risk.ok().filter(|_| fresh)
+    }
+
+    /// Floors of the alerts that count, with their reach.
+    fn floors<'b>(&'b self, node: &'b NodeFacts) -> impl Iterator<Item = (Risk, Reach)> + 'b {
+        let heard = self.world.alerts.get(&node.id.name).into_iter().flatten();
+        let kept = match &node.record {
+            RecordState::Ours(record) => record.alerts.as_slice(),
+            _ => &[],
+        };
+        heard
+            .chain(kept)
+            .filter(|alert| alert.expires_at > self.world.at && alert.starts_at >= node.created_at)
+            .filter(|alert| {
+                self.world
+                    .resolved
+                    .get(&alert.fingerprint)
+                    .is_none_or(|started| *started < alert.starts_at)
+            })
+            .map(|alert| (alert.floor, alert.reach))
+    }
+
+    fn reach_where(
+        &self,
+        node: &NodeFacts,
+        speaks: impl Fn(Risk) -> bool,
+        confirmed_only: bool,
+    ) -> Reach {
+        let alerts = self
+            .floors(node)
+            .filter(|(floor, _)| speaks(*floor))
+            .map(|(_, reach)| reach)
+            .max();
+        let confirmed = !confirmed_only || {
+            let since = self
+                .memory
+                .nodes
+                .get(&node.id)
+                .and_then(|memory| memory.model_at_risk_since);
+            since.is_some_and(|since| {
+                self.world.at.duration_since(since).as_secs_f64()
+                    >= self.policy.confirm_for.as_secs_f64()
+            })
+        };
+        let model = self
+            .model_risk(node)
+            .filter(|risk| speaks(*risk) && confirmed);
+        let model = model.map(|_| {
+            if self.policy.model_trusted {
+                Reach::Evict
+            } else {
+                Reach::Label
+            }
+        });
+        alerts
+            .max(model)
+            .unwrap_or(Reach::Observe)
+            .min(self.policy.reach)
+    }
+
+    /// The furthest that evidence above a threshold goes.
+    fn reach_over(&self, node: &NodeFacts, threshold: Risk, confirmed_only: bool) -> Reach {
+        self.reach_where(node, |risk| risk > threshold, confirmed_only)
+    }
+
+    /// The furthest that evidence at or above a threshold goes, confirmed or not.
+    fn reach_from(&self, node: &NodeFacts, threshold: Risk) -> Reach {
+        self.reach_where(node, |risk| risk >= threshold, false)
+    }
+
+    fn base(&self) -> usize {
+        self.world
+            .nodes
+            .values()
+            .filter(|node| node.ready && !node.cordoned)
+            .count()
+    }
+
+    fn recent_drains(&self) -> usize {
+        let drains = self
+            .world
+            .cluster
+            .iter()
+            .flat_map(|cluster| cluster.drains.keys());
+        drains
+            .filter(|(at, _)| self.world.at.duration_since(*at).as_secs_f64() < 3600.0)
+            .count()
+    }
+
+    fn last_node(&mut self, name: &NodeName, what: &str) {
+        let ours = |node: &NodeFacts, taint: &crate::record::Taint| match &node.record {
+            RecordState::Ours(record) => record.marks.taint.as_ref() == Some(taint),
+            _ => false,
+        };
+        let can_work = |(other, node): (&NodeName, &NodeFacts)| {
+            let blocked = node.taints.iter().any(|taint| {
+                taint.effect != TaintEffect::PreferNoSchedule
+                    && (self.tainted.contains(other) || !ours(node, taint))
+            });
+            other != name
+                && node.ready
+                && !node.cordoned
+                && node.taken_by.is_none()
+                && !blocked
+                && !self.tainted.contains(other)
+        };
+        let at_risk = |node: &NodeFacts| {
+            let floor = self.floors(node).map(|(floor, _)| floor).max();
+            self.model_risk(node)
+                .max(floor)
+                .is_some_and(|risk| risk > self.policy.at_risk)
+        };
+        let left = self
+            .world
+            .nodes
+            .iter()
+            .any(|(other, node)| can_work((other, node)) && !at_risk(node));
+        self.require(left, Limit::LastNode, what);
+    }
+}

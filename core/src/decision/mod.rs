@@ -1,0 +1,182 @@
+//! What is to be done about every Node, and why.
+//!
+//! [`decide`] is the only place where that is decided. It is deterministic and looks at nothing but
+//! its arguments. It proceeds in four stages: evidence and memory of each Node; the storm guard over
+//! all of them; the next step of each Node, with what holds it; and the limits, which choose among
+//! the steps that are left.
+
+pub mod audit;
+mod evidence;
+mod lifecycle;
+mod limits;
+pub mod memory;
+pub mod plan;
+pub mod policy;
+mod storm;
+pub mod verdict;
+pub mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::evidence::Evidence;
+use self::lifecycle::{Lifecycle, Situation};
+use self::memory::{Memory, NodeMemory};
+use self::plan::Plan;
+use self::policy::{Policy, Reach};
+use self::verdict::Verdict;
+use self::world::{NodeFacts, World};
+use crate::node::{NodeId, NodeName};
+use crate::record::{ClusterRecord, RecordedPhase, Storm};
+use crate::risk::Band;
+use crate::time::ago;
+
+/// What is to be done, and what is to be said.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// To be handed to the next decision.
+    pub memory: Memory,
+    /// One for each Node.
+    pub verdicts: BTreeMap<NodeName, Verdict>,
+    /// What is to be done now. Empty with reach `observe`.
+    pub plan: Plan,
+    /// Nodes whose Pods the next decision would like to know.
+    pub wants: BTreeSet<NodeName>,
+    /// The storm that is on.
+    pub storm: Option<Storm>,
+    /// The limits as they count now, for metrics and the page.
+    pub usage: Usage,
+}
+
+/// The cluster's limits, and how much of each is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Nodes with our taint, planned and in flight included.
+    pub tainted: usize,
+    /// `tainted_max` as a count.
+    pub tainted_max: usize,
+    /// Nodes being drained, planned and in flight included.
+    pub draining: usize,
+    /// `draining_max` as a count.
+    pub draining_max: usize,
+    /// Drains started within the last hour, planned included.
+    pub drains_last_hour: usize,
+    /// `drains_per_hour`.
+    pub drains_per_hour: usize,
+}
+
+/// Decides what is to be done about every Node, and why.
+///
+/// Deterministic: the same arguments give the same decision. Deciding again on the outcome, at the
+/// same time, changes nothing.
+pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
+    let evidence: BTreeMap<NodeName, Evidence> = world
+        .nodes
+        .iter()
+        .map(|(name, node)| (name.clone(), Evidence::of(policy, world, node)))
+        .collect();
+
+    let mut next = Memory {
+        nodes: world
+            .nodes
+            .values()
+            .map(|node| {
+                let before = memory.nodes.get(&node.id).cloned().unwrap_or_default();
+                (
+                    node.id.clone(),
+                    remember(policy, world, node, &evidence[&node.id.name], before),
+                )
+            })
+            .collect(),
+        storm: memory.storm.clone(),
+    };
+    next.storm = storm::storm(policy, world, &next, &evidence);
+
+    let mut lives: BTreeMap<NodeName, Lifecycle> = BTreeMap::new();
+    for node in world.nodes.values() {
+        let situation = Situation {
+            policy,
+            world,
+            node,
+            evidence: &evidence[&node.id.name],
+            storm: next.storm.as_ref(),
+        };
+        let memory = next.nodes.entry(node.id.clone()).or_default();
+        lives.insert(node.id.name.clone(), lifecycle::live(&situation, memory));
+    }
+
+    let (plan, usage) = limits::choose(policy, world, &evidence, &mut lives, next.storm.as_ref());
+    let wants = lives
+        .values()
+        .filter(|life| life.wants_pods)
+        .map(|life| life.node.name.clone())
+        .collect();
+    let verdicts = lives
+        .into_iter()
+        .map(|(name, life)| (name, life.into_verdict()))
+        .collect();
+    let storm = next.storm.clone();
+    let plan = if policy.reach == Reach::Observe {
+        Plan::empty(world.at)
+    } else {
+        plan
+    };
+    Decision {
+        memory: next,
+        verdicts,
+        plan,
+        wants,
+        storm,
+        usage,
+    }
+}
+
+/// Brings what is remembered of a Node up to date with what is seen now.
+fn remember(
+    policy: &Policy,
+    world: &World,
+    node: &NodeFacts,
+    evidence: &Evidence,
+    before: NodeMemory,
+) -> NodeMemory {
+    let while_true = |is: bool, since: Option<_>| is.then(|| since.unwrap_or(world.at));
+    // Time to recover runs from the end of a drain: what looks well in the middle of one cancels it.
+    let waits = node.record.ours().is_some_and(|record| {
+        matches!(
+            record.phase,
+            RecordedPhase::Tainted | RecordedPhase::Drained
+        )
+    });
+    NodeMemory {
+        at_risk_since: while_true(evidence.band == Band::AtRisk, before.at_risk_since),
+        model_at_risk_since: while_true(evidence.model_at_risk(policy), before.model_at_risk_since),
+        well_since: while_true(waits && evidence.well(policy), before.well_since),
+        ..before
+    }
+}
+
+/// The cluster's record with these drains added, and without those that no limit looks at any more.
+fn cluster_record(
+    world: &World,
+    before: &ClusterRecord,
+    started: impl IntoIterator<Item = NodeId>,
+    storm: Option<&Storm>,
+) -> ClusterRecord {
+    let cutoff = ago(world.at, HOUR);
+    let mut drains = before.drains.clone();
+    drains.retain(|(at, _), _| *at > cutoff);
+    drains.extend(
+        started
+            .into_iter()
+            .map(|node| ((world.at, node.name), node.uid)),
+    );
+    ClusterRecord {
+        drains,
+        storm: storm.map(|storm| Storm {
+            since: storm.since,
+            calm_since: None,
+        }),
+    }
+}
+
+/// The window of `drains_per_hour`.
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);

@@ -1,0 +1,105 @@
+//! What is known about the Pods of a Node, and about the budgets that cover them.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::node::Uid;
+
+/// One Pod, of this namespace, name *and* UID.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodId {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: Uid,
+}
+
+impl fmt::Display for PodId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The controller of a Pod: its owner reference with `controller: true`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// API group without version; empty for the core group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: Uid,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}
+
+/// What a PodDisruptionBudget's status lets through at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictionAllowance {
+    /// So many disruptions.
+    Now(u32),
+    /// None, and none ever while its Pods and its specification stay as they are.
+    Never,
+}
+
+/// A PodDisruptionBudget that covers a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Name, in the Pod's namespace.
+    pub name: String,
+    /// What it lets through.
+    pub allowance: EvictionAllowance,
+    /// `status.observedGeneration` is that of the specification, so that the numbers mean something.
+    pub observed: bool,
+    /// In the words of its status: `2 of 3 healthy, 2 wanted`.
+    pub detail: String,
+}
+
+/// What is known about one Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Which Pod.
+    pub id: PodId,
+    /// Its controller.
+    pub owner: Option<Owner>,
+    /// Its owner is a DaemonSet (of group `apps`) that exists no more.
+    pub daemon_set_gone: bool,
+    /// A static Pod's mirror: annotation `kubernetes.io/config.mirror`, or owned by the Node.
+    pub mirror: bool,
+    /// Phase Succeeded or Failed.
+    pub finished: bool,
+    /// Condition Ready is True.
+    pub ready: bool,
+    /// When it has to be gone by (`metadata.deletionTimestamp`), if it is terminating.
+    pub terminating_until: Option<Timestamp>,
+    /// `metadata.finalizers`.
+    pub finalizers: Vec<String>,
+    /// Its own grace period.
+    pub grace: Duration,
+    /// It has an emptyDir volume, on disk or in memory.
+    pub empty_dir: bool,
+    /// It has a hostPath volume, or one bound to this Node.
+    pub local_volumes: bool,
+    /// Names of its persistent volume claims.
+    pub claims: Vec<String>,
+    /// Its priority class is system-cluster-critical or system-node-critical.
+    pub critical: bool,
+    /// The annotation or label by which it asks to be left alone.
+    pub opted_out: Option<String>,
+    /// It tolerates our taint for ever, so that it may come back to this very Node.
+    pub tolerates_taint: bool,
+    /// It is foreshock itself.
+    pub own: bool,
+    /// The budgets that cover it.
+    pub budgets: Vec<Budget>,
+}

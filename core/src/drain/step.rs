@@ -1,0 +1,597 @@
+//! What a drain does next.
+//!
+//! The executor calls [`step`] whenever something may have changed: a Pod, a budget, an answer, the
+//! time that the last call named, or the order itself. It carries out the actions and reports each
+//! answer through [`DrainProgress`]. Dropping the progress (a restart) is safe: an accepted eviction
+//! shows on the Pod itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    Budget, Disposition, DrainOrder, EvictionAllowance, ImpossibleReason, NodeOutcome, PodFacts,
+    PodId, PodOutcome, classify,
+};
+use crate::node::Uid;
+use crate::time::after;
+
+/// Requests under way for one Node at once. The rate for the whole cluster is the executor's.
+const IN_FLIGHT_MAX: usize = 10;
+/// Nothing is repeated sooner, whatever the server says or a delay option is set to.
+const RETRY_FLOOR: Duration = Duration::from_millis(500);
+/// Nothing is repeated later, unless the server asked for it.
+const RETRY_CAP: Duration = Duration::from_secs(10);
+/// A server's own `Retry-After` is honoured up to this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// A terminating Pod that is still there this long after its time has run out is stuck. The kubelet
+/// takes a few seconds beyond the grace period to report.
+const STUCK_MARGIN: Duration = Duration::from_secs(30);
+/// No cap shortens a grace period below this: 0 would delete the Pod by force, and Kubernetes counts
+/// in whole seconds.
+const GRACE_FLOOR: Duration = Duration::from_secs(1);
+
+/// What the executor is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the Eviction API to evict this Pod, with its UID as precondition.
+    Evict {
+        /// Which Pod.
+        pod: PodId,
+        /// `deleteOptions.gracePeriodSeconds`, only where the cap really shortens the Pod's own.
+        grace: Option<Duration>,
+        /// Read the Pod first, because an earlier request may have been accepted.
+        read_first: bool,
+    },
+}
+
+/// What came of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Accepted, or found to be terminating already.
+    Accepted,
+    /// The Pod is gone, or another has its name.
+    Gone,
+    /// A budget does not allow it now.
+    BlockedByBudget {
+        /// In the server's words, which name the budget.
+        detail: String,
+        /// How long the server asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The server is busy (API priority and fairness, or overloaded).
+    Throttled {
+        /// How long the server asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// More than one budget covers the Pod.
+    OverlappingBudgets {
+        /// In the server's words.
+        detail: String,
+    },
+    /// An admission webhook or policy refused.
+    WebhookDenied {
+        /// In the server's words.
+        detail: String,
+    },
+    /// Our credentials do not allow it.
+    Forbidden {
+        /// In the server's words.
+        detail: String,
+    },
+    /// The Pod's namespace is being deleted, and the Pod with it.
+    NamespaceTerminating,
+    /// No answer came: the request may have taken place.
+    Lost {
+        /// What happened instead.
+        detail: String,
+    },
+    /// The server failed.
+    Failed {
+        /// In the server's words.
+        detail: String,
+    },
+}
+
+impl Answer {
+    /// What came of the Pod if nothing more comes after this answer.
+    pub fn outcome(&self) -> PodOutcome {
+        match self {
+            Self::Accepted | Self::NamespaceTerminating => PodOutcome::Evicted,
+            Self::Gone => PodOutcome::Gone,
+            Self::BlockedByBudget { .. } => PodOutcome::BlockedByBudget,
+            Self::OverlappingBudgets { .. } => PodOutcome::OverlappingPdbs,
+            Self::WebhookDenied { .. } => PodOutcome::WebhookDenied,
+            Self::Forbidden { .. } => PodOutcome::Forbidden,
+            Self::Throttled { .. } | Self::Lost { .. } | Self::Failed { .. } => {
+                PodOutcome::Deadline
+            }
+        }
+    }
+
+    /// Somebody said no, and who it was tells an operator more than that the time ran out.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::BlockedByBudget { .. }
+            | Self::OverlappingBudgets { .. }
+            | Self::WebhookDenied { .. }
+            | Self::Forbidden { .. } => true,
+            Self::Accepted
+            | Self::Gone
+            | Self::Throttled { .. }
+            | Self::NamespaceTerminating
+            | Self::Lost { .. }
+            | Self::Failed { .. } => false,
+        }
+    }
+
+    /// In the server's words, where it had any.
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::BlockedByBudget { detail, .. }
+            | Self::OverlappingBudgets { detail }
+            | Self::WebhookDenied { detail }
+            | Self::Forbidden { detail }
+            | Self::Lost { detail }
+            | Self::Failed { detail } => detail,
+            Self::Accepted | Self::Gone | Self::NamespaceTerminating | Self::Throttled { .. } => "",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::BlockedByBudget { retry_after, .. } | Self::Throttled { retry_after } => {
+                *retry_after
+            }
+            Self::Accepted
+            | Self::Gone
+            | Self::OverlappingBudgets { .. }
+            | Self::WebhookDenied { .. }
+            | Self::Forbidden { .. }
+            | Self::NamespaceTerminating
+            | Self::Lost { .. }
+            | Self::Failed { .. } => None,
+        }
+    }
+}
+
+/// How it stands with one Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodProgress {
+    /// When the first request was made.
+    pub first_request_at: Option<Timestamp>,
+    /// Requests made.
+    pub requests: u32,
+    /// A request is under way.
+    pub in_flight: bool,
+    /// The last answer, and when it came.
+    pub answer: Option<(Timestamp, Answer)>,
+    /// One was accepted; no other is sent.
+    pub accepted: bool,
+}
+
+/// How it stands with a drain; starts empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DrainProgress {
+    /// By the Pod's UID.
+    pub pods: BTreeMap<Uid, (PodId, PodProgress)>,
+}
+
+impl DrainProgress {
+    /// Notes that a request is being made.
+    pub fn sent(&mut self, pod: &PodId, at: Timestamp) {
+        let (_, progress) = self.entry(pod);
+        progress.first_request_at.get_or_insert(at);
+        progress.requests += 1;
+        progress.in_flight = true;
+    }
+
+    /// Notes that the request was not made after all: it was held back before it left.
+    pub fn withheld(&mut self, pod: &PodId) {
+        let (_, progress) = self.entry(pod);
+        progress.in_flight = false;
+        progress.requests = progress.requests.saturating_sub(1);
+        if progress.requests == 0 {
+            progress.first_request_at = None;
+        }
+    }
+
+    /// Notes the answer to the request that was made last.
+    pub fn answered(&mut self, pod: &PodId, answer: Answer, at: Timestamp) {
+        let (_, progress) = self.entry(pod);
+        progress.in_flight = false;
+        progress.accepted |= matches!(answer, Answer::Accepted | Answer::NamespaceTerminating);
+        progress.answer = Some((at, answer));
+    }
+
+    /// The Pods that were asked to go.
+    pub fn asked(&self) -> impl Iterator<Item = (&PodId, &PodProgress)> {
+        self.pods.values().map(|(id, progress)| (id, progress))
+    }
+
+    fn entry(&mut self, pod: &PodId) -> &mut (PodId, PodProgress) {
+        self.pods
+            .entry(pod.uid.clone())
+            .or_insert_with(|| (pod.clone(), PodProgress::default()))
+    }
+}
+
+/// Where the drain is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepState {
+    /// It goes on.
+    Running {
+        /// Pods that are still to go.
+        remaining: u32,
+    },
+    /// It is over.
+    Over {
+        /// How it ended.
+        outcome: NodeOutcome,
+        /// What stood in the way, for an operator; empty when it is complete.
+        detail: String,
+    },
+}
+
+/// What is next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What to do now.
+    pub actions: Vec<Action>,
+    /// When to call again if nothing happens before.
+    pub wake_at: Timestamp,
+    /// Where the drain is.
+    pub state: StepState,
+}
+
+/// What one Pod needs.
+enum Need {
+    /// A request, now.
+    Request,
+    /// To wait until then at the latest.
+    Wait(Timestamp),
+    /// Nothing helps any more.
+    Stuck(PodOutcome, String),
+}
+
+/// Decides what a drain does next.
+///
+/// `pods` are all Pods of the Node as known now; `node_ready` is the Node's condition, which tells a
+/// Pod that is slow to go from one that nobody is there to stop.
+pub fn step(
+    order: &DrainOrder,
+    pods: &[PodFacts],
+    node_ready: bool,
+    progress: &DrainProgress,
+    now: Timestamp,
+) -> Step {
+    let mut sorted: Vec<&PodFacts> = pods.iter().collect();
+    // Ordinary Pods first, critical ones last; ties by name.
+    sorted.sort_by(|a, b| (a.critical, &a.id).cmp(&(b.critical, &b.id)));
+
+    let mut going: Vec<&PodFacts> = Vec::new();
+    let mut stuck: Vec<(PodOutcome, String)> = Vec::new();
+    for pod in sorted {
+        match classify(pod, &order.rules) {
+            Disposition::Evict => going.push(pod),
+            Disposition::Skip(_) | Disposition::Leave(_) => {}
+            Disposition::Impossible(reason) => {
+                stuck.push((impossible_outcome(&reason), format!("{}: {reason}", pod.id)))
+            }
+        }
+    }
+
+    let mut step = Step {
+        actions: Vec::new(),
+        wake_at: order.deadline_at,
+        state: StepState::Running { remaining: 0 },
+    };
+    let mut waiting: Vec<&PodFacts> = Vec::new();
+    let mut ordinary_waiting = false;
+    let quiet_until = quiet_until(progress);
+    let forbidden = forbidden(progress);
+    let mut in_flight = progress
+        .pods
+        .values()
+        .filter(|(_, pod)| pod.in_flight)
+        .count();
+    let mut asked_of_budget: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (pod, state) in going
+        .iter()
+        .filter_map(|pod| Some((pod, &progress.pods.get(&pod.id.uid)?.1)))
+    {
+        if let (true, Some(budget)) = (state.in_flight, pod.budgets.first()) {
+            *asked_of_budget
+                .entry((&pod.id.namespace, &budget.name))
+                .or_default() += 1;
+        }
+    }
+    for pod in going {
+        let state = progress.pods.get(&pod.id.uid).map(|(_, state)| state);
+        match need(order, pod, state, node_ready, now) {
+            Need::Stuck(outcome, detail) => {
+                stuck.push((outcome, detail));
+                continue;
+            }
+            Need::Wait(until) => step.wake_at = step.wake_at.min(until),
+            Need::Request if !order.sends => {}
+            // Rights are given by namespace: its other Pods would be refused too, one by one.
+            Need::Request if forbidden.contains_key(pod.id.namespace.as_str()) => {
+                let detail = forbidden[pod.id.namespace.as_str()];
+                stuck.push((PodOutcome::Forbidden, format!("{}: {detail}", pod.id)));
+                continue;
+            }
+            Need::Request if now < quiet_until => step.wake_at = step.wake_at.min(quiet_until),
+            // Critical Pods wait for the ordinary ones; whatever ends that wait is itself an event.
+            Need::Request if pod.critical && ordinary_waiting => {}
+            Need::Request if in_flight >= IN_FLIGHT_MAX => {}
+            Need::Request => {
+                let room = pod.budgets.first().map_or(usize::MAX, room_of);
+                let asked = pod.budgets.first().map_or(0, |budget| {
+                    asked_of_budget
+                        .get(&(pod.id.namespace.as_str(), budget.name.as_str()))
+                        .copied()
+                        .unwrap_or(0)
+                });
+                if asked < room {
+                    if let Some(budget) = pod.budgets.first() {
+                        *asked_of_budget
+                            .entry((&pod.id.namespace, &budget.name))
+                            .or_default() += 1;
+                    }
+                    in_flight += 1;
+                    step.actions.push(Action::Evict {
+                        pod: pod.id.clone(),
+                        grace: order
+                            .rules
+                            .grace_cap
+                            .map(|cap| cap.max(GRACE_FLOOR))
+                            .filter(|cap| *cap < pod.grace),
+                        read_first: state.is_some_and(|state| state.requests > 0),
+                    });
+                }
+            }
+        }
+        waiting.push(pod);
+        ordinary_waiting |= !pod.critical;
+    }
+
+    step.state = if now >= order.deadline_at && (!waiting.is_empty() || !stuck.is_empty()) {
+        over_by_deadline(&waiting, progress, stuck)
+    } else if !waiting.is_empty() {
+        StepState::Running {
+            remaining: count(waiting.len() + stuck.len()),
+        }
+    } else if !stuck.is_empty() {
+        over(stuck)
+    } else if now < order.complete_after {
+        // Also where that is later than the deadline: nothing is left that could be late.
+        step.wake_at = order.complete_after;
+        StepState::Running { remaining: 0 }
+    } else {
+        StepState::Over {
+            outcome: NodeOutcome::Drained,
+            detail: String::new(),
+        }
+    };
+    if matches!(step.state, StepState::Over { .. }) {
+        step.actions.clear();
+    }
+    step
+}
+
+fn need(
+    order: &DrainOrder,
+    pod: &PodFacts,
+    state: Option<&PodProgress>,
+    node_ready: bool,
+    now: Timestamp,
+) -> Need {
+    if let Some(until) = pod.terminating_until {
+        let stuck_at = after(until, STUCK_MARGIN);
+        return if now < stuck_at {
+            Need::Wait(stuck_at)
+        } else if node_ready {
+            Need::Stuck(
+                PodOutcome::StuckTerminating,
+                format!(
+                    "{}: should have been gone by {until}{}",
+                    pod.id,
+                    named(&pod.finalizers)
+                ),
+            )
+        } else {
+            Need::Stuck(
+                PodOutcome::Unreachable,
+                format!("{}: its Node does not answer, so it cannot finish", pod.id),
+            )
+        };
+    }
+    let Some(state) = state else {
+        return Need::Request;
+    };
+    if state.in_flight || state.accepted {
+        // Its answer, or its deletion, is the next event; the pod deadline bounds the wait.
+        let limit = after(
+            state.first_request_at.unwrap_or(now),
+            order.rules.pod_deadline,
+        );
+        return if state.accepted && now >= limit {
+            Need::Stuck(
+                PodOutcome::StuckTerminating,
+                format!(
+                    "{}: its eviction was accepted, and it is still there",
+                    pod.id
+                ),
+            )
+        } else {
+            Need::Wait(limit.max(after(now, RETRY_FLOOR)))
+        };
+    }
+    let Some((answered_at, answer)) = &state.answer else {
+        return Need::Request;
+    };
+    let detail = || format!("{}: {}", pod.id, answer.detail());
+    match answer {
+        // Asking again would be the same answer, loudly; a person has to change something.
+        Answer::Forbidden { .. } => return Need::Stuck(PodOutcome::Forbidden, detail()),
+        Answer::Accepted
+        | Answer::Gone
+        | Answer::BlockedByBudget { .. }
+        | Answer::Throttled { .. }
+        | Answer::OverlappingBudgets { .. }
+        | Answer::WebhookDenied { .. }
+        | Answer::NamespaceTerminating
+        | Answer::Lost { .. }
+        | Answer::Failed { .. } => {}
+    }
+    let limit = after(
+        state.first_request_at.unwrap_or(*answered_at),
+        order.rules.pod_deadline,
+    );
+    if now >= limit {
+        return Need::Stuck(answer.outcome(), detail());
+    }
+    let budget_opened = matches!(
+        answer,
+        Answer::BlockedByBudget { retry_after, .. }
+            if retry_after.is_none_or(|asked| asked.is_zero())
+    ) && pod.budgets.first().is_some_and(|budget| {
+        budget.observed && matches!(budget.allowance, EvictionAllowance::Now(1..))
+    });
+    let pause = if budget_opened {
+        RETRY_FLOOR
+    } else {
+        backoff(&pod.id.uid, state.requests, answer.retry_after())
+    };
+    let due = after(*answered_at, pause);
+    if now >= due {
+        Need::Request
+    } else {
+        Need::Wait(due.min(limit))
+    }
+}
+
+/// Doubles from the floor to the cap, spread by a fifth so that Pods which were refused together do
+/// not come back together. The spread comes from the UID, not from chance, so that a replay repeats it.
+fn backoff(uid: &Uid, requests: u32, retry_after: Option<Duration>) -> Duration {
+    if let Some(asked) = retry_after.filter(|asked| !asked.is_zero()) {
+        return asked.clamp(RETRY_FLOOR, RETRY_AFTER_MAX);
+    }
+    let doubled = RETRY_FLOOR
+        .saturating_mul(1 << requests.min(6))
+        .min(RETRY_CAP);
+    let spread = uid.as_str().bytes().fold(requests, |hash, byte| {
+        hash.wrapping_mul(31).wrapping_add(u32::from(byte))
+    }) % 200;
+    doubled - doubled * spread / 1000
+}
+
+fn room_of(budget: &Budget) -> usize {
+    match budget.allowance {
+        EvictionAllowance::Now(count) => (count as usize).max(1),
+        EvictionAllowance::Never => 1,
+    }
+}
+
+fn impossible_outcome(reason: &ImpossibleReason) -> PodOutcome {
+    match reason {
+        ImpossibleReason::NeverAllowed { .. } => PodOutcome::NeverAllowed,
+        ImpossibleReason::OverlappingPdbs(_) => PodOutcome::OverlappingPdbs,
+    }
+}
+
+/// A busy server is left alone by the whole drain, not only for the Pod that met it.
+fn quiet_until(progress: &DrainProgress) -> Timestamp {
+    progress
+        .pods
+        .values()
+        .filter(|(_, state)| !state.in_flight)
+        .filter_map(|(id, state)| match &state.answer {
+            Some((at, answer @ Answer::Throttled { .. })) => Some(after(
+                *at,
+                backoff(&id.uid, state.requests, answer.retry_after()),
+            )),
+            Some(_) | None => None,
+        })
+        .max()
+        .unwrap_or(Timestamp::MIN)
+}
+
+/// Namespaces in which our credentials do not allow evictions, with the server's words.
+fn forbidden(progress: &DrainProgress) -> BTreeMap<&str, &str> {
+    progress
+        .pods
+        .values()
+        .filter_map(|(id, state)| match &state.answer {
+            Some((_, Answer::Forbidden { detail })) => {
+                Some((id.namespace.as_str(), detail.as_str()))
+            }
+            Some(_) | None => None,
+        })
+        .collect()
+}
+
+/// The time for the Node is up: each Pod that is still there says what it was waiting for.
+fn over_by_deadline(
+    waiting: &[&PodFacts],
+    progress: &DrainProgress,
+    mut stuck: Vec<(PodOutcome, String)>,
+) -> StepState {
+    for pod in waiting {
+        let answer = progress
+            .pods
+            .get(&pod.id.uid)
+            .and_then(|(_, state)| state.answer.as_ref())
+            .map(|(_, answer)| answer)
+            .filter(|answer| pod.terminating_until.is_none() && answer.is_refusal());
+        stuck.push(match answer {
+            Some(answer) => (answer.outcome(), format!("{}: {}", pod.id, answer.detail())),
+            None => (
+                PodOutcome::Deadline,
+                format!(
+                    "{}: still there at the deadline{}",
+                    pod.id,
+                    named(&pod.finalizers)
+                ),
+            ),
+        });
+    }
+    over(stuck)
+}
+
+fn named(finalizers: &[String]) -> String {
+    if finalizers.is_empty() {
+        String::new()
+    } else {
+        format!(", finalizers {}", finalizers.join(", "))
+    }
+}
+
+fn over(mut stuck: Vec<(PodOutcome, String)>) -> StepState {
+    stuck.sort();
+    stuck.dedup();
+    let outcome = stuck
+        .first()
+        .map_or(PodOutcome::Deadline, |(outcome, _)| *outcome);
+    let shown: Vec<&str> = stuck
+        .iter()
+        .take(5)
+        .map(|(_, detail)| detail.as_str())
+        .collect();
+    let more = stuck.len().saturating_sub(shown.len());
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!("; and {more} more")
+    };
+    StepState::Over {
+        outcome: NodeOutcome::Ended(outcome),
+        detail: format!("{}{more}", shown.join("; ")),
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,270 @@
+//! The audit refuses good plans that were broken on purpose, once per limit, by the name of that limit.
+
+mod support;
+
+use std::time::Duration;
+
+use foreshock_core::decision::audit::{Limit as Broken, audit};
+use foreshock_core::decision::memory::Memory;
+use foreshock_core::decision::plan::Plan;
+use foreshock_core::decision::policy::{Limit, Policy, Reach};
+use foreshock_core::decision::world::{HoldUntil, OwnWrite, ScoreUnknown, World};
+use foreshock_core::decision::{Decision, decide};
+use foreshock_core::record::{RecordState, RecordedPhase, Storm, Taint, TaintEffect};
+use foreshock_core::time::{after, ago};
+use support::{HOUR, MINUTE, Scene, alert, now, scene, taint};
+
+/// A plan that the planner made and the audit passes, and the world it was made for.
+struct Good {
+    policy: Policy,
+    memory: Memory,
+    world: World,
+    plan: Plan,
+}
+
+impl Good {
+    fn of(scene: Scene) -> Self {
+        let Decision { memory, plan, .. } = decide(&scene.policy, &scene.memory, &scene.world);
+        assert!(
+            !plan.marks.is_empty() || !plan.drains.is_empty(),
+            "the plan does something"
+        );
+        audit(&scene.policy, &memory, &scene.world, plan.clone()).expect("a good plan passes");
+        Self {
+            policy: scene.policy,
+            memory,
+            world: scene.world,
+            plan,
+        }
+    }
+}
+
+fn tainting() -> Good {
+    Good::of(scene().at_risk("n3", 0.9, MINUTE))
+}
+
+fn starting() -> Good {
+    Good::of(
+        scene()
+            .at_risk("n3", 0.9, MINUTE)
+            .marked("n3", RecordedPhase::Tainted, 2 * MINUTE),
+    )
+}
+
+fn draining() -> Good {
+    Good::of(
+        scene()
+            .at_risk("n3", 0.9, MINUTE)
+            .marked("n3", RecordedPhase::Draining, MINUTE),
+    )
+}
+
+fn releasing() -> Good {
+    Good::of(
+        scene()
+            .marked("n3", RecordedPhase::Drained, HOUR)
+            .remember("n3", |memory| memory.well_since = Some(ago(now(), HOUR))),
+    )
+}
+
+type Fault = (Broken, fn() -> Good, fn(&mut Good));
+
+fn n3(good: &mut Good) -> &mut foreshock_core::decision::world::NodeFacts {
+    good.world.nodes.get_mut("n3").expect("the scene has n3")
+}
+
+#[test]
+fn every_limit_is_refused_by_its_name() {
+    let faults: Vec<Fault> = vec![
+        (Broken::Observe, tainting, |good| {
+            good.policy.reach = Reach::Observe
+        }),
+        (Broken::Stale, tainting, |good| {
+            good.plan.at = ago(now(), MINUTE)
+        }),
+        (Broken::Identity, tainting, |good| {
+            good.plan.marks[0].node.uid = "another".into()
+        }),
+        (Broken::InFlight, tainting, |good| {
+            good.world.writes.insert(
+                "n3".into(),
+                OwnWrite::InFlight {
+                    taints: false,
+                    drains: false,
+                },
+            );
+        }),
+        (Broken::OneOrder, tainting, |good| {
+            good.plan.marks.push(good.plan.marks[0].clone())
+        }),
+        (Broken::Paused, releasing, |good| good.world.paused = true),
+        (Broken::Paused, draining, |good| good.world.paused = true),
+        (Broken::Excluded, releasing, |good| n3(good).excluded = true),
+        (Broken::Excluded, draining, |good| n3(good).excluded = true),
+        (Broken::HoldUntil, tainting, |good| {
+            n3(good).hold_until = Some(HoldUntil::Time(after(now(), HOUR)))
+        }),
+        (Broken::HoldUntil, tainting, |good| {
+            n3(good).hold_until = Some(HoldUntil::Malformed("soon".into()))
+        }),
+        (Broken::Ownership, tainting, |good| {
+            n3(good).record = RecordState::Foreign {
+                instance: "other".into(),
+            }
+        }),
+        (Broken::Ownership, releasing, |good| {
+            good.plan.marks[0].expects = None
+        }),
+        (Broken::Ownership, tainting, |good| {
+            good.plan.marks[0]
+                .record
+                .as_mut()
+                .expect("a record")
+                .instance = "other".into();
+        }),
+        (Broken::ForeignMark, tainting, |good| {
+            n3(good).taints.push(Taint {
+                value: "mine".into(),
+                ..taint()
+            })
+        }),
+        (Broken::ForeignMark, tainting, |good| {
+            n3(good).cordoned = true
+        }),
+        (Broken::ForeignMark, tainting, |good| {
+            n3(good).taken_by = Some("karpenter".into())
+        }),
+        (Broken::ForeignMark, tainting, |good| {
+            let no_execute = Taint {
+                effect: TaintEffect::NoExecute,
+                ..taint()
+            };
+            good.plan.marks[0]
+                .record
+                .as_mut()
+                .expect("a record")
+                .marks
+                .taint = Some(no_execute);
+        }),
+        (Broken::Veto, starting, |good| {
+            let RecordState::Ours(record) = &mut n3(good).record else {
+                unreachable!("marked")
+            };
+            record.veto_until = Some(after(now(), HOUR));
+            good.plan.marks[0]
+                .expects
+                .as_mut()
+                .expect("a record")
+                .veto_until = Some(after(now(), HOUR));
+        }),
+        (Broken::ControlPlane, tainting, |good| {
+            n3(good).control_plane = true
+        }),
+        (Broken::NewNode, tainting, |good| {
+            n3(good).created_at = ago(now(), MINUTE)
+        }),
+        (Broken::Unknown, tainting, |good| {
+            good.world.scores.get_mut("n3").expect("scored").risk = Err(ScoreUnknown::NoScrape);
+        }),
+        (Broken::Unknown, draining, |good| {
+            good.world.scores.get_mut("n3").expect("scored").at = ago(now(), HOUR);
+        }),
+        (Broken::Storm, tainting, |good| {
+            good.memory.storm = Some(Storm {
+                since: now(),
+                calm_since: None,
+            })
+        }),
+        (Broken::Storm, draining, |good| {
+            good.memory.storm = Some(Storm {
+                since: now(),
+                calm_since: None,
+            })
+        }),
+        (Broken::Reach, tainting, |good| {
+            good.policy.reach = Reach::Label
+        }),
+        (Broken::Reach, starting, |good| {
+            good.policy.reach = Reach::Taint
+        }),
+        (Broken::Reach, draining, |good| {
+            good.policy.model_trusted = false
+        }),
+        (Broken::Unconfirmed, tainting, |good| {
+            good.policy.confirm_for = HOUR
+        }),
+        (Broken::RepeatOffender, starting, |good| {
+            let repeats = vec![ago(now(), MINUTE), ago(now(), HOUR), ago(now(), 2 * HOUR)];
+            let RecordState::Ours(record) = &mut n3(good).record else {
+                unreachable!("marked")
+            };
+            record.repeats = repeats.clone();
+            good.plan.marks[0]
+                .expects
+                .as_mut()
+                .expect("a record")
+                .repeats = repeats;
+        }),
+        (Broken::DrainAfter, starting, |good| {
+            good.policy.drain_after = HOUR
+        }),
+        (Broken::LastNode, tainting, |good| {
+            good.world
+                .nodes
+                .values_mut()
+                .filter(|node| node.id.name.as_str() != "n3")
+                .for_each(|node| node.ready = false);
+        }),
+        (Broken::TaintedMax, tainting, |good| {
+            good.policy.limits.tainted_max = Limit::Count(0)
+        }),
+        (Broken::DrainingMax, starting, |good| {
+            good.policy.limits.draining_max = Limit::Count(0)
+        }),
+        (Broken::DrainsPerHour, starting, |good| {
+            good.policy.limits.drains_per_hour = 0
+        }),
+        (Broken::DrainOrder, draining, |good| {
+            good.plan.drains[0].deadline_at = after(now(), HOUR)
+        }),
+        (Broken::DrainOrder, draining, |good| {
+            good.plan.drains[0].rules.empty_dir = foreshock_core::drain::Choice::Evict
+        }),
+        (Broken::DrainOrder, draining, |good| {
+            good.plan.drains[0].started_at = ago(now(), Duration::from_secs(1))
+        }),
+        (Broken::DrainOrder, draining, |good| n3(good).taints.clear()),
+        (Broken::ClusterRecord, starting, |good| {
+            good.plan.cluster = None
+        }),
+        (Broken::ClusterRecord, starting, |good| {
+            good.world.cluster = None
+        }),
+        (Broken::Recovery, releasing, |good| {
+            good.world.scores.get_mut("n3").expect("scored").risk = Err(ScoreUnknown::NoScrape);
+        }),
+        (Broken::Recovery, releasing, |good| {
+            good.world
+                .alerts
+                .insert("n3".into(), vec![alert("X", 0.8, Reach::Evict)]);
+        }),
+        (Broken::Recovery, releasing, |good| {
+            good.policy.recover_for = 2 * HOUR
+        }),
+    ];
+    for (index, (limit, make, break_it)) in faults.iter().enumerate() {
+        let mut good = make();
+        break_it(&mut good);
+        let refused = audit(&good.policy, &good.memory, &good.world, good.plan.clone());
+        let refusals = refused.expect_err(&format!(
+            "fault {index} against {limit:?} has to be refused"
+        ));
+        assert!(
+            refusals.iter().any(|refusal| refusal.limit == *limit),
+            "fault {index}: {limit:?} is not named in {refusals:?}"
+        );
+    }
+    let named: std::collections::BTreeSet<Broken> =
+        faults.iter().map(|(limit, ..)| *limit).collect();
+    assert_eq!(named.len(), 26, "every limit has its fault");
+}

@@ -1,0 +1,735 @@
+//! Draining one Node: which Pods go, in what order, what is asked when, and how it ends.
+
+mod support;
+
+use foreshock_core::drain::{
+    Action, Answer, Choice, DrainOrder, DrainRules, EvictionAllowance, NodeOutcome, PodFacts,
+    PodOutcome, StepState, classify,
+};
+use foreshock_core::time::{after, since};
+use support::pods::{Walk, blocked, budget, budgeted, lost, owner, pod, seconds, with};
+use support::{MINUTE, now, rules};
+
+// ---- choosing Pods ----
+
+fn chosen(pod: &PodFacts, rules: &DrainRules) -> String {
+    let disposition = classify(pod, rules);
+    format!("{} {}", disposition.as_str(), disposition.reason())
+        .trim()
+        .to_owned()
+}
+
+/// Rules that evict whatever the operator may have evicted.
+fn everything() -> DrainRules {
+    DrainRules {
+        unmanaged: Choice::Evict,
+        empty_dir: Choice::Evict,
+        local_volumes: Choice::Evict,
+        kube_system: Choice::Evict,
+        opted_out: Choice::Evict,
+        orphaned_daemon_set: Choice::Evict,
+        ..rules()
+    }
+}
+
+#[test]
+fn an_ordinary_pod_is_evicted_under_any_rules() {
+    assert_eq!(chosen(&pod("a"), &rules()), "evict");
+    assert_eq!(chosen(&pod("a"), &everything()), "evict");
+    // A Pod that is not Ready, or has a claim that moves with it, is as good as any.
+    let slow = with(pod("a"), |pod| {
+        pod.ready = false;
+        pod.claims = vec!["data-a".into()];
+    });
+    assert_eq!(chosen(&slow, &rules()), "evict");
+}
+
+#[test]
+fn what_may_never_be_evicted_is_not_whatever_the_rules_say() {
+    let check = |pod: PodFacts, expected: &str| {
+        assert_eq!(chosen(&pod, &rules()), expected, "{pod:?}");
+        assert_eq!(chosen(&pod, &everything()), expected, "{pod:?}");
+    };
+    let mirror = with(pod("a"), |pod| pod.mirror = true);
+    check(mirror.clone(), "skip mirror pod of a static pod");
+    // Static Pods that ended are not removed by the API server either.
+    check(
+        with(mirror, |pod| pod.finished = true),
+        "skip mirror pod of a static pod",
+    );
+    let daemon = with(pod("a"), |pod| pod.owner = owner("apps", "DaemonSet"));
+    check(daemon.clone(), "skip managed by a DaemonSet");
+    check(
+        with(daemon, |pod| {
+            pod.empty_dir = true;
+            pod.local_volumes = true;
+            pod.tolerates_taint = true;
+            pod.critical = true;
+        }),
+        "skip managed by a DaemonSet",
+    );
+    check(with(pod("a"), |pod| pod.finished = true), "skip finished");
+    check(
+        with(pod("a"), |pod| {
+            pod.finished = true;
+            pod.empty_dir = true;
+            pod.owner = None;
+        }),
+        "skip finished",
+    );
+    check(
+        with(pod("a"), |pod| pod.own = true),
+        "skip foreshock itself",
+    );
+    check(
+        with(pod("a"), |pod| pod.tolerates_taint = true),
+        "leave it tolerates our taint and could come straight back",
+    );
+    check(
+        with(pod("a"), |pod| {
+            pod.budgets = vec![budget("web", EvictionAllowance::Never)];
+        }),
+        "impossible PodDisruptionBudget web can never allow it (2 of 2 healthy, 2 wanted)",
+    );
+    check(
+        with(pod("a"), |pod| {
+            pod.budgets = vec![
+                budget("all", EvictionAllowance::Now(1)),
+                budget("web", EvictionAllowance::Now(1)),
+            ];
+        }),
+        "impossible more than one PodDisruptionBudget covers it: all, web",
+    );
+}
+
+#[test]
+fn what_is_the_operators_choice_is_left_with_its_reason_until_chosen() {
+    type Set = fn(&mut DrainRules);
+    let check = |change: fn(&mut PodFacts), set: Set, reason: &str| {
+        let pod = with(pod("a"), change);
+        assert_eq!(chosen(&pod, &rules()), format!("leave {reason}"));
+        let mut chosen_rules = rules();
+        set(&mut chosen_rules);
+        assert_eq!(chosen(&pod, &chosen_rules), "evict", "{reason}");
+        // Another rule does not stand in for the one that speaks of this.
+        let mut others = everything();
+        let mut only = DrainRules { ..rules() };
+        set(&mut only);
+        for (mine, other) in [
+            (only.unmanaged, &mut others.unmanaged),
+            (only.empty_dir, &mut others.empty_dir),
+            (only.local_volumes, &mut others.local_volumes),
+            (only.kube_system, &mut others.kube_system),
+            (only.opted_out, &mut others.opted_out),
+            (only.orphaned_daemon_set, &mut others.orphaned_daemon_set),
+        ] {
+            if mine == Choice::Evict {
+                *other = Choice::Leave;
+            }
+        }
+        assert_eq!(chosen(&pod, &others), format!("leave {reason}"));
+    };
+    check(
+        |pod| pod.owner = None,
+        |rules| rules.unmanaged = Choice::Evict,
+        "no controller would start it again (eviction.unmanaged)",
+    );
+    check(
+        |pod| pod.empty_dir = true,
+        |rules| rules.empty_dir = Choice::Evict,
+        "its emptyDir would be lost (eviction.empty_dir)",
+    );
+    check(
+        |pod| pod.local_volumes = true,
+        |rules| rules.local_volumes = Choice::Evict,
+        "its local volumes do not move (eviction.local_volumes)",
+    );
+    check(
+        |pod| pod.id.namespace = "kube-system".into(),
+        |rules| rules.kube_system = Choice::Evict,
+        "in kube-system (eviction.kube_system)",
+    );
+    check(
+        |pod| pod.opted_out = Some("karpenter.sh/do-not-disrupt".into()),
+        |rules| rules.opted_out = Choice::Evict,
+        "it asks to be left alone by karpenter.sh/do-not-disrupt (eviction.opted_out)",
+    );
+    check(
+        |pod| {
+            pod.owner = owner("apps", "DaemonSet");
+            pod.daemon_set_gone = true;
+        },
+        |rules| rules.orphaned_daemon_set = Choice::Evict,
+        "its DaemonSet is gone (eviction.orphaned_daemon_set)",
+    );
+}
+
+#[test]
+fn a_daemon_set_of_another_api_group_is_not_a_daemon_set() {
+    let foreign = with(pod("a"), |pod| {
+        pod.owner = owner("apps.kruise.io", "DaemonSet");
+    });
+    assert_eq!(chosen(&foreign, &rules()), "evict");
+}
+
+#[test]
+fn a_budget_whose_status_is_behind_says_nothing_about_never() {
+    let behind = with(pod("a"), |pod| {
+        let mut budget = budget("web", EvictionAllowance::Never);
+        budget.observed = false;
+        pod.budgets = vec![budget];
+    });
+    assert_eq!(chosen(&behind, &rules()), "evict");
+}
+
+#[test]
+fn a_terminating_pod_is_waited_for_and_nothing_is_asked_of_it() {
+    // Also one that would otherwise be left, or could never go: it is on its way.
+    let mut walk = Walk::of([
+        with(pod("a"), |pod| {
+            pod.terminating_until = Some(after(now(), seconds(30)));
+        }),
+        with(pod("b"), |pod| {
+            pod.terminating_until = Some(after(now(), seconds(30)));
+            pod.budgets = vec![budget("web", EvictionAllowance::Never)];
+            pod.owner = None;
+        }),
+    ]);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    assert_eq!(walk.step().state, StepState::Running { remaining: 2 });
+    walk.gone("a").gone("b");
+    assert_eq!(walk.over().expect("over").0, NodeOutcome::Drained);
+}
+
+#[test]
+fn pods_that_do_not_have_to_go_do_not_hold_up_the_end() {
+    let mut walk = Walk::of([
+        with(pod("finished"), |pod| pod.finished = true),
+        with(pod("daemon"), |pod| pod.owner = owner("apps", "DaemonSet")),
+        with(pod("mirror"), |pod| pod.mirror = true),
+        with(pod("left"), |pod| pod.owner = None),
+        with(pod("tolerates"), |pod| pod.tolerates_taint = true),
+    ]);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    assert_eq!(walk.over(), Some((NodeOutcome::Drained, String::new())));
+    walk.pods.clear();
+    assert_eq!(walk.over(), Some((NodeOutcome::Drained, String::new())));
+}
+
+// ---- order and number ----
+
+#[test]
+fn critical_pods_go_after_the_last_ordinary_one_is_gone() {
+    let mut walk = Walk::of([
+        with(pod("a-critical"), |pod| pod.critical = true),
+        pod("b"),
+        pod("c"),
+    ]);
+    assert_eq!(walk.ask(), ["b", "c"]);
+    walk.answer("b", Answer::Accepted)
+        .answer("c", Answer::Accepted)
+        .gone("b");
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.gone("c");
+    assert_eq!(walk.ask(), ["a-critical"]);
+}
+
+#[test]
+fn of_500_pods_ten_are_under_way_at_once_and_all_get_their_turn() {
+    let mut walk = Walk::of((0..500).map(|n| pod(&format!("p{n:03}"))));
+    let mut asked = 0;
+    while !walk.pods.is_empty() {
+        let names = walk.ask();
+        assert!(names.len() <= 10);
+        asked += names.len();
+        assert_eq!(walk.ask(), Vec::<String>::new(), "ten are under way");
+        for name in &names {
+            walk.answer(name, Answer::Accepted).gone(name);
+        }
+    }
+    assert_eq!(asked, 500);
+    assert_eq!(walk.over().expect("over").0, NodeOutcome::Drained);
+}
+
+#[test]
+fn under_a_budget_with_room_for_one_pods_are_asked_one_at_a_time() {
+    let mut walk = Walk::of([budgeted("a", 1), budgeted("b", 1), pod("c")]);
+    assert_eq!(walk.ask(), ["a", "c"]);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.answer("a", Answer::Accepted);
+    assert_eq!(walk.ask(), ["b"]);
+    // A budget of the same name elsewhere is another budget.
+    let elsewhere = with(budgeted("d", 1), |pod| pod.id.namespace = "other".into());
+    let mut walk = Walk::of([budgeted("a", 1), elsewhere]);
+    assert_eq!(walk.ask().len(), 2);
+    // Room for two lets two; no room lets one, because what the watch shows may be old.
+    assert_eq!(
+        Walk::of((0..4).map(|n| budgeted(&format!("p{n}"), 2)))
+            .ask()
+            .len(),
+        2
+    );
+    assert_eq!(
+        Walk::of((0..4).map(|n| budgeted(&format!("p{n}"), 0)))
+            .ask()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_drain_is_not_complete_before_the_scheduler_has_seen_the_taint() {
+    let mut walk = Walk::of([]);
+    walk.order.complete_after = after(now(), DrainOrder::SCHEDULER_LAG);
+    let step = walk.step();
+    assert_eq!(step.state, StepState::Running { remaining: 0 });
+    assert_eq!(step.wake_at, walk.order.complete_after);
+    // A Pod that had been bound just before the taint is caught.
+    walk.pass(4_000).pods.push(pod("late"));
+    assert_eq!(walk.ask(), ["late"]);
+    walk.answer("late", Answer::Accepted)
+        .gone("late")
+        .pass(1_000);
+    assert_eq!(walk.over().expect("over").0, NodeOutcome::Drained);
+}
+
+#[test]
+fn a_deadline_before_the_schedulers_lag_is_over_makes_no_hot_loop() {
+    let mut walk = Walk::of([]);
+    walk.order.complete_after = after(now(), seconds(5));
+    walk.order.deadline_at = after(now(), seconds(1));
+    walk.pass(2_000);
+    assert!(walk.step().wake_at > walk.now);
+    walk.pass(3_000);
+    assert_eq!(walk.over().expect("over").0, NodeOutcome::Drained);
+}
+
+#[test]
+fn while_nothing_may_be_sent_nothing_is_and_what_was_accepted_is_followed() {
+    let mut walk = Walk::of([pod("a"), pod("b")]);
+    walk.ask();
+    walk.answer("a", Answer::Accepted).answer("b", lost());
+    walk.order.sends = false;
+    walk.pods.push(pod("c"));
+    walk.pass(60_000);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    assert_eq!(walk.step().state, StepState::Running { remaining: 3 });
+    walk.gone("a");
+    assert_eq!(walk.step().state, StepState::Running { remaining: 2 });
+    walk.order.sends = true;
+    assert_eq!(walk.ask(), ["b", "c"]);
+}
+
+// ---- grace ----
+
+#[test]
+fn a_grace_period_is_sent_only_where_the_cap_shortens_it_and_never_0() {
+    let check = |own: u64, cap: Option<std::time::Duration>, expected: Option<u64>| {
+        let mut walk = Walk::of([with(pod("a"), |pod| pod.grace = seconds(own))]);
+        walk.order.rules.grace_cap = cap;
+        let [Action::Evict { grace, .. }] = walk.step().actions[..] else {
+            panic!("one request expected");
+        };
+        assert_eq!(grace, expected.map(seconds), "own {own}, cap {cap:?}");
+    };
+    check(30, None, None);
+    check(300, None, None);
+    check(0, None, None);
+    check(300, Some(seconds(30)), Some(30));
+    check(30, Some(seconds(30)), None);
+    check(5, Some(seconds(30)), None);
+    check(0, Some(seconds(30)), None);
+    check(30, Some(seconds(0)), Some(1));
+    check(30, Some(std::time::Duration::from_millis(200)), Some(1));
+    check(1, Some(seconds(0)), None);
+    check(0, Some(seconds(0)), None);
+}
+
+// ---- answers ----
+
+#[test]
+fn an_accepted_pod_is_never_asked_again() {
+    for answer in [Answer::Accepted, Answer::NamespaceTerminating] {
+        let mut walk = Walk::of([pod("a")]);
+        assert_eq!(walk.ask(), ["a"]);
+        walk.answer("a", answer);
+        for _ in 0..1000 {
+            walk.pass(700);
+            assert_eq!(walk.ask(), Vec::<String>::new());
+        }
+        // It never started to go: that is said once its time is up, and not before.
+        let (outcome, detail) = walk.over().expect("over");
+        assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::StuckTerminating));
+        assert!(detail.contains("shop/a"), "{detail}");
+    }
+}
+
+#[test]
+fn while_a_request_is_under_way_no_other_is_made_for_the_pod() {
+    let mut walk = Walk::of([pod("a")]);
+    walk.ask();
+    let step = walk.pass(20 * 60_000).pass(0).step();
+    assert_eq!(step.actions, []);
+    let mut walk = Walk::of([pod("a")]);
+    walk.ask();
+    walk.pass(11 * 60_000);
+    assert_eq!(walk.step().actions, []);
+    assert!(walk.step().wake_at > walk.now, "a hot loop");
+}
+
+#[test]
+fn after_a_lost_answer_the_pod_is_read_first() {
+    let first = |walk: &Walk| match &walk.step().actions[..] {
+        [Action::Evict { read_first, .. }] => *read_first,
+        other => panic!("one request expected, got {other:?}"),
+    };
+    let mut walk = Walk::of([pod("a")]);
+    assert!(!first(&walk), "nothing was sent before");
+    walk.ask();
+    walk.answer("a", lost());
+    assert!(walk.until_asked() >= 500);
+    assert!(first(&walk));
+    walk.ask();
+    // The watch shows in the meantime that it had taken place.
+    walk.answer("a", lost()).change("a", |pod| {
+        pod.terminating_until = Some(after(now(), seconds(600)));
+    });
+    walk.pass(60_000);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+}
+
+#[test]
+fn every_answer_that_is_tried_again_waits_longer_each_time_from_a_floor_to_a_cap() {
+    let answers = [
+        blocked(),
+        lost(),
+        Answer::Throttled { retry_after: None },
+        Answer::OverlappingBudgets {
+            detail: "two".into(),
+        },
+        Answer::WebhookDenied {
+            detail: "no".into(),
+        },
+        Answer::Failed {
+            detail: "500".into(),
+        },
+        // The watch is behind.
+        Answer::Gone,
+        Answer::BlockedByBudget {
+            detail: String::new(),
+            retry_after: Some(seconds(0)),
+        },
+    ];
+    for answer in answers {
+        let mut walk = Walk::of([budgeted("a", 0)]);
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(walk.ask(), ["a"], "{answer:?}");
+            walk.answer("a", answer.clone());
+            waits.push(walk.until_asked());
+        }
+        assert!((500..=1_000).contains(&waits[0]), "{answer:?}: {waits:?}");
+        assert!(waits[1] > waits[0] && waits[2] > waits[1], "{waits:?}");
+        assert!(waits.iter().all(|wait| (500..=10_000).contains(wait)));
+        assert!(waits[8..].iter().all(|wait| *wait >= 8_000), "{waits:?}");
+    }
+}
+
+#[test]
+fn pods_that_were_refused_together_do_not_come_back_together() {
+    let mut due: Vec<i128> = (0..10)
+        .map(|n| {
+            let name = format!("p{n}");
+            let mut walk = Walk::of([pod(&name)]);
+            for _ in 0..6 {
+                walk.ask();
+                walk.answer(&name, lost());
+                walk.until_asked();
+            }
+            walk.ask();
+            walk.answer(&name, lost()).until_asked()
+        })
+        .collect();
+    due.sort_unstable();
+    due.dedup();
+    assert!(due.len() >= 8, "{due:?}");
+}
+
+#[test]
+fn a_servers_retry_after_is_honoured_within_reason() {
+    let check = |asked: u64, expected: i128| {
+        for answer in [
+            Answer::BlockedByBudget {
+                detail: String::new(),
+                retry_after: Some(seconds(asked)),
+            },
+            Answer::Throttled {
+                retry_after: Some(seconds(asked)),
+            },
+        ] {
+            // Also when the budget seems to have room: the server knows why it wants to be asked later.
+            let mut walk = Walk::of([budgeted("a", 1)]);
+            walk.ask();
+            walk.answer("a", answer);
+            assert_eq!(walk.until_asked(), expected);
+        }
+    };
+    check(10, 10_000);
+    check(1, 1_000);
+    check(86_400, 60_000);
+}
+
+#[test]
+fn when_the_budget_opens_the_pod_is_asked_at_once_but_not_sooner_than_the_floor() {
+    for hint in [None, Some(seconds(0))] {
+        let refused = Answer::BlockedByBudget {
+            detail: String::new(),
+            retry_after: hint,
+        };
+        let mut walk = Walk::of([budgeted("a", 0)]);
+        for _ in 0..6 {
+            walk.ask();
+            walk.answer("a", refused.clone());
+            walk.until_asked();
+        }
+        walk.ask();
+        walk.answer("a", refused.clone()).pass(100);
+        let open = |pod: &mut PodFacts| {
+            pod.budgets = vec![budget("web", EvictionAllowance::Now(1))];
+        };
+        walk.change("a", open);
+        assert_eq!(walk.until_asked(), 400);
+        walk.ask();
+        walk.answer("a", refused);
+        assert_eq!(walk.until_asked(), 500);
+        // Numbers of a status that is behind open nothing.
+        walk.ask();
+        walk.answer("a", blocked())
+            .change("a", |pod| pod.budgets[0].observed = false);
+        assert!(walk.until_asked() >= 8_000);
+    }
+}
+
+#[test]
+fn a_busy_server_is_left_alone_by_the_whole_drain() {
+    let mut walk = Walk::of((0..12).map(|n| pod(&format!("p{n:02}"))));
+    assert_eq!(walk.ask().len(), 10);
+    walk.answer(
+        "p00",
+        Answer::Throttled {
+            retry_after: Some(seconds(7)),
+        },
+    );
+    walk.answer("p01", Answer::Accepted);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    assert_eq!(walk.until_asked(), 7_000);
+    assert_eq!(walk.ask(), ["p00", "p10"]);
+}
+
+#[test]
+fn without_the_right_to_evict_nothing_more_is_asked_in_the_namespace() {
+    let elsewhere = with(pod("z"), |pod| pod.id.namespace = "zoo".into());
+    let mut walk = Walk::of((0..30).map(|n| pod(&format!("p{n:02}"))).chain([elsewhere]));
+    let asked = walk.ask();
+    for name in &asked {
+        walk.answer(
+            name,
+            Answer::Forbidden {
+                detail: "cannot create resource \"pods/eviction\"".into(),
+            },
+        );
+    }
+    assert_eq!(walk.ask(), ["z"]);
+    let id = walk.pods.last().expect("z").id.clone();
+    walk.progress.answered(&id, Answer::Accepted, walk.now);
+    walk.pods.pop();
+    let (outcome, detail) = walk.over().expect("over");
+    assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::Forbidden));
+    assert!(detail.contains("cannot create resource"), "{detail}");
+    assert!(detail.contains("and 25 more"), "{detail}");
+}
+
+// ---- ends ----
+
+#[test]
+fn what_can_never_go_is_named_after_the_others_have_moved() {
+    let never = with(pod("a"), |pod| {
+        pod.budgets = vec![budget("strict", EvictionAllowance::Never)];
+    });
+    let double = with(pod("b"), |pod| {
+        pod.budgets = vec![
+            budget("one", EvictionAllowance::Now(1)),
+            budget("two", EvictionAllowance::Now(1)),
+        ];
+    });
+    let mut walk = Walk::of([never, double, pod("c")]);
+    assert_eq!(walk.ask(), ["c"]);
+    assert_eq!(walk.step().state, StepState::Running { remaining: 3 });
+    walk.answer("c", Answer::Accepted).gone("c");
+    let (outcome, detail) = walk.over().expect("over");
+    assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::NeverAllowed));
+    assert!(
+        detail.contains("shop/a: PodDisruptionBudget strict"),
+        "{detail}"
+    );
+    assert!(detail.contains("shop/b: more than one PodDisruptionBudget covers it: one, two"));
+}
+
+#[test]
+fn a_pod_that_cannot_go_now_and_is_allowed_later_goes() {
+    let mut walk = Walk::of([
+        with(pod("a"), |pod| {
+            pod.budgets = vec![budget("strict", EvictionAllowance::Never)];
+        }),
+        pod("b"),
+    ]);
+    assert_eq!(walk.ask(), ["b"]);
+    walk.change("a", |pod| {
+        pod.budgets = vec![budget("strict", EvictionAllowance::Now(1))];
+    });
+    assert_eq!(walk.ask(), ["a"]);
+}
+
+#[test]
+fn a_pod_past_its_deadline_ends_with_what_it_was_told() {
+    let check = |answer: Answer, expected: PodOutcome, named: &str| {
+        let mut walk = Walk::of([budgeted("a", 0), pod("b")]);
+        walk.ask();
+        walk.answer("b", Answer::Accepted).gone("b");
+        walk.answer("a", answer.clone());
+        loop {
+            if walk.over().is_some() {
+                break;
+            }
+            walk.until_asked_or_over(&answer);
+        }
+        let (outcome, detail) = walk.over().expect("over");
+        assert_eq!(outcome, NodeOutcome::Ended(expected));
+        assert!(
+            detail.contains("shop/a") && detail.contains(named),
+            "{detail}"
+        );
+        let took = since(now(), walk.now);
+        assert!(
+            took >= 10 * MINUTE && took <= 10 * MINUTE + seconds(1),
+            "{took:?}"
+        );
+    };
+    check(blocked(), PodOutcome::BlockedByBudget, "budget web needs 2");
+    check(
+        Answer::OverlappingBudgets {
+            detail: "more than one".into(),
+        },
+        PodOutcome::OverlappingPdbs,
+        "more than one",
+    );
+    check(
+        Answer::WebhookDenied {
+            detail: "not on Fridays".into(),
+        },
+        PodOutcome::WebhookDenied,
+        "not on Fridays",
+    );
+    check(
+        Answer::Failed {
+            detail: "etcd is full".into(),
+        },
+        PodOutcome::Deadline,
+        "etcd is full",
+    );
+}
+
+#[test]
+fn at_the_nodes_deadline_each_pod_says_what_it_waited_for() {
+    let mut walk = Walk::of([
+        budgeted("a", 0),
+        pod("b"),
+        with(pod("c"), |pod| {
+            pod.terminating_until = Some(after(now(), seconds(3600)));
+            pod.finalizers = vec!["example.org/hold".into()];
+        }),
+        with(pod("d"), |pod| pod.id.namespace = "other".into()),
+    ]);
+    walk.ask();
+    let id = walk.pods[3].id.clone();
+    walk.progress.answered(
+        &id,
+        Answer::Forbidden {
+            detail: "no right".into(),
+        },
+        walk.now,
+    );
+    walk.answer("a", blocked()).answer("b", lost());
+    walk.order.deadline_at = after(now(), seconds(5));
+    assert_eq!(walk.over(), None);
+    walk.pass(5_000);
+    let (outcome, detail) = walk.over().expect("over");
+    assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::BlockedByBudget));
+    assert!(
+        detail.contains("shop/a: The disruption budget web"),
+        "{detail}"
+    );
+    assert!(
+        detail.contains("shop/b: still there at the deadline"),
+        "{detail}"
+    );
+    assert!(detail.contains("shop/c: still there at the deadline, finalizers example.org/hold"));
+    assert!(detail.contains("other/d: no right"), "{detail}");
+    assert_eq!(detail.matches("other/d").count(), 1, "named once: {detail}");
+    assert_eq!(walk.step().actions, []);
+}
+
+#[test]
+fn a_pod_that_does_not_finish_is_stuck_and_its_finalizers_are_named() {
+    let mut walk = Walk::of([with(pod("a"), |pod| {
+        pod.terminating_until = Some(after(now(), seconds(30)));
+        pod.finalizers = vec!["a.example/x".into(), "b.example/y".into()];
+    })]);
+    assert_eq!(walk.step().wake_at, after(now(), seconds(60)));
+    walk.pass(59_000);
+    assert_eq!(walk.over(), None);
+    walk.pass(1_000);
+    let (outcome, detail) = walk.over().expect("over");
+    assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::StuckTerminating));
+    assert!(
+        detail.contains("finalizers a.example/x, b.example/y"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn where_the_node_does_not_answer_its_pods_are_unreachable_and_nothing_is_forced() {
+    let mut walk = Walk::of([pod("a")]);
+    walk.node_ready = false;
+    walk.ask();
+    walk.answer("a", Answer::Accepted).change("a", |pod| {
+        pod.terminating_until = Some(after(now(), seconds(30)));
+    });
+    walk.pass(60_000);
+    let (outcome, _) = walk.over().expect("over");
+    assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::Unreachable));
+    assert_eq!(walk.step().actions, []);
+}
+
+#[test]
+fn of_many_pods_in_the_way_five_are_named_and_the_rest_counted() {
+    let walk = Walk::of((0..8).map(|n| {
+        with(pod(&format!("p{n}")), |pod| {
+            pod.budgets = vec![budget("strict", EvictionAllowance::Never)];
+        })
+    }));
+    let (_, detail) = walk.over().expect("over");
+    assert_eq!(detail.matches("strict").count(), 5);
+    assert!(detail.ends_with("; and 3 more"), "{detail}");
+}
+
+#[test]
+fn a_restart_asks_nothing_of_what_is_already_going() {
+    let mut walk = Walk::of([pod("a"), pod("b")]);
+    walk.ask();
+    walk.answer("a", Answer::Accepted).change("a", |pod| {
+        pod.terminating_until = Some(after(now(), seconds(30)));
+    });
+    walk.progress = foreshock_core::drain::DrainProgress::default();
+    assert_eq!(walk.ask(), ["b"]);
+}

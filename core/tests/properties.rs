@@ -1,0 +1,497 @@
+//! What is always true of a decision, over clusters drawn at random.
+//!
+//! Each property judges the outcome by counting on the cluster as it is afterwards, never by
+//! repeating what the planner does. Each says how many of its cases tainted, drained, held and
+//! released; a property that never saw one of them has proved nothing, and fails.
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use foreshock_core::decision::audit::audit;
+use foreshock_core::decision::plan::{Cause, Plan};
+use foreshock_core::decision::policy::{Limit, Reach};
+use foreshock_core::decision::world::{Fact, OwnWrite, ScoreUnknown, World};
+use foreshock_core::decision::{Decision, decide};
+use foreshock_core::record::{RecordedPhase, Taint};
+use foreshock_core::time::{ago, since};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use support::{HOUR, MINUTE, Scene, alert, apply, node, now, scene};
+
+/// One Node as it is drawn.
+#[derive(Clone, Debug)]
+struct Drawn {
+    score: Result<f64, ScoreUnknown>,
+    at_risk_for: u32,
+    phase: Option<RecordedPhase>,
+    phase_for: u32,
+    well_for: Option<u32>,
+    alert: Option<(f64, Reach)>,
+    oddity: u8,
+    pods_known: bool,
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let score = prop_oneof![
+        4 => (0.0..0.5_f64).prop_map(Ok),
+        1 => (0.5..0.65_f64).prop_map(Ok),
+        4 => (0.66..1.0_f64).prop_map(Ok),
+        1 => Just(Err(ScoreUnknown::NoScrape)),
+        1 => Just(Err(ScoreUnknown::FeaturesMissing)),
+    ];
+    let phase = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(RecordedPhase::Clear)),
+        2 => Just(Some(RecordedPhase::Tainted)),
+        1 => Just(Some(RecordedPhase::Draining)),
+        2 => Just(Some(RecordedPhase::Drained)),
+    ];
+    let reach = prop_oneof![Just(Reach::Label), Just(Reach::Taint), Just(Reach::Evict)];
+    let alert = prop_oneof![6 => Just(None), 1 => (0.4..1.0_f64, reach).prop_map(Some)];
+    (
+        score,
+        0..600_u32,
+        phase,
+        0..3600_u32,
+        prop::option::of(0..1800_u32),
+        alert,
+        0..40_u8,
+        any::<bool>(),
+    )
+        .prop_map(
+            |(score, at_risk_for, phase, phase_for, well_for, alert, oddity, pods_known)| Drawn {
+                score,
+                at_risk_for,
+                phase,
+                phase_for,
+                well_for,
+                alert,
+                oddity,
+                pods_known,
+            },
+        )
+}
+
+/// A policy and a cluster as they are drawn.
+#[derive(Clone, Debug)]
+struct Case {
+    nodes: Vec<Drawn>,
+    reach: Reach,
+    trusted: bool,
+    tainted_max: u32,
+    draining_max: u32,
+    drains_per_hour: u32,
+    recent_drains: u32,
+    storm_min: u32,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let reach = prop_oneof![1 => Just(Reach::Observe), 1 => Just(Reach::Label), 2 => Just(Reach::Taint), 8 => Just(Reach::Evict)];
+    let limits = (1..4_u32, 1..3_u32, 1..5_u32, 0..3_u32);
+    let storm_min = prop_oneof![1 => Just(3_u32), 3 => Just(50)];
+    (
+        prop::collection::vec(drawn(), 1..12),
+        reach,
+        prop::bool::weighted(0.8),
+        limits,
+        storm_min,
+    )
+        .prop_map(
+            |(
+                nodes,
+                reach,
+                trusted,
+                (tainted_max, draining_max, drains_per_hour, recent_drains),
+                storm_min,
+            )| Case {
+                nodes,
+                reach,
+                trusted,
+                tainted_max,
+                draining_max,
+                drains_per_hour,
+                recent_drains,
+                storm_min,
+            },
+        )
+}
+
+fn seconds(n: u32) -> Duration {
+    Duration::from_secs(n.into())
+}
+
+impl Case {
+    fn scene(&self) -> Scene {
+        let mut scene = scene().with_world(|world| {
+            world.nodes.clear();
+            world.scores.clear();
+            let cluster = world.cluster.as_mut().expect("the scene has one");
+            for index in 0..self.recent_drains {
+                cluster.drains.insert(
+                    (ago(now(), seconds(60 + index)), "earlier".into()),
+                    "uid".into(),
+                );
+            }
+        });
+        scene = scene.with_policy(|policy| {
+            policy.reach = self.reach;
+            policy.model_trusted = self.trusted;
+            policy.limits.tainted_max = Limit::Count(self.tainted_max);
+            policy.limits.draining_max = Limit::Count(self.draining_max);
+            policy.limits.drains_per_hour = self.drains_per_hour;
+            policy.limits.storm_min = self.storm_min;
+        });
+        for (index, drawn) in self.nodes.iter().enumerate() {
+            let name = format!("n{index:02}");
+            scene = scene
+                .with_node(node(&name), Ok(0.0))
+                .at_risk(&name, 0.0, seconds(drawn.at_risk_for))
+                .score(&name, Ok(0.0));
+            scene
+                .world
+                .scores
+                .get_mut(name.as_str())
+                .expect("scored")
+                .risk = drawn.score.map(support::risk);
+            if let Some(phase) = drawn.phase {
+                scene = match phase {
+                    RecordedPhase::Clear => {
+                        scene.record(&name, |record| record.released_at = Some(ago(now(), HOUR)))
+                    }
+                    phase => scene.marked(&name, phase, seconds(drawn.phase_for)),
+                };
+            }
+            if let Some(well_for) = drawn.well_for {
+                scene = scene.remember(&name, |memory| {
+                    memory.well_since = Some(ago(now(), seconds(well_for)))
+                });
+            }
+            if let Some((floor, reach)) = drawn.alert {
+                scene = scene.alert(&name, alert(&format!("alert-{index}"), floor, reach));
+            }
+            scene = scene.node(&name, |node| {
+                node.pods = if drawn.pods_known {
+                    Fact::Known(now(), Vec::new())
+                } else {
+                    Fact::Unknown
+                };
+                match drawn.oddity {
+                    0 => node.cordoned = true,
+                    1 => node.ready = false,
+                    2 => node.excluded = true,
+                    3 => node.control_plane = true,
+                    4 => node.created_at = ago(now(), MINUTE),
+                    5 => node.taken_by = Some("cluster-autoscaler".into()),
+                    _ => {}
+                }
+            });
+            if drawn.oddity == 6 {
+                scene = scene.with_world(|world| {
+                    world.writes.insert(
+                        name.as_str().into(),
+                        OwnWrite::InFlight {
+                            taints: true,
+                            drains: false,
+                        },
+                    );
+                });
+            }
+        }
+        scene
+    }
+}
+
+/// What the cases of a property came to.
+#[derive(Default)]
+struct Tally {
+    cases: usize,
+    tainted: usize,
+    drained: usize,
+    held: usize,
+    released: usize,
+}
+
+impl Tally {
+    fn count(&mut self, decision: &Decision) {
+        let does = |cause| decision.plan.marks.iter().any(|order| order.cause == cause);
+        self.cases += 1;
+        self.tainted += usize::from(does(Cause::Taint));
+        self.drained += usize::from(
+            does(Cause::DrainStart) || decision.plan.drains.iter().any(|order| order.sends),
+        );
+        self.released += usize::from(does(Cause::Release));
+        self.held += usize::from(
+            decision
+                .verdicts
+                .values()
+                .any(|verdict| verdict.hold().is_some()),
+        );
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cases,
+            tainted,
+            drained,
+            held,
+            released,
+        } = self;
+        write!(
+            f,
+            "{cases} cases: {tainted} tainted, {drained} drained, {held} held, {released} released"
+        )
+    }
+}
+
+/// Runs a property over many clusters and checks that it met every kind of case.
+#[track_caller]
+fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCaseError>) {
+    // The same cases in every run: a test that fails by chance is a test that is run again.
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let config = Config {
+        cases: 4_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let tally = RefCell::new(Tally::default());
+    let outcome = TestRunner::new_with_rng(config, rng).run(&case(), |case| {
+        let scene = case.scene();
+        let decision = decide(&scene.policy, &scene.memory, &scene.world);
+        tally.borrow_mut().count(&decision);
+        property(&scene, &decision)
+    });
+    let tally = tally.into_inner();
+    println!("property {name}: {tally}");
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    assert!(
+        [tally.tainted, tally.drained, tally.held, tally.released]
+            .iter()
+            .all(|count| *count > 0),
+        "the cases have to taint, drain, hold and release: {tally}"
+    );
+}
+
+fn carry_out(scene: &Scene, decision: &Decision) -> Scene {
+    let mut next = scene.clone();
+    next.memory = decision.memory.clone();
+    apply(&mut next.world, &decision.plan);
+    next
+}
+
+fn with_our_taint(world: &World, taint: &Taint) -> usize {
+    world
+        .nodes
+        .values()
+        .filter(|node| node.taints.contains(taint))
+        .count()
+}
+
+fn in_phase(world: &World, phase: RecordedPhase) -> usize {
+    world
+        .nodes
+        .values()
+        .filter(|node| {
+            node.record
+                .ours()
+                .is_some_and(|record| record.phase == phase)
+        })
+        .count()
+}
+
+#[test]
+fn deciding_again_on_the_outcome_changes_nothing() {
+    always("settled", |scene, decision| {
+        let next = carry_out(scene, decision);
+        let again = decide(&next.policy, &next.memory, &next.world);
+        prop_assert!(
+            again.plan.marks.is_empty(),
+            "it goes on: {:#?}",
+            again.plan.marks
+        );
+        prop_assert_eq!(again.plan.cluster, None);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_done_stays_within_every_budget() {
+    always("within budget", |scene, decision| {
+        let next = carry_out(scene, decision);
+        let limits = &scene.policy.limits;
+        let base = next
+            .world
+            .nodes
+            .values()
+            .filter(|node| node.ready && !node.cordoned)
+            .count();
+        let taint = &scene.policy.taint;
+        let in_flight = scene.world.writes.len();
+        let (before, after) = (
+            with_our_taint(&scene.world, taint),
+            with_our_taint(&next.world, taint),
+        );
+        if after > before {
+            prop_assert!(
+                after + in_flight <= limits.tainted_max.of(base) + tainted_and_in_flight(scene),
+                "{after} tainted"
+            );
+            let well = next.world.nodes.values().filter(|node| {
+                let score = next.world.scores[&node.id.name].risk;
+                node.ready
+                    && !node.cordoned
+                    && node.taints.is_empty()
+                    && !score.is_ok_and(|risk| risk > scene.policy.at_risk)
+            });
+            prop_assert!(well.count() >= 1, "no Node is left for the work");
+        }
+        let draining = |world| in_phase(world, RecordedPhase::Draining);
+        if draining(&next.world) > draining(&scene.world) {
+            prop_assert!(
+                draining(&next.world) <= limits.draining_max.of(base),
+                "too many drains at once"
+            );
+            let cluster = next.world.cluster.as_ref().expect("a drain began");
+            let recent = cluster
+                .drains
+                .keys()
+                .filter(|(at, _)| since(*at, now()) < HOUR)
+                .count();
+            prop_assert!(
+                recent <= limits.drains_per_hour as usize,
+                "{recent} drains within the hour"
+            );
+        }
+        Ok(())
+    });
+}
+
+/// Nodes that are tainted already and have a write under way besides are counted once by the limit.
+fn tainted_and_in_flight(scene: &Scene) -> usize {
+    scene
+        .world
+        .writes
+        .keys()
+        .filter(|name| {
+            scene.world.nodes[*name]
+                .taints
+                .contains(&scene.policy.taint)
+        })
+        .count()
+}
+
+#[test]
+fn the_order_in_which_things_are_told_makes_no_difference() {
+    always("order-free", |scene, decision| {
+        let mut other = scene.clone();
+        for alerts in other.world.alerts.values_mut() {
+            alerts.reverse();
+        }
+        other.world.nodes = scene
+            .world
+            .nodes
+            .iter()
+            .rev()
+            .map(|(name, node)| (name.clone(), node.clone()))
+            .collect();
+        let again = decide(&other.policy, &other.memory, &other.world);
+        prop_assert_eq!(&again.plan, &decision.plan);
+        prop_assert_eq!(&again.verdicts, &decision.verdicts);
+        Ok(())
+    });
+}
+
+#[test]
+fn stale_data_neither_disrupts_nor_releases() {
+    always("stale data", |scene, _| {
+        let mut stale = scene.clone();
+        stale.world.alerts = BTreeMap::new();
+        for score in stale.world.scores.values_mut() {
+            score.at = ago(now(), 2 * MINUTE);
+        }
+        let decision = decide(&stale.policy, &stale.memory, &stale.world);
+        for order in &decision.plan.marks {
+            // A record that has run out, or one without its drain, is tidied without touching a mark.
+            prop_assert!(
+                order.taints_added().is_empty() && order.taints_removed().is_empty(),
+                "{order:#?}"
+            );
+            prop_assert!(
+                !order.cause.begins() && order.cause != Cause::Release,
+                "{order:#?}"
+            );
+        }
+        prop_assert!(
+            decision.plan.drains.iter().all(|order| !order.sends),
+            "a drain goes on in the dark"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn the_audit_passes_what_the_planner_plans() {
+    always("audit agrees", |scene, decision| {
+        let audited = audit(
+            &scene.policy,
+            &decision.memory,
+            &scene.world,
+            decision.plan.clone(),
+        );
+        prop_assert!(audited.is_ok(), "{:?}", audited.err());
+        Ok(())
+    });
+}
+
+#[test]
+fn observing_changes_what_is_done_and_never_what_is_seen() {
+    always("observe", |scene, decision| {
+        let mut observing = scene.clone();
+        observing.policy.reach = Reach::Observe;
+        let seen = decide(&observing.policy, &observing.memory, &observing.world);
+        prop_assert_eq!(&seen.plan, &Plan::empty(now()));
+        for (name, verdict) in &seen.verdicts {
+            let other = &decision.verdicts[name];
+            prop_assert_eq!(
+                (verdict.risk, verdict.band, verdict.phase),
+                (other.risk, other.band, other.phase)
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn more_is_asked_than_done_only_with_a_reason() {
+    always("one primary hold", |scene, decision| {
+        for (name, verdict) in &decision.verdicts {
+            let ordered = decision
+                .plan
+                .marks
+                .iter()
+                .any(|order| order.node.name == *name && order.cause != Cause::Caution);
+            let draining = decision
+                .plan
+                .drains
+                .iter()
+                .any(|order| order.node.name == *name && order.sends);
+            let in_flight = scene.world.writes.contains_key(name);
+            let asked =
+                verdict.band == foreshock_core::risk::Band::AtRisk || verdict.risk.is_none();
+            if asked && !ordered && !draining && !in_flight && scene.policy.reach == Reach::Evict {
+                prop_assert!(
+                    verdict.hold().is_some(),
+                    "no reason is given for {name}: {verdict:#?}"
+                );
+            }
+        }
+        Ok(())
+    });
+}

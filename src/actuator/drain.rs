@@ -1,0 +1,643 @@
+//! One drain: the pure `step` of the core, walked by what the watches show and what the API answers.
+//!
+//! Nothing here decides which Pod goes, or when: that is [`step`]'s. Nothing polls: the task wakes when a
+//! Pod or a budget changes, an answer comes, the order changes, the gate opens or closes, or the time
+//! comes that `step` named. Losing the task loses nothing: what was accepted shows on the Pods.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshock_core::drain::{
+    Action, Answer, Disposition, DrainOrder, DrainProgress, DrainReport, ImpossibleReason,
+    NodeOutcome, PodFacts, PodId, PodOutcome, StepState, classify, step,
+};
+use foreshock_core::node::{NodeId, Uid};
+use foreshock_core::time::since;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::events::EventTx;
+use super::gate::Gate;
+use super::reports::{PodReport, Report, ReportTx};
+use crate::clock::Clock;
+use crate::kubernetes::rate::Rate;
+use crate::kubernetes::{Cluster, ClusterEvent, NodeTable, PodTable};
+
+/// Evictions under way at once, in the whole cluster.
+const IN_FLIGHT_MAX: usize = 64;
+/// An eviction with everything that belongs to it is over within this; the cluster has its own limit
+/// for each part.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks at least, whatever time is asked for.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Between two looks at most: the wall clock, which deadlines are on, can be set forwards meanwhile.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// After the gate was found closed. Its opening is an event, but for a Lease that is renewed late.
+const GATE_PAUSE: Duration = Duration::from_millis(500);
+/// A busy server that does not say for how long is left alone for this long, by every drain.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What all drains share.
+pub(super) struct Shared {
+    pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) gate: Gate,
+    pub(super) reports: ReportTx,
+    pub(super) events: EventTx,
+    /// `eviction.rate`.
+    pub(super) rate: Rate,
+    in_flight: Semaphore,
+    /// Whether the reach of any pool is `evict`.
+    pub(super) evicts: bool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        cluster: Arc<dyn Cluster>,
+        clock: Arc<dyn Clock>,
+        gate: Gate,
+        reports: ReportTx,
+        events: EventTx,
+        rate: u32,
+        evicts: bool,
+    ) -> Self {
+        Self {
+            cluster,
+            clock,
+            gate,
+            reports,
+            events,
+            rate: Rate::per_second(rate),
+            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            evicts,
+        }
+    }
+}
+
+/// What a drain is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Orders {
+    /// Go on by this order.
+    Go(DrainOrder),
+    /// The plan has it no more: send nothing more, and say what came of the Pods.
+    Cancelled,
+    /// This process acts no more (another leads, or it shuts down): send nothing more.
+    Stopped,
+}
+
+/// How far a drain is. Handed on when a drain that was withdrawn is ordered again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DrainState {
+    progress: DrainProgress,
+    /// Pods seen that are to go, and whether they are gone.
+    going: BTreeMap<Uid, Going>,
+    ended: Option<DrainReport>,
+    reported: Option<DrainReport>,
+    blocked: BTreeMap<(String, String), u32>,
+}
+
+#[derive(Clone, Debug)]
+struct Going {
+    pod: PodId,
+    gone: bool,
+}
+
+/// What is left of a drain's task when it has ended.
+pub(super) struct DrainEnd {
+    pub(super) node: NodeId,
+    pub(super) started_at: Timestamp,
+    pub(super) state: DrainState,
+}
+
+/// What came of an attempt to evict.
+enum Attempt {
+    Answered(Answer),
+    /// It never left.
+    Withheld,
+}
+
+/// Runs one drain until it is withdrawn and nothing of it is under way any more.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    node: NodeId,
+    started_at: Timestamp,
+    mut orders: watch::Receiver<Orders>,
+    state: DrainState,
+) -> DrainEnd {
+    let mut drain = Drain {
+        node: node.clone(),
+        started_at,
+        state,
+        sending: CancellationToken::new(),
+        closed_until: None,
+        shared: Arc::clone(&shared),
+    };
+    let mut gate = shared.gate.clone();
+    let mut nodes = shared.cluster.nodes();
+    let mut pods: Option<watch::Receiver<Arc<PodTable>>> = None;
+    let mut under_way: FuturesUnordered<BoxFuture<'static, (PodId, Attempt)>> =
+        FuturesUnordered::new();
+    loop {
+        let order = orders.borrow_and_update().clone();
+        let mut wake = Instant::now() + PAUSE_MAX;
+        match &order {
+            Orders::Cancelled | Orders::Stopped => {
+                drain.sending.cancel();
+                if under_way.is_empty() {
+                    break;
+                }
+            }
+            // It stays with what it came to, and says so again until the plan has taken note.
+            Orders::Go(_) if drain.state.ended.is_some() => {
+                pods = None;
+                drain.say_again();
+            }
+            Orders::Go(order) => {
+                if drain.sending.is_cancelled() {
+                    drain.sending = CancellationToken::new();
+                }
+                let table = pods
+                    .get_or_insert_with(|| shared.cluster.watch_pods(&node))
+                    .borrow_and_update()
+                    .clone();
+                let (actions, pause) =
+                    drain.advance(order, &table, is_ready(&nodes.borrow_and_update(), &node));
+                for Action::Evict {
+                    pod,
+                    grace,
+                    read_first,
+                } in actions
+                {
+                    under_way.push(drain.attempt(pod, grace, read_first));
+                }
+                wake = Instant::now() + pause;
+                if drain.state.ended.is_some() {
+                    pods = None;
+                    continue;
+                }
+            }
+        }
+        let going = matches!(order, Orders::Go(_)) && drain.state.ended.is_none();
+        tokio::select! {
+            Some((pod, attempt)) = under_way.next(), if !under_way.is_empty() => drain.note(&pod, attempt),
+            result = orders.changed() => if result.is_err() {
+                // The actuator is gone, and with it the right to act.
+                drain.sending.cancel();
+                while under_way.next().await.is_some() {}
+                break;
+            },
+            () = changed(&mut pods), if going => {}
+            Ok(()) = nodes.changed(), if going => {}
+            () = gate.changed(), if going => drain.closed_until = None,
+            () = tokio::time::sleep_until(wake), if going => {}
+        }
+    }
+    if *orders.borrow() == Orders::Cancelled {
+        drain.cancelled();
+    }
+    DrainEnd {
+        node,
+        started_at,
+        state: drain.state,
+    }
+}
+
+async fn changed(pods: &mut Option<watch::Receiver<Arc<PodTable>>>) {
+    if let Some(pods) = pods
+        && pods.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+fn is_ready(nodes: &NodeTable, node: &NodeId) -> bool {
+    let entry = nodes.nodes.get(&node.name);
+    entry.is_some_and(|entry| entry.facts.id.uid == node.uid && entry.facts.ready)
+}
+
+struct Drain {
+    shared: Arc<Shared>,
+    node: NodeId,
+    started_at: Timestamp,
+    state: DrainState,
+    /// Cancelled when nothing more may be sent.
+    sending: CancellationToken,
+    /// The gate was found closed; not asked again before.
+    closed_until: Option<Instant>,
+}
+
+impl Drain {
+    /// One look at everything: what to do now, and when to look again.
+    fn advance(
+        &mut self,
+        order: &DrainOrder,
+        table: &PodTable,
+        node_ready: bool,
+    ) -> (Vec<Action>, Duration) {
+        let now = self.shared.clock.now();
+        if !table.synced {
+            // Without the first list there is nothing to conclude, least of all that nothing is left.
+            if now >= order.deadline_at {
+                let problem = table.problem.as_deref().unwrap_or("no answer");
+                let detail = format!("its Pods could not be listed: {problem}");
+                self.end(now, NodeOutcome::Ended(PodOutcome::Deadline), detail);
+            }
+            return (Vec::new(), self.pause(now, order.deadline_at));
+        }
+        self.see(order, table, now);
+        let open = self.is_open();
+        let effective = DrainOrder {
+            // What the watch cannot show cannot be compared with the UID before each request.
+            sends: order.sends && open && self.shared.evicts && table.problem.is_none(),
+            ..order.clone()
+        };
+        let next = step(
+            &effective,
+            &table.pods,
+            node_ready,
+            &self.state.progress,
+            now,
+        );
+        for Action::Evict { pod, .. } in &next.actions {
+            self.state.progress.sent(pod, now);
+        }
+        self.blocked(&table.pods);
+        let mut pause = self.pause(now, next.wake_at);
+        match next.state {
+            StepState::Running { remaining } => self.say(remaining, None, table.problem.clone()),
+            // Pods may have been bound that a broken watch does not show.
+            StepState::Over {
+                outcome: NodeOutcome::Drained,
+                ..
+            } if table.problem.is_some() => {
+                self.say(0, None, table.problem.clone());
+            }
+            StepState::Over { outcome, detail } => {
+                self.outcomes(order, &table.pods, node_ready, now);
+                self.end(now, outcome, detail);
+            }
+        }
+        if let Some(until) = self.closed_until {
+            pause = pause.min(
+                until
+                    .saturating_duration_since(Instant::now())
+                    .max(PAUSE_MIN),
+            );
+        }
+        (next.actions, pause)
+    }
+
+    fn pause(&self, now: Timestamp, until: Timestamp) -> Duration {
+        since(now, until).clamp(PAUSE_MIN, PAUSE_MAX)
+    }
+
+    fn is_open(&mut self) -> bool {
+        if self
+            .closed_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return false;
+        }
+        let open = self.shared.gate.check().is_ok();
+        self.closed_until = (!open).then(|| Instant::now() + GATE_PAUSE);
+        open
+    }
+
+    /// Notes which Pods are to go, and which of them are gone.
+    fn see(&mut self, order: &DrainOrder, table: &PodTable, now: Timestamp) {
+        for pod in &table.pods {
+            if classify(pod, &order.rules) == Disposition::Evict {
+                let going = Going {
+                    pod: pod.id.clone(),
+                    gone: false,
+                };
+                self.state.going.entry(pod.id.uid.clone()).or_insert(going);
+            }
+        }
+        let present = |uid: &Uid| table.pods.iter().any(|pod| pod.id.uid == *uid);
+        for (uid, going) in &mut self.state.going {
+            if going.gone || present(uid) {
+                continue;
+            }
+            going.gone = true;
+            let progress = self
+                .state
+                .progress
+                .pods
+                .get(uid)
+                .map(|(_, progress)| progress);
+            let evicted = progress.is_some_and(|progress| progress.accepted);
+            let outcome = if evicted {
+                PodOutcome::Evicted
+            } else {
+                PodOutcome::Gone
+            };
+            info!(node = %self.node, pod = %going.pod, outcome = %outcome, "pod gone");
+            self.shared.reports.send(Report::Pod(PodReport {
+                node: self.node.clone(),
+                pod: going.pod.clone(),
+                outcome,
+                detail: String::new(),
+                requested_at: progress.and_then(|progress| progress.first_request_at),
+                gone_at: Some(now),
+            }));
+        }
+    }
+
+    /// The request and all that has to come before it. It holds no borrow of the drain: it goes on
+    /// while the drain looks at other things.
+    fn attempt(
+        &self,
+        pod: PodId,
+        grace: Option<Duration>,
+        read_first: bool,
+    ) -> BoxFuture<'static, (PodId, Attempt)> {
+        let (shared, sending) = (Arc::clone(&self.shared), self.sending.clone());
+        Box::pin(async move {
+            let turn = async {
+                let permit = shared.in_flight.acquire().await;
+                shared.rate.turn().await;
+                permit
+            };
+            let permit = tokio::select! {
+                biased;
+                () = sending.cancelled() => return (pod, Attempt::Withheld),
+                permit = turn => permit,
+            };
+            let may_send = || !sending.is_cancelled() && shared.gate.check().is_ok();
+            if !may_send() {
+                return (pod, Attempt::Withheld);
+            }
+            let exchange = async {
+                if read_first {
+                    match shared.cluster.read_pod(&pod).await {
+                        Ok(None) => return Attempt::Answered(Answer::Gone),
+                        Ok(Some(facts)) if facts.terminating_until.is_some() => {
+                            return Attempt::Answered(Answer::Accepted);
+                        }
+                        Ok(Some(_)) => {}
+                        Err(error) => {
+                            return Attempt::Answered(Answer::Lost {
+                                detail: error.to_string(),
+                            });
+                        }
+                    }
+                    // Reading took time.
+                    if !may_send() {
+                        return Attempt::Withheld;
+                    }
+                }
+                Attempt::Answered(shared.cluster.evict(&pod, grace).await)
+            };
+            let attempt = tokio::time::timeout(ANSWER_LIMIT, exchange)
+                .await
+                .unwrap_or_else(|_| {
+                    let detail = format!("no answer within {ANSWER_LIMIT:?}");
+                    Attempt::Answered(Answer::Lost { detail })
+                });
+            drop(permit);
+            (pod, attempt)
+        })
+    }
+
+    fn note(&mut self, pod: &PodId, attempt: Attempt) {
+        let answer = match attempt {
+            Attempt::Answered(answer) => answer,
+            Attempt::Withheld => {
+                self.state.progress.withheld(pod);
+                self.closed_until = Some(Instant::now() + GATE_PAUSE);
+                return;
+            }
+        };
+        let now = self.shared.clock.now();
+        let first = self
+            .state
+            .progress
+            .pods
+            .get(&pod.uid)
+            .is_none_or(|(_, progress)| !progress.accepted);
+        match &answer {
+            Answer::Accepted if first => {
+                info!(node = %self.node, pod = %pod, "eviction accepted");
+                self.shared.events.publish(ClusterEvent {
+                    node: self.node.clone(),
+                    pod: Some(pod.clone()),
+                    reason: "EvictedFromDegradingNode",
+                    warning: false,
+                    note: format!(
+                        "evicted from Node {}, which is predicted to degrade",
+                        self.node
+                    ),
+                });
+            }
+            Answer::BlockedByBudget { detail, .. } => {
+                info!(node = %self.node, pod = %pod, detail, "eviction blocked by budget");
+            }
+            Answer::Throttled { retry_after } => {
+                warn!(node = %self.node, pod = %pod, ?retry_after, "the API server asks for quiet");
+                self.shared
+                    .rate
+                    .quiet(retry_after.unwrap_or(QUIET).max(QUIET));
+            }
+            Answer::Forbidden { detail } => {
+                warn!(node = %self.node, pod = %pod, detail, "not allowed to evict; apply the roles in deploy/kustomize/base");
+            }
+            answer => debug!(node = %self.node, pod = %pod, ?answer, "eviction answered"),
+        }
+        self.shared.reports.send(Report::Answered {
+            node: self.node.clone(),
+            pod: pod.clone(),
+            answer: answer.clone(),
+            at: now,
+        });
+        self.state.progress.answered(pod, answer, now);
+    }
+
+    /// Reports how many Pods wait for which budget, where that has changed.
+    fn blocked(&mut self, pods: &[PodFacts]) {
+        let mut budgets: BTreeMap<(String, String), u32> = BTreeMap::new();
+        for pod in pods.iter().filter(|pod| pod.terminating_until.is_none()) {
+            let progress = self.state.progress.pods.get(&pod.id.uid);
+            let answer = progress.and_then(|(_, progress)| progress.answer.as_ref());
+            if let Some((_, Answer::BlockedByBudget { .. })) = answer {
+                let budget = pod
+                    .budgets
+                    .first()
+                    .map_or("", |budget| budget.name.as_str());
+                *budgets
+                    .entry((pod.id.namespace.clone(), budget.to_owned()))
+                    .or_default() += 1;
+            }
+        }
+        self.say_blocked(budgets);
+    }
+
+    fn say_blocked(&mut self, budgets: BTreeMap<(String, String), u32>) {
+        if budgets != self.state.blocked {
+            self.state.blocked.clone_from(&budgets);
+            self.shared.reports.send(Report::Blocked {
+                node: self.node.clone(),
+                budgets,
+            });
+        }
+    }
+
+    fn say(
+        &mut self,
+        remaining: u32,
+        ended: Option<(Timestamp, NodeOutcome)>,
+        detail: Option<String>,
+    ) {
+        let gone = self.state.going.values().filter(|going| going.gone).count();
+        let report = DrainReport {
+            started_at: self.started_at,
+            remaining,
+            gone: u32::try_from(gone).unwrap_or(u32::MAX),
+            ended,
+            detail: detail.unwrap_or_default(),
+        };
+        if ended.is_some() {
+            self.state.ended = Some(report.clone());
+        }
+        if self.state.reported.as_ref() != Some(&report) {
+            self.state.reported = Some(report.clone());
+            self.shared.reports.send(Report::Drain {
+                node: self.node.clone(),
+                report,
+            });
+        }
+    }
+
+    fn say_again(&self) {
+        if let Some(report) = &self.state.ended {
+            self.shared.reports.send(Report::Drain {
+                node: self.node.clone(),
+                report: report.clone(),
+            });
+        }
+    }
+
+    fn end(&mut self, now: Timestamp, outcome: NodeOutcome, detail: String) {
+        info!(node = %self.node, outcome = %outcome, detail, "drain over");
+        let remaining = self
+            .state
+            .going
+            .values()
+            .filter(|going| !going.gone)
+            .count();
+        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
+        self.say(remaining, Some((now, outcome)), Some(detail));
+        self.say_blocked(BTreeMap::new());
+    }
+
+    /// What came of each Pod that is still there at the end.
+    fn outcomes(&self, order: &DrainOrder, pods: &[PodFacts], node_ready: bool, now: Timestamp) {
+        for pod in pods {
+            let progress = self
+                .state
+                .progress
+                .pods
+                .get(&pod.id.uid)
+                .map(|(_, progress)| progress);
+            let (outcome, detail) = match classify(pod, &order.rules) {
+                Disposition::Skip(_) | Disposition::Leave(_) => continue,
+                Disposition::Impossible(reason) => {
+                    let outcome = match &reason {
+                        ImpossibleReason::NeverAllowed { .. } => PodOutcome::NeverAllowed,
+                        ImpossibleReason::OverlappingPdbs(_) => PodOutcome::OverlappingPdbs,
+                    };
+                    (outcome, reason.to_string())
+                }
+                Disposition::Evict => came_of(
+                    pod,
+                    progress.and_then(|progress| progress.answer.as_ref()),
+                    node_ready,
+                    now,
+                ),
+            };
+            info!(node = %self.node, pod = %pod.id, outcome = %outcome, detail, "pod not moved");
+            self.shared.reports.send(Report::Pod(PodReport {
+                node: self.node.clone(),
+                pod: pod.id.clone(),
+                outcome,
+                detail,
+                requested_at: progress.and_then(|progress| progress.first_request_at),
+                gone_at: None,
+            }));
+        }
+    }
+
+    /// The drain was withdrawn. Pods that were accepted go on their way; the others stay.
+    fn cancelled(&mut self) {
+        self.say_blocked(BTreeMap::new());
+        if self.state.ended.is_some() {
+            return;
+        }
+        info!(node = %self.node, "drain cancelled");
+        for (uid, going) in self.state.going.iter().filter(|(_, going)| !going.gone) {
+            let progress = self
+                .state
+                .progress
+                .pods
+                .get(uid)
+                .map(|(_, progress)| progress);
+            let accepted = progress.is_some_and(|progress| progress.accepted);
+            self.shared.reports.send(Report::Pod(PodReport {
+                node: self.node.clone(),
+                pod: going.pod.clone(),
+                outcome: if accepted {
+                    PodOutcome::Evicted
+                } else {
+                    PodOutcome::Cancelled
+                },
+                detail: "the drain was cancelled".to_owned(),
+                requested_at: progress.and_then(|progress| progress.first_request_at),
+                gone_at: None,
+            }));
+        }
+    }
+}
+
+fn came_of(
+    pod: &PodFacts,
+    answer: Option<&(Timestamp, Answer)>,
+    node_ready: bool,
+    now: Timestamp,
+) -> (PodOutcome, String) {
+    if let Some(until) = pod.terminating_until {
+        if until > now {
+            return (
+                PodOutcome::Deadline,
+                format!("its grace period runs until {until}"),
+            );
+        }
+        if !node_ready {
+            return (
+                PodOutcome::Unreachable,
+                "its Node does not answer".to_owned(),
+            );
+        }
+        let finalizers = if pod.finalizers.is_empty() {
+            String::new()
+        } else {
+            format!("finalizers {}", pod.finalizers.join(", "))
+        };
+        return (PodOutcome::StuckTerminating, finalizers);
+    }
+    match answer {
+        Some((_, Answer::Accepted | Answer::NamespaceTerminating)) => (
+            PodOutcome::StuckTerminating,
+            "its eviction was accepted, and it is still there".to_owned(),
+        ),
+        Some((_, answer)) => (answer.outcome(), answer.detail().to_owned()),
+        None => (PodOutcome::Deadline, "its turn did not come".to_owned()),
+    }
+}

@@ -1,0 +1,74 @@
+//! Kubernetes Events, published one after the other and never in the way of a write.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::gate::Gate;
+use crate::kubernetes::{Cluster, ClusterEvent};
+
+/// Events that may wait; at ten a second, what takes longer than this is no news.
+const EVENTS_MAX: usize = 256;
+
+/// The end that has something to say.
+#[derive(Clone, Debug)]
+pub struct EventTx {
+    tx: mpsc::Sender<ClusterEvent>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventTx {
+    /// Has an Event published, if there is room and while writing is allowed. Best effort: everything
+    /// that Events say is in the log and the API too.
+    pub fn publish(&self, event: ClusterEvent) {
+        if self.tx.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many were dropped because too many waited.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// The two ends.
+pub(super) fn channel() -> (EventTx, mpsc::Receiver<ClusterEvent>) {
+    let (tx, rx) = mpsc::channel(EVENTS_MAX);
+    (
+        EventTx {
+            tx,
+            dropped: Arc::default(),
+        },
+        rx,
+    )
+}
+
+/// Publishes until `stop`, or until nobody has anything to say any more.
+pub(super) async fn run(
+    cluster: Arc<dyn Cluster>,
+    gate: Gate,
+    mut events: mpsc::Receiver<ClusterEvent>,
+    stop: CancellationToken,
+) {
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            event = events.recv() => match event {
+                Some(event) => event,
+                None => return,
+            },
+        };
+        if let Err(closed) = gate.check() {
+            debug!(node = %event.node, reason = event.reason, %closed, "event not published");
+            continue;
+        }
+        if let Err(error) = cluster.publish(&event).await {
+            warn!(node = %event.node, reason = event.reason, %error, "event not published");
+        }
+    }
+}

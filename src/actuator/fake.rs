@@ -1,0 +1,504 @@
+//! A small cluster in memory, for the tests of this folder. The simulator has the large one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use foreshock_core::decision::plan::MarkOrder;
+use foreshock_core::drain::{Answer, Budget, EvictionAllowance, Owner, PodFacts, PodId};
+use foreshock_core::node::{NodeId, NodeName, Uid};
+use foreshock_core::record::{
+    ClusterRecord, DrainRecord, Marks, NodeRecord, RecordedPhase, Taint, TaintEffect,
+};
+use foreshock_core::time::after;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::clock::{Clock, VirtualClock};
+use crate::kubernetes::{
+    Cluster, ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry,
+    NodeTable, PodTable, marks, record,
+};
+
+/// When the tests begin.
+pub(super) const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+/// One write that reached the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    Mark(String),
+    Evict(String),
+    Lease,
+    Event(&'static str),
+}
+
+pub(super) struct Fake {
+    pub(super) clock: Arc<VirtualClock>,
+    inner: Mutex<Inner>,
+    nodes: watch::Sender<Arc<NodeTable>>,
+    lease: watch::Sender<LeaseState>,
+}
+
+#[derive(Default)]
+pub(super) struct Inner {
+    documents: BTreeMap<NodeName, Value>,
+    version: u64,
+    tables: BTreeMap<NodeName, watch::Sender<Arc<PodTable>>>,
+    /// Every write that arrived, with the time on the boot clock.
+    pub(super) writes: Vec<(Duration, Write)>,
+    /// Pods that were read afresh.
+    pub(super) reads: Vec<String>,
+    /// What the next evictions of a Pod are answered; accepted when there is nothing.
+    pub(super) answers: BTreeMap<String, VecDeque<Answer>>,
+    /// How long the answer to a write takes. The write takes place before.
+    pub(super) slow: Duration,
+    /// How long an evicted Pod takes to go; `None` for ever.
+    pub(super) gone_after: Option<Duration>,
+    /// Marks of these Nodes fail.
+    pub(super) marks_fail: Vec<String>,
+    /// Writes of the Lease fail.
+    pub(super) lease_fails: bool,
+    /// Pods cannot be listed.
+    pub(super) pods_fail: bool,
+}
+
+impl Fake {
+    pub(super) fn new() -> Arc<Self> {
+        let inner = Inner {
+            gone_after: Some(Duration::from_secs(1)),
+            ..Inner::default()
+        };
+        Arc::new(Self {
+            clock: Arc::new(VirtualClock::new(START)),
+            inner: Mutex::new(inner),
+            nodes: watch::channel(Arc::new(NodeTable {
+                synced: true,
+                ..NodeTable::default()
+            }))
+            .0,
+            lease: watch::channel(LeaseState::Absent).0,
+        })
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("not poisoned")
+    }
+
+    /// The Node `name` with this record, and the marks that it says.
+    pub(super) fn node(&self, name: &str, record: Option<&NodeRecord>) {
+        let mut document = json!({
+            "metadata": {"name": name, "uid": format!("uid-{name}"), "annotations": {}},
+            "spec": {},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        if let Some(record) = record {
+            document["metadata"]["annotations"]["foreshock.dev/state"] =
+                json!(record::encode(record).expect("fits"));
+            if let Some(taint) = &record.marks.taint {
+                document["spec"]["taints"] = json!([{"key": taint.key, "value": taint.value, "effect": taint.effect.as_str()}]);
+            }
+        }
+        self.put(name, document);
+    }
+
+    fn put(&self, name: &str, mut document: Value) -> NodeEntry {
+        let mut inner = self.inner();
+        inner.version += 1;
+        document["metadata"]["resourceVersion"] = json!(inner.version.to_string());
+        inner
+            .documents
+            .insert(NodeName::from(name), document.clone());
+        drop(inner);
+        let entry = marks_read(&document);
+        self.nodes.send_modify(|table| {
+            Arc::make_mut(table)
+                .nodes
+                .insert(NodeName::from(name), Arc::new(entry.clone()));
+        });
+        entry
+    }
+
+    pub(super) fn record(&self, name: &str) -> Option<NodeRecord> {
+        self.nodes.borrow().nodes[name].facts.record.ours().cloned()
+    }
+
+    /// Sets the Pods of a Node, as its watch shows them.
+    pub(super) fn set_pods(&self, node: &str, pods: Vec<PodFacts>) {
+        let now = self.clock.now();
+        self.table(node).send_replace(Arc::new(PodTable {
+            synced: true,
+            at: Some(now),
+            problem: None,
+            pods,
+        }));
+    }
+
+    pub(super) fn change_pods(&self, node: &str, change: impl FnOnce(&mut PodTable)) {
+        self.table(node)
+            .send_modify(|table| change(Arc::make_mut(table)));
+    }
+
+    pub(super) fn pod_names(&self, node: &str) -> Vec<String> {
+        self.table(node)
+            .borrow()
+            .pods
+            .iter()
+            .map(|pod| pod.id.name.clone())
+            .collect()
+    }
+
+    fn table(&self, node: &str) -> watch::Sender<Arc<PodTable>> {
+        let mut inner = self.inner();
+        inner
+            .tables
+            .entry(NodeName::from(node))
+            .or_insert_with(|| watch::channel(Arc::default()).0)
+            .clone()
+    }
+
+    /// What a person does to the Lease with kubectl.
+    pub(super) fn edit_lease(&self, edit: impl FnOnce(&mut LeaseView)) {
+        let version = self.next_version();
+        self.lease.send_modify(|state| {
+            let LeaseState::Present(view) = state else {
+                panic!("no Lease to edit")
+            };
+            edit(view);
+            view.resource_version = version;
+        });
+    }
+
+    pub(super) fn delete_lease(&self) {
+        self.lease.send_replace(LeaseState::Absent);
+    }
+
+    pub(super) fn lease_view(&self) -> LeaseView {
+        match &*self.lease.borrow() {
+            LeaseState::Present(view) => (**view).clone(),
+            LeaseState::Absent | LeaseState::Unknown => panic!("no Lease"),
+        }
+    }
+
+    fn next_version(&self) -> String {
+        let mut inner = self.inner();
+        inner.version += 1;
+        inner.version.to_string()
+    }
+
+    fn log(&self, write: Write) -> Duration {
+        let at = self.clock.boottime();
+        let mut inner = self.inner();
+        inner.writes.push((at, write));
+        inner.slow
+    }
+
+    /// The writes so far, the Lease aside.
+    pub(super) fn written(&self) -> Vec<Write> {
+        let inner = self.inner();
+        inner
+            .writes
+            .iter()
+            .map(|(_, write)| write.clone())
+            .filter(|write| *write != Write::Lease)
+            .collect()
+    }
+
+    pub(super) fn evictions(&self) -> Vec<String> {
+        let of = |write| match write {
+            Write::Evict(pod) => Some(pod),
+            Write::Mark(_) | Write::Lease | Write::Event(_) => None,
+        };
+        self.written().into_iter().filter_map(of).collect()
+    }
+
+    pub(super) fn marked(&self) -> Vec<String> {
+        let of = |write| match write {
+            Write::Mark(node) => Some(node),
+            Write::Evict(_) | Write::Lease | Write::Event(_) => None,
+        };
+        self.written().into_iter().filter_map(of).collect()
+    }
+
+    async fn take_time(slow: Duration) {
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
+    }
+}
+
+fn marks_read(document: &Value) -> NodeEntry {
+    marks::read(document, "foreshock").expect("a Node")
+}
+
+/// A merge patch (RFC 7386).
+fn merge(into: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *into = patch.clone();
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    let into = into.as_object_mut().expect("made one above");
+    for (key, value) in patch {
+        if value.is_null() {
+            into.remove(key);
+        } else {
+            merge(into.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+impl Cluster for Fake {
+    // The gate is asked by the actuator itself in these tests; the client has its own for the guard.
+    fn set_guard(&self, _: Guard) {}
+
+    fn nodes(&self) -> watch::Receiver<Arc<NodeTable>> {
+        self.nodes.subscribe()
+    }
+
+    fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>> {
+        let pods = self.table(node.name.as_str()).borrow().pods.clone();
+        std::future::ready(Ok(pods)).boxed()
+    }
+
+    fn watch_pods(&self, node: &NodeId) -> watch::Receiver<Arc<PodTable>> {
+        if self.inner().pods_fail {
+            let (tx, rx) = watch::channel(Arc::new(PodTable {
+                problem: Some("refused".to_owned()),
+                ..PodTable::default()
+            }));
+            tokio::spawn(async move { tx.closed().await });
+            return rx;
+        }
+        self.table(node.name.as_str()).subscribe()
+    }
+
+    fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>> {
+        self.inner().reads.push(pod.name.clone());
+        let tables: Vec<_> = self.inner().tables.values().cloned().collect();
+        let found = tables.iter().find_map(|table| {
+            table
+                .borrow()
+                .pods
+                .iter()
+                .find(|facts| facts.id == *pod)
+                .cloned()
+        });
+        std::future::ready(Ok(found)).boxed()
+    }
+
+    fn mark(&self, order: &MarkOrder) -> BoxFuture<'_, Result<NodeEntry, ClusterError>> {
+        let order = order.clone();
+        async move {
+            let name = order.node.name.to_string();
+            let action = format!("mark {name}");
+            if self.inner().marks_fail.contains(&name) {
+                let slow = self.log(Write::Mark(name));
+                Self::take_time(slow).await;
+                return Err(ClusterError::Failed {
+                    action,
+                    detail: "scripted".to_owned(),
+                });
+            }
+            let document = self.inner().documents.get(&order.node.name).cloned();
+            let superseded = |detail: String| ClusterError::Superseded {
+                object: name.clone(),
+                detail,
+            };
+            let mut document = document.ok_or_else(|| superseded("gone".to_owned()))?;
+            let patch = marks::patch_for(&document, &order, "foreshock", self.clock.now())
+                .map_err(|problem| superseded(problem.to_string()))?;
+            merge(&mut document, &patch);
+            let slow = self.log(Write::Mark(name.clone()));
+            let entry = self.put(&name, document);
+            Self::take_time(slow).await;
+            Ok(entry)
+        }
+        .boxed()
+    }
+
+    fn evict(&self, pod: &PodId, _: Option<Duration>) -> BoxFuture<'_, Answer> {
+        let pod = pod.clone();
+        async move {
+            let slow = self.log(Write::Evict(pod.name.clone()));
+            let answer = self
+                .inner()
+                .answers
+                .get_mut(&pod.name)
+                .and_then(VecDeque::pop_front);
+            let answer = answer.unwrap_or(Answer::Accepted);
+            let took_place = matches!(&answer, Answer::Accepted)
+                || matches!(&answer, Answer::Lost { detail } if detail.contains("took place"));
+            if took_place {
+                self.terminate(&pod);
+            }
+            Self::take_time(slow).await;
+            answer
+        }
+        .boxed()
+    }
+
+    fn lease(&self) -> watch::Receiver<LeaseState> {
+        self.lease.subscribe()
+    }
+
+    fn write_lease(&self, write: &LeaseWrite) -> BoxFuture<'_, Result<LeaseView, ClusterError>> {
+        let write = write.clone();
+        async move {
+            let slow = self.log(Write::Lease);
+            if self.inner().lease_fails {
+                Self::take_time(slow).await;
+                return Err(ClusterError::Failed {
+                    action: "write the Lease".to_owned(),
+                    detail: "scripted".to_owned(),
+                });
+            }
+            let before = match &*self.lease.borrow() {
+                LeaseState::Present(view) => Some((**view).clone()),
+                LeaseState::Absent | LeaseState::Unknown => None,
+            };
+            if before.as_ref().map(|view| &view.resource_version) != write.expects.as_ref() {
+                return Err(ClusterError::Superseded {
+                    object: "Lease".to_owned(),
+                    detail: "changed".to_owned(),
+                });
+            }
+            let view = LeaseView {
+                holder: write.holder,
+                address: write.address,
+                duration: write.duration,
+                renewed_at: Some(write.renewed_at),
+                transitions: write.transitions,
+                paused: write.paused,
+                record: match write.record {
+                    Some(record) => Ok(record),
+                    None => before.map_or(Ok(ClusterRecord::default()), |view| view.record),
+                },
+                resource_version: self.next_version(),
+            };
+            self.lease
+                .send_replace(LeaseState::Present(Box::new(view.clone())));
+            Self::take_time(slow).await;
+            Ok(view)
+        }
+        .boxed()
+    }
+
+    fn publish(&self, event: &ClusterEvent) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.log(Write::Event(event.reason));
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+impl Fake {
+    /// The Pod is going, and is gone after a while.
+    fn terminate(&self, pod: &PodId) {
+        let tables: Vec<_> = self.inner().tables.values().cloned().collect();
+        let gone_after = self.inner().gone_after;
+        let until = after(self.clock.now(), Duration::from_secs(30));
+        for table in tables {
+            if !table.borrow().pods.iter().any(|facts| facts.id == *pod) {
+                continue;
+            }
+            table.send_modify(|table| {
+                for facts in &mut Arc::make_mut(table).pods {
+                    if facts.id == *pod {
+                        facts.terminating_until.get_or_insert(until);
+                    }
+                }
+            });
+            if let Some(gone_after) = gone_after {
+                let pod = pod.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(gone_after).await;
+                    table.send_modify(|table| {
+                        Arc::make_mut(table).pods.retain(|facts| facts.id != pod)
+                    });
+                });
+            }
+        }
+    }
+}
+
+/// A plain Pod of a ReplicaSet, ready, without a budget.
+pub(super) fn pod(name: &str) -> PodFacts {
+    PodFacts {
+        id: PodId {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            uid: Uid::from(format!("uid-{name}")),
+        },
+        owner: Some(Owner {
+            group: "apps".to_owned(),
+            kind: "ReplicaSet".to_owned(),
+            name: "web".to_owned(),
+            uid: Uid::from("rs"),
+        }),
+        daemon_set_gone: false,
+        mirror: false,
+        finished: false,
+        ready: true,
+        terminating_until: None,
+        finalizers: Vec::new(),
+        grace: Duration::from_secs(30),
+        empty_dir: false,
+        local_volumes: false,
+        claims: Vec::new(),
+        critical: false,
+        opted_out: None,
+        tolerates_taint: false,
+        own: false,
+        budgets: Vec::new(),
+    }
+}
+
+/// The same under a budget that allows so many disruptions now.
+pub(super) fn budgeted(name: &str, allowed: u32) -> PodFacts {
+    let budget = Budget {
+        name: "pdb".to_owned(),
+        allowance: EvictionAllowance::Now(allowed),
+        observed: true,
+        detail: String::new(),
+    };
+    PodFacts {
+        budgets: vec![budget],
+        ..pod(name)
+    }
+}
+
+pub(super) fn taint() -> Taint {
+    Taint {
+        key: "degradation".to_owned(),
+        value: "true".to_owned(),
+        effect: TaintEffect::NoSchedule,
+    }
+}
+
+/// A record of the Node `name` with our taint.
+pub(super) fn tainted(name: &str) -> NodeRecord {
+    NodeRecord {
+        phase: RecordedPhase::Tainted,
+        marks: Marks {
+            taint: Some(taint()),
+            ..Marks::default()
+        },
+        ..NodeRecord::clear("foreshock", &Uid::from(format!("uid-{name}")), START)
+    }
+}
+
+/// The same with a drain that began then.
+pub(super) fn draining(name: &str, started_at: Timestamp) -> NodeRecord {
+    NodeRecord {
+        phase: RecordedPhase::Draining,
+        drain: Some(DrainRecord {
+            started_at,
+            attempts: 1,
+            ended: None,
+        }),
+        ..tainted(name)
+    }
+}

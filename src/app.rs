@@ -1,0 +1,380 @@
+//! The service put together: its tasks, and how they start and end.
+
+use std::sync::Arc;
+
+use foreshock_core::decision::audit::AuditedPlan;
+use foreshock_core::decision::policy::Reach;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, info_span};
+
+use crate::actuator::{
+    self, Actuator, ActuatorOptions, Leader, LeaderOptions, Leadership, LeaseTimes, ReportRx,
+};
+use crate::alertmanager::{AlertmanagerClient, webhook_queue};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::cycle::{Cycle, CycleOptions, CycleParts};
+use crate::doors::{NoSwitch, PlanDoor, Switch, WebhookDoor};
+use crate::events::{EventKind, EventLog, NewEvent};
+use crate::features::Telemetry;
+use crate::kubernetes::Cluster;
+use crate::kubernetes::client::{ConnectError, KubeCluster, KubeOptions};
+use crate::metrics::{Counters, Metrics};
+use crate::model::artifact::ModelError;
+use crate::model::loaded::Model;
+use crate::prometheus::{PrometheusTelemetry, SetupError};
+use crate::snapshot::Snapshot;
+use crate::web::{self, Control, WebError, WebState};
+
+/// Why the service cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The listener.
+    #[error(transparent)]
+    Web(#[from] WebError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Prometheus cannot even be asked.
+    #[error("Prometheus cannot be asked as configured:\n{0}")]
+    Prometheus(#[from] SetupError),
+    /// There is no way to the cluster.
+    #[error(
+        "no way to Kubernetes; correct [kubernetes], or set kubernetes.enabled = false to only watch"
+    )]
+    Kubernetes(#[from] ConnectError),
+    /// The HTTP client for Alertmanager cannot be made.
+    #[error("Alertmanager cannot be asked")]
+    Alertmanager(#[source] reqwest::Error),
+    /// A task ended by itself; the service does not go on with a part of it missing.
+    #[error("the {task} ended unexpectedly{}", .problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default())]
+    Ended {
+        /// Which.
+        task: &'static str,
+        /// Why, where it said so.
+        problem: Option<String>,
+    },
+}
+
+/// What the service rests on. The demo puts simulated ones in their places.
+pub struct Foundation {
+    /// Where features come from.
+    pub telemetry: Arc<dyn Telemetry>,
+    /// The cluster, where there is one.
+    pub cluster: Option<Arc<dyn Cluster>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Foundation {
+    /// Real ones, as configured.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Prometheus`] and [`AppError::Kubernetes`]. That neither answers is no error: the
+    /// service starts, says so, and goes on trying.
+    pub async fn real(config: &Config) -> Result<Self, AppError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let telemetry = PrometheusTelemetry::new(&config.prometheus, Arc::clone(&config.schema))?;
+        let cluster: Option<Arc<dyn Cluster>> = if config.kubernetes.enabled {
+            Some(KubeCluster::connect(kube_options(config), Arc::clone(&clock)).await?)
+        } else {
+            None
+        };
+        Ok(Self {
+            telemetry: Arc::new(telemetry),
+            cluster,
+            clock,
+        })
+    }
+}
+
+/// How the cluster is reached, as configured.
+pub fn kube_options(config: &Config) -> KubeOptions {
+    KubeOptions {
+        kubeconfig: config.kubernetes.kubeconfig.clone(),
+        instance: config.kubernetes.instance.clone(),
+        namespace: config.kubernetes.namespace.clone().unwrap_or_default(),
+        node_selector: config.kubernetes.node_selector.clone(),
+        taints: std::iter::once(&config.policy.taint)
+            .chain(&config.policy.caution_taint)
+            .cloned()
+            .collect(),
+    }
+}
+
+/// Runs the service until shutdown.
+///
+/// # Errors
+///
+/// [`AppError`], also when a task ends that should not.
+pub async fn serve(
+    config: Config,
+    model: Model,
+    foundation: Foundation,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), AppError> {
+    let Foundation {
+        telemetry,
+        cluster,
+        clock,
+    } = foundation;
+    let started_at = clock.now();
+    let mut policy = config.policy.clone();
+    policy.model_trusted = model.trusted;
+    let policy = Arc::new(policy);
+    let events = Arc::new(EventLog::new(started_at));
+    let counters = Arc::new(Counters::new());
+    let (queue, webhook) = webhook_queue();
+    let starting = Snapshot::starting(started_at, env!("CARGO_PKG_VERSION"), Arc::clone(&policy));
+    let (snapshots_tx, snapshots) = watch::channel(Arc::new(starting));
+    let (plans_tx, plans) = watch::channel(None);
+    events.push(NewEvent::new(
+        started_at,
+        EventKind::Started,
+        concat!("foreshock ", env!("CARGO_PKG_VERSION"), " started"),
+    ));
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        model = model.name.name,
+        reach = policy.reach.as_str(),
+        model_reach = model.name.reach.as_str(),
+        kubernetes = cluster.is_some(),
+        "starting"
+    );
+
+    let mut tasks: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
+    let writer = match &cluster {
+        Some(cluster) => {
+            let address = listener
+                .local_addr()
+                .ok()
+                .map(|address| address.to_string());
+            writer(
+                &config,
+                policy.reach,
+                address,
+                Arc::clone(cluster),
+                Arc::clone(&clock),
+                plans,
+                &mut tasks,
+                &shutdown,
+            )
+        }
+        None => Writer::none(started_at),
+    };
+
+    let alertmanager = match &config.alertmanager_url {
+        Some(url) => {
+            let client = reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build();
+            Some(AlertmanagerClient::new(
+                client.map_err(AppError::Alertmanager)?,
+                url,
+                config.prometheus.timeout,
+            ))
+        }
+        None => None,
+    };
+    let metrics = Arc::new(Metrics::new(snapshots.clone(), Arc::clone(&counters)));
+    let state = WebState {
+        snapshots,
+        events: Arc::clone(&events),
+        metrics: {
+            let clock = Arc::clone(&clock);
+            Arc::new(move || metrics.render(clock.now()))
+        },
+        webhook: Arc::new(WebhookDoor {
+            queue,
+            counters: Arc::clone(&counters),
+        }),
+        control: writer.control,
+        plans: Arc::new(PlanDoor {
+            cluster: cluster.clone(),
+            policy: Arc::clone(&policy),
+            rate: config.eviction_rate,
+            clock: Arc::clone(&clock),
+        }),
+        clock: {
+            let clock = Arc::clone(&clock);
+            Arc::new(move || clock.now())
+        },
+    };
+    let cycle = Cycle::new(
+        CycleOptions {
+            interval: config.interval,
+            lag: config.prometheus.lag,
+            missing_max: config.model.missing_max,
+            shortened: config.shortened(),
+            policy,
+            model: model.name,
+            card: model.card,
+            started_at,
+            alerts: Arc::new(config.alerts),
+        },
+        CycleParts {
+            telemetry,
+            scorer: model.scorer,
+            cluster,
+            webhook,
+            alertmanager,
+            leadership: writer.leadership,
+            reports: writer.reports,
+            clock,
+            events,
+            counters,
+            snapshots: snapshots_tx,
+            plans: plans_tx,
+        },
+    );
+    let stop = shutdown.clone();
+    tasks.spawn(
+        async move {
+            ("cycle", {
+                cycle.run(stop).await;
+                Ok(())
+            })
+        }
+        .instrument(info_span!("cycle")),
+    );
+    let stop = shutdown.clone();
+    tasks.spawn(
+        async move {
+            let served = web::serve(listener, config.web, state, stop).await;
+            (
+                "web server",
+                served.map_err(|error| crate::cycle::chain(&error)),
+            )
+        }
+        .instrument(info_span!("web")),
+    );
+    wind_up(tasks, shutdown).await
+}
+
+/// Waits for the tasks. The first that ends brings the others down; one that ends before it was told
+/// to is a failure.
+async fn wind_up(
+    mut tasks: JoinSet<(&'static str, Result<(), String>)>,
+    shutdown: CancellationToken,
+) -> Result<(), AppError> {
+    let mut failure = None;
+    while let Some(ended) = tasks.join_next().await {
+        let (task, problem) = match ended {
+            Ok((task, result)) => (task, result.err()),
+            Err(error) => ("task", Some(error.to_string())),
+        };
+        if !shutdown.is_cancelled() || problem.is_some() {
+            error!(task, problem, "a task ended; shutting down");
+            failure.get_or_insert(AppError::Ended { task, problem });
+        }
+        shutdown.cancel();
+    }
+    info!("stopped");
+    failure.map_or(Ok(()), Err)
+}
+
+/// What the rest of the service sees of whoever writes.
+struct Writer {
+    leadership: watch::Receiver<Leadership>,
+    reports: Option<ReportRx>,
+    control: Arc<dyn Control>,
+}
+
+impl Writer {
+    /// Without a cluster nobody writes.
+    fn none(at: Timestamp) -> Self {
+        let (_, leadership) = watch::channel(Leadership {
+            leader: true,
+            since: at,
+            paused: false,
+            record: None,
+            holder: None,
+            address: None,
+            problem: None,
+        });
+        Self {
+            leadership,
+            reports: None,
+            control: Arc::new(NoSwitch),
+        }
+    }
+}
+
+/// Starts the leader and, where anything may be written, the actuator.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "called once, to keep `serve` readable"
+)]
+fn writer(
+    config: &Config,
+    reach: Reach,
+    address: Option<String>,
+    cluster: Arc<dyn Cluster>,
+    clock: Arc<dyn Clock>,
+    plans: watch::Receiver<Option<Arc<AuditedPlan>>>,
+    tasks: &mut JoinSet<(&'static str, Result<(), String>)>,
+    shutdown: &CancellationToken,
+) -> Writer {
+    let writes = reach > Reach::Observe;
+    let options = LeaderOptions {
+        identity: actuator::identity(&*clock),
+        address,
+        elect: writes,
+        times: LeaseTimes::default(),
+    };
+    let (leader, handle) = Leader::new(Arc::clone(&cluster), Arc::clone(&clock), options);
+    let gate = handle.gate(reach);
+    cluster.set_guard(Arc::new(move || {
+        gate.check().map_err(|closed| closed.to_string())
+    }));
+    let leadership = handle.leadership();
+    let control = Arc::new(Switch {
+        leader: handle.clone(),
+        lasting: writes,
+    });
+    // The Lease is given up only after the last write has ended.
+    let lead_until = CancellationToken::new();
+    let lead = leader
+        .run(lead_until.clone())
+        .instrument(info_span!("leader"));
+    tasks.spawn(async move {
+        lead.await;
+        ("leader", Ok(()))
+    });
+    let stop = shutdown.clone();
+    if !writes {
+        tasks.spawn(async move {
+            stop.cancelled().await;
+            lead_until.cancel();
+            ("switch", Ok(()))
+        });
+        return Writer {
+            leadership,
+            reports: None,
+            control,
+        };
+    }
+    let options = ActuatorOptions {
+        reach,
+        marks_per_second: config.marks_per_second,
+        evictions_per_second: config.eviction_rate,
+    };
+    let (actuator, reports, _) = Actuator::new(options, cluster, clock, handle, plans);
+    let act = actuator.run(stop).instrument(info_span!("actuator"));
+    tasks.spawn(async move {
+        act.await;
+        lead_until.cancel();
+        ("actuator", Ok(()))
+    });
+    Writer {
+        leadership,
+        reports: Some(reports),
+        control,
+    }
+}

@@ -1,0 +1,660 @@
+//! The one loop: evidence in, decision, plan and picture out.
+//!
+//! Telemetry is asked for on the grid and at no other time. Whatever else changes (an alert, a Node,
+//! a write of ours, the end of a wait) makes the same decision function look again at the last
+//! matrix, at most ten times a second. The loop never writes to the cluster: it publishes a plan, and
+//! the actuator carries it out.
+
+mod own;
+mod score;
+mod show;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshock_core::decision::audit::{AuditedPlan, audit};
+use foreshock_core::decision::memory::Memory;
+use foreshock_core::decision::policy::{Policy, Reach};
+use foreshock_core::decision::world::{Fact, NodeFacts, World};
+use foreshock_core::decision::{Decision, decide};
+use foreshock_core::drain::PodFacts;
+use foreshock_core::node::{NodeId, NodeName, Uid};
+use foreshock_core::record::RecordState;
+use foreshock_core::time::since;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use self::own::OwnWrites;
+use self::score::{Scored, features_of, score};
+use self::show::Shown;
+use crate::actuator::{Leadership, Report, ReportRx};
+use crate::alertmanager::{
+    AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload,
+    WebhookReceiver,
+};
+use crate::clock::Clock;
+use crate::events::EventLog;
+use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
+use crate::kubernetes::{Cluster, ClusterError, NodeTable};
+use crate::metrics::Counters;
+use crate::model::scorer::Scorer;
+use crate::snapshot::{ModelCard, ModelName, Shortened, Snapshot};
+
+/// The least time between two decisions.
+const DECISION_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Pods are asked for on so many Nodes at once.
+const POD_QUERIES_MAX: usize = 4;
+/// Facts about Pods are asked for again when they are this old: well before a decision calls them stale.
+const POD_FACTS_REFRESH: Duration = Duration::from_secs(20);
+/// Active alerts are read from Alertmanager this often, where that is configured.
+const ALERTS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the loop is told once.
+pub struct CycleOptions {
+    /// `cycle.interval`.
+    pub interval: Duration,
+    /// `prometheus.lag`.
+    pub lag: Duration,
+    /// `model.missing_max`.
+    pub missing_max: f64,
+    /// What the operator allows.
+    pub policy: Arc<Policy>,
+    /// Waiting times shorter than the defaults, to be shown.
+    pub shortened: Vec<Shortened>,
+    /// The model in use.
+    pub model: ModelName,
+    /// What is known about it.
+    pub card: Arc<ModelCard>,
+    /// When the process started.
+    pub started_at: Timestamp,
+    /// `[alerts]`.
+    pub alerts: Arc<AlertRules>,
+}
+
+/// Who the loop talks to.
+pub struct CycleParts {
+    /// Where features come from.
+    pub telemetry: Arc<dyn Telemetry>,
+    /// The model.
+    pub scorer: Arc<dyn Scorer>,
+    /// The cluster, where there is one.
+    pub cluster: Option<Arc<dyn Cluster>>,
+    /// What Alertmanager has sent.
+    pub webhook: WebhookReceiver,
+    /// Alertmanager itself, where active alerts are read as well.
+    pub alertmanager: Option<AlertmanagerClient>,
+    /// Who may write, and whether somebody paused us.
+    pub leadership: watch::Receiver<Leadership>,
+    /// What the actuator did; `None` where there is none.
+    pub reports: Option<ReportRx>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What happened, for people.
+    pub events: Arc<EventLog>,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// Where the picture goes.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
+    /// Where the plan goes.
+    pub plans: watch::Sender<Option<Arc<AuditedPlan>>>,
+}
+
+/// Something that was asked for has come.
+enum Answer {
+    Telemetry {
+        asked_at: Timestamp,
+        took: Duration,
+        answer: Result<Scored, String>,
+    },
+    Pods {
+        node: NodeId,
+        at: Timestamp,
+        answer: Result<Vec<PodFacts>, ClusterError>,
+    },
+    Alerts(Result<Payload, String>),
+}
+
+/// The loop.
+pub struct Cycle {
+    options: CycleOptions,
+    parts: CycleParts,
+    nodes: watch::Receiver<Arc<NodeTable>>,
+    // Keeps the channel of a loop without a cluster open.
+    _no_nodes: Option<watch::Sender<Arc<NodeTable>>>,
+    memory: Memory,
+    book: AlertBook,
+    scored: Option<Arc<Scored>>,
+    telemetry_problem: Option<String>,
+    telemetry_running: bool,
+    alerts_problem: Option<String>,
+    pods: BTreeMap<NodeName, (Uid, Timestamp, Vec<PodFacts>)>,
+    pods_asked: BTreeMap<NodeName, Timestamp>,
+    answers: JoinSet<Answer>,
+    own: OwnWrites,
+    shown: Shown,
+}
+
+/// When the next decision is due.
+struct Pace {
+    last: Instant,
+    due: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            last: now,
+            due: now,
+        }
+    }
+
+    /// Something has changed: decide as soon as the pace allows.
+    fn nudge(&mut self) {
+        self.due = self
+            .due
+            .min((self.last + DECISION_INTERVAL_MIN).max(Instant::now()));
+    }
+
+    fn decided(&mut self, wait: Duration) {
+        self.last = Instant::now();
+        self.due = self.last + wait.max(DECISION_INTERVAL_MIN);
+    }
+}
+
+impl Cycle {
+    /// Puts the loop together.
+    pub fn new(options: CycleOptions, parts: CycleParts) -> Self {
+        let (nodes, no_nodes) = match &parts.cluster {
+            Some(cluster) => (cluster.nodes(), None),
+            None => {
+                let (tx, rx) = watch::channel(Arc::new(NodeTable {
+                    synced: true,
+                    ..NodeTable::default()
+                }));
+                (rx, Some(tx))
+            }
+        };
+        Self {
+            book: AlertBook::new(Arc::clone(&options.alerts)),
+            own: OwnWrites::default(),
+            shown: Shown::default(),
+            options,
+            parts,
+            nodes,
+            _no_nodes: no_nodes,
+            memory: Memory::default(),
+            scored: None,
+            telemetry_problem: None,
+            telemetry_running: false,
+            alerts_problem: None,
+            pods: BTreeMap::new(),
+            pods_asked: BTreeMap::new(),
+            answers: JoinSet::new(),
+        }
+    }
+
+    /// Runs until shutdown.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let features = features_of(self.parts.scorer.columns());
+        debug!(
+            features = features.len(),
+            model = self.parts.scorer.id(),
+            "cycle starts"
+        );
+        let mut tick = Instant::now();
+        let mut alerts_tick = Instant::now();
+        let mut pace = Pace::new();
+        let mut leadership_open = true;
+        loop {
+            let alerts_due = self.parts.alertmanager.is_some();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                report = next_report(self.parts.reports.as_mut()) => match report {
+                    Some(report) => {
+                        self.take_report(report);
+                        pace.nudge();
+                    }
+                    // The actuator has ended, so the process is about to.
+                    None => self.parts.reports = None,
+                },
+                payload = self.parts.webhook.recv() => match payload {
+                    Some(payload) => {
+                        self.take_alerts(payload);
+                        pace.nudge();
+                    }
+                    // The queue's other end lives in the web server, which ends with the process.
+                    None => return,
+                },
+                () = tokio::time::sleep_until(pace.due) => {
+                    let wait = self.decide_once().await;
+                    // The end of a wait is looked at when it comes, not at the next tick.
+                    pace.decided(wait.map_or(self.options.interval, |wait| wait.min(self.options.interval)));
+                },
+                answer = self.answers.join_next(), if !self.answers.is_empty() => {
+                    self.take_answer(answer);
+                    pace.nudge();
+                },
+                changed = self.nodes.changed() => {
+                    if changed.is_err() { return; }
+                    pace.nudge();
+                },
+                changed = self.parts.leadership.changed(), if leadership_open => {
+                    leadership_open = changed.is_ok();
+                    pace.nudge();
+                },
+                () = tokio::time::sleep_until(tick) => {
+                    self.ask_telemetry();
+                    tick = Instant::now() + self.until_next_tick();
+                },
+                () = tokio::time::sleep_until(alerts_tick), if alerts_due => {
+                    self.ask_alerts();
+                    alerts_tick = Instant::now() + ALERTS_INTERVAL;
+                },
+            }
+        }
+    }
+
+    /// Time until the grid has its next point.
+    fn until_next_tick(&self) -> Duration {
+        let now = self.parts.clock.now();
+        let at = grid(now, self.options.lag, self.options.interval);
+        let due = foreshock_core::time::after(
+            foreshock_core::time::after(at, self.options.lag),
+            self.options.interval,
+        );
+        since(now, due).clamp(Duration::from_millis(10), self.options.interval)
+    }
+
+    // ---- asking ----
+
+    fn ask_telemetry(&mut self) {
+        let table = Arc::clone(&self.nodes.borrow());
+        if !table.synced || self.telemetry_running {
+            if self.telemetry_running {
+                warn!("features of the last cycle are still on their way; this one is left out");
+            }
+            return;
+        }
+        self.telemetry_running = true;
+        let directory = if self.parts.cluster.is_some() {
+            directory(&table)
+        } else {
+            NodeDirectory::open()
+        };
+        let at = grid(
+            self.parts.clock.now(),
+            self.options.lag,
+            self.options.interval,
+        );
+        let telemetry = Arc::clone(&self.parts.telemetry);
+        let scorer = Arc::clone(&self.parts.scorer);
+        let missing_max = self.options.missing_max;
+        self.answers.spawn(async move {
+            let started = Instant::now();
+            let answer = match telemetry.snapshot(at, &directory).await {
+                Ok(telemetered) => score_aside(scorer, telemetered, missing_max).await,
+                Err(error) => Err(chain(&error)),
+            };
+            Answer::Telemetry {
+                asked_at: at,
+                took: started.elapsed(),
+                answer,
+            }
+        });
+    }
+
+    fn ask_alerts(&mut self) {
+        let Some(client) = self.parts.alertmanager.clone() else {
+            return;
+        };
+        self.answers.spawn(async move {
+            Answer::Alerts(client.active().await.map_err(|error| chain(&error)))
+        });
+    }
+
+    fn ask_pods(&mut self, decision: &Decision, now: Timestamp) {
+        let Some(cluster) = &self.parts.cluster else {
+            return;
+        };
+        // A call that never answered is bounded by the cluster's own timeout; the entry only spreads calls.
+        let wanted = decision.wants.iter().filter(|name| {
+            let fresh = self
+                .pods
+                .get(*name)
+                .is_some_and(|(_, at, _)| since(*at, now) < POD_FACTS_REFRESH);
+            !fresh && !self.pods_asked.contains_key(*name)
+        });
+        let room = POD_QUERIES_MAX.saturating_sub(self.pods_asked.len());
+        let ids: Vec<NodeId> = wanted
+            .filter_map(|name| {
+                decision
+                    .verdicts
+                    .get(name)
+                    .map(|verdict| verdict.node.clone())
+            })
+            .take(room)
+            .collect();
+        for node in ids {
+            self.pods_asked.insert(node.name.clone(), now);
+            let cluster = Arc::clone(cluster);
+            let clock = Arc::clone(&self.parts.clock);
+            self.answers.spawn(async move {
+                let at = clock.now();
+                let answer = cluster.pods(&node).await;
+                Answer::Pods { node, at, answer }
+            });
+        }
+        self.pods.retain(|name, _| decision.wants.contains(name));
+    }
+
+    // ---- taking ----
+
+    fn take_answer(&mut self, answer: Option<Result<Answer, tokio::task::JoinError>>) {
+        match answer {
+            None => {}
+            Some(Err(error)) => {
+                // A task of ours that panicked is a fault in the program, and must not be silent.
+                error!(%error, "a task of the cycle failed");
+                self.telemetry_running = false;
+                self.pods_asked.clear();
+            }
+            Some(Ok(Answer::Telemetry {
+                asked_at,
+                took,
+                answer,
+            })) => {
+                self.telemetry_running = false;
+                self.parts.counters.cycle(&[("features", took)], took);
+                match answer {
+                    Ok(scored) => {
+                        self.parts
+                            .counters
+                            .set_telemetry(scored.columns_failed, scored.targets_refused);
+                        self.telemetry_problem = None;
+                        self.scored = Some(Arc::new(scored));
+                    }
+                    Err(problem) => {
+                        self.parts.counters.telemetry_failed();
+                        warn!(at = %asked_at, error = problem, "no features");
+                        self.telemetry_problem = Some(problem);
+                    }
+                }
+            }
+            Some(Ok(Answer::Pods { node, at, answer })) => {
+                self.pods_asked.remove(&node.name);
+                match answer {
+                    Ok(pods) => drop(self.pods.insert(node.name, (node.uid, at, pods))),
+                    Err(error) => warn!(node = %node, %error, "pods could not be read"),
+                }
+            }
+            Some(Ok(Answer::Alerts(Ok(payload)))) => {
+                self.alerts_problem = None;
+                self.take_alerts(payload);
+            }
+            Some(Ok(Answer::Alerts(Err(problem)))) => {
+                warn!(
+                    error = problem,
+                    "active alerts could not be read from Alertmanager"
+                );
+                self.alerts_problem = Some(problem);
+            }
+        }
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let now = self.parts.clock.now();
+        self.own.take(&report, now);
+        self.shown
+            .report(&self.parts.events, &self.parts.counters, now, &report);
+    }
+
+    /// Takes one delivery in.
+    fn take_alerts(&mut self, payload: Payload) {
+        let now = self.parts.clock.now();
+        let table = Arc::clone(&self.nodes.borrow());
+        let instances = self
+            .scored
+            .as_ref()
+            .map(|scored| scored.instances.clone())
+            .unwrap_or_default();
+        let nodes = self.alert_nodes(&table, &instances);
+        let applied = self
+            .book
+            .apply(payload, now, Some(&nodes).filter(|_| table.synced));
+        self.parts.counters.alerts(&applied);
+        self.shown.alerts(&self.parts.events, now, &applied);
+    }
+
+    fn alert_nodes<'a>(
+        &self,
+        table: &NodeTable,
+        instances: &'a BTreeMap<String, NodeName>,
+    ) -> AlertNodes<'a> {
+        let watched = table
+            .nodes
+            .iter()
+            .map(|(name, entry)| (name.clone(), entry.facts.created_at, entry.hostname.clone()));
+        let scraped = self
+            .scored
+            .iter()
+            .filter(|_| self.parts.cluster.is_none())
+            .flat_map(|scored| {
+                scored
+                    .matrix
+                    .nodes
+                    .iter()
+                    .map(|name| (name.clone(), Timestamp::UNIX_EPOCH, None))
+            });
+        AlertNodes::new(watched.chain(scraped), instances)
+    }
+
+    // ---- deciding ----
+
+    /// Decides once and publishes what came of it. Returns the time to the end of the nearest wait.
+    async fn decide_once(&mut self) -> Option<Duration> {
+        // Reports before Nodes: a mark that is made in between then counts twice, as sent and as seen,
+        // and a set of names counts it once. The other way round it could be missed.
+        let waiting = self
+            .parts
+            .reports
+            .as_mut()
+            .map(ReportRx::drain)
+            .unwrap_or_default();
+        waiting
+            .into_iter()
+            .for_each(|report| self.take_report(report));
+        let table = Arc::clone(&self.nodes.borrow_and_update());
+        if !table.synced {
+            self.publish_unsynced(&table);
+            return None;
+        }
+        let started = Instant::now();
+        let world = self.world(&table);
+        let now = world.at;
+        let policy = Arc::clone(&self.options.policy);
+        let memory = std::mem::take(&mut self.memory);
+        let thought = tokio::task::spawn_blocking(move || {
+            let decision = decide(&policy, &memory, &world);
+            let audited = audit(&policy, &decision.memory, &world, decision.plan.clone());
+            (world, decision, audited)
+        });
+        let (world, decision, audited) = match thought.await {
+            Ok(done) => done,
+            Err(error) => {
+                error!(%error, "the decision failed; nothing is done until it succeeds");
+                self.publish_plan(AuditedPlan::idle(now));
+                return None;
+            }
+        };
+        let took = started.elapsed();
+        self.parts.counters.cycle(&[("decide", took)], took);
+        self.memory = decision.memory.clone();
+
+        let leads = self.parts.leadership.borrow().leader;
+        let mut refusal = None;
+        let plan = match audited {
+            Ok(plan) if leads => plan,
+            Ok(_) => AuditedPlan::idle(now),
+            Err(refusals) => {
+                for refused in &refusals {
+                    error!(
+                        limit = refused.limit.as_str(),
+                        detail = refused.detail,
+                        "the audit refused a plan; nothing of it is done"
+                    );
+                }
+                refusal = refusals.first().map(ToString::to_string);
+                AuditedPlan::idle(now)
+            }
+        };
+        self.publish_plan(plan);
+        self.ask_pods(&decision, now);
+        let until = decision
+            .verdicts
+            .values()
+            .flat_map(|verdict| verdict.holds.iter().filter_map(|hold| hold.until))
+            .filter(|until| *until > now)
+            .min()
+            .map(|until| since(now, until));
+        self.publish(&table, &world, decision, refusal, took);
+        until
+    }
+
+    /// Always, also when it is the same again: the actuator carries out only what was decided after
+    /// its last write.
+    fn publish_plan(&self, plan: AuditedPlan) {
+        self.parts.plans.send_replace(Some(Arc::new(plan)));
+    }
+
+    fn world(&mut self, table: &NodeTable) -> World {
+        let leadership = self.parts.leadership.borrow_and_update().clone();
+        // Milliseconds are enough for anything that is decided, and for anybody who reads it.
+        let now = milliseconds(self.parts.clock.now());
+        self.own.tidy(table, now);
+        let scored = self.scored.clone();
+        let instances = scored
+            .as_ref()
+            .map(|scored| scored.instances.clone())
+            .unwrap_or_default();
+
+        let nodes: BTreeMap<NodeName, NodeFacts> = if self.parts.cluster.is_some() {
+            table
+                .nodes
+                .iter()
+                .map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone())))
+                .collect()
+        } else {
+            let scraped = scored.iter().flat_map(|scored| scored.matrix.nodes.iter());
+            scraped
+                .map(|name| (name.clone(), unwatched(name)))
+                .collect()
+        };
+        self.book.prune(now);
+        let alerts = self
+            .book
+            .active_by_node(now, &self.alert_nodes(table, &instances));
+        World {
+            at: now,
+            nodes,
+            scores: scored
+                .map(|scored| scored.scores.clone())
+                .unwrap_or_default(),
+            alerts,
+            resolved: self.book.resolved(),
+            cluster: leadership.record,
+            paused: leadership.paused,
+            writes: self.own.writes(),
+            drains: self.own.drains.clone(),
+        }
+    }
+
+    fn with_pods(&self, facts: NodeFacts) -> NodeFacts {
+        let pods = match self.pods.get(&facts.id.name) {
+            Some((uid, at, pods)) if *uid == facts.id.uid => Fact::Known(*at, pods.clone()),
+            Some(_) | None => Fact::Unknown,
+        };
+        NodeFacts { pods, ..facts }
+    }
+
+    /// Where nothing is ever written, every process counts as leader.
+    fn leads(&self) -> bool {
+        self.options.policy.reach == Reach::Observe || self.parts.leadership.borrow().leader
+    }
+}
+
+fn milliseconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
+}
+
+/// The next report; never, where there is no actuator.
+async fn next_report(reports: Option<&mut ReportRx>) -> Option<Report> {
+    match reports {
+        Some(reports) => reports.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn score_aside(
+    scorer: Arc<dyn Scorer>,
+    telemetered: Telemetered,
+    missing_max: f64,
+) -> Result<Scored, String> {
+    match tokio::task::spawn_blocking(move || score(&*scorer, telemetered, missing_max)).await {
+        Ok(scored) => scored,
+        Err(error) => Err(format!("scoring failed: {error}")),
+    }
+}
+
+fn directory(table: &NodeTable) -> NodeDirectory {
+    NodeDirectory::new(table.nodes.values().map(|entry| FeatureNode {
+        name: entry.facts.id.name.clone(),
+        uid: entry.facts.id.uid.clone(),
+        created: entry.facts.created_at,
+        hostname: entry.hostname.clone(),
+        addresses: entry.addresses.clone(),
+    }))
+}
+
+/// A Node that only Prometheus knows, where Kubernetes is not used: nothing can be written to it.
+fn unwatched(name: &NodeName) -> NodeFacts {
+    NodeFacts {
+        id: NodeId {
+            name: name.clone(),
+            uid: Uid::new(""),
+        },
+        created_at: Timestamp::UNIX_EPOCH,
+        ready: true,
+        cordoned: false,
+        control_plane: false,
+        zone: None,
+        taints: Vec::new(),
+        risk_label: None,
+        record: RecordState::Absent,
+        excluded: false,
+        hold_until: None,
+        taken_by: None,
+        pods: Fact::Unknown,
+    }
+}
+
+/// An error with everything that led to it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

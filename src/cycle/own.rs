@@ -1,0 +1,147 @@
+//! Our own writes, as the actuator reports them: what the watch has not shown yet counts all the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use foreshock_core::decision::plan::Cause;
+use foreshock_core::decision::world::OwnWrite;
+use foreshock_core::drain::DrainReport;
+use foreshock_core::node::NodeName;
+use foreshock_core::record::RecordedPhase;
+use foreshock_core::time::after;
+use jiff::Timestamp;
+
+use crate::actuator::Report;
+use crate::kubernetes::{ClusterError, NodeTable};
+
+/// The pause after a first failed write; it doubles with each further one.
+const RETRY_MIN: Duration = Duration::from_secs(2);
+/// The longest pause.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A write whose answer was lost counts as done for so long; by then the watch shows it if it was.
+const LOST_FOR: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+struct Write {
+    state: OwnWrite,
+    failures: u32,
+    /// The state ends by itself then.
+    until: Option<Timestamp>,
+}
+
+/// Our own writes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnWrites {
+    writes: BTreeMap<NodeName, Write>,
+    pub(super) drains: BTreeMap<NodeName, DrainReport>,
+    blocked: BTreeMap<NodeName, BTreeMap<(String, String), u32>>,
+}
+
+impl OwnWrites {
+    pub(super) fn take(&mut self, report: &Report, now: Timestamp) {
+        match report {
+            Report::MarkSent { node, cause, .. } => {
+                let failures = self
+                    .writes
+                    .get(&node.name)
+                    .map_or(0, |write| write.failures);
+                let state = OwnWrite::InFlight {
+                    taints: *cause == Cause::Taint,
+                    drains: *cause == Cause::DrainStart,
+                };
+                self.writes.insert(
+                    node.name.clone(),
+                    Write {
+                        state,
+                        failures,
+                        until: None,
+                    },
+                );
+            }
+            Report::Marked { entry, .. } => drop(self.writes.remove(&entry.facts.id.name)),
+            // Somebody else wrote: decide again, at once.
+            Report::MarkFailed {
+                node,
+                error: ClusterError::Superseded { .. },
+                ..
+            } => {
+                self.writes.remove(&node.name);
+            }
+            Report::MarkFailed {
+                node,
+                error: ClusterError::Timeout { .. },
+                ..
+            } => {
+                if let Some(write) = self.writes.get_mut(&node.name) {
+                    write.until = Some(after(now, LOST_FOR));
+                }
+            }
+            Report::MarkFailed { node, error, .. } => {
+                let failures = self
+                    .writes
+                    .get(&node.name)
+                    .map_or(0, |write| write.failures);
+                let pause = RETRY_MIN
+                    .saturating_mul(1 << failures.min(8))
+                    .min(RETRY_MAX);
+                let retry_at = after(now, pause);
+                let state = OwnWrite::Failed {
+                    problem: error.to_string(),
+                    retry_at,
+                };
+                // The count is kept beyond the retry, so that the next pause is longer.
+                let until = Some(after(retry_at, RETRY_MAX));
+                self.writes.insert(
+                    node.name.clone(),
+                    Write {
+                        state,
+                        failures: failures + 1,
+                        until,
+                    },
+                );
+            }
+            Report::Drain { node, report } => {
+                drop(self.drains.insert(node.name.clone(), report.clone()))
+            }
+            Report::Blocked { node, budgets } => {
+                drop(self.blocked.insert(node.name.clone(), budgets.clone()))
+            }
+            Report::RecordWritten { .. }
+            | Report::RecordFailed { .. }
+            | Report::Answered { .. }
+            | Report::Pod(_)
+            | Report::Lost { .. } => {}
+        }
+    }
+
+    /// Forgets what has run out, and drains of Nodes that are not draining any more.
+    pub(super) fn tidy(&mut self, table: &NodeTable, now: Timestamp) {
+        self.writes
+            .retain(|_, write| write.until.is_none_or(|until| now < until));
+        let draining = |name: &NodeName| {
+            let record = table
+                .nodes
+                .get(name)
+                .and_then(|entry| entry.facts.record.ours());
+            record.is_some_and(|record| record.phase == RecordedPhase::Draining)
+        };
+        self.drains.retain(|name, _| draining(name));
+        self.blocked.retain(|name, _| draining(name));
+    }
+
+    pub(super) fn writes(&self) -> BTreeMap<NodeName, OwnWrite> {
+        self.writes
+            .iter()
+            .map(|(name, write)| (name.clone(), write.state.clone()))
+            .collect()
+    }
+
+    /// Pods that wait for a budget, by namespace and budget, of all drains together.
+    pub(super) fn blocked(&self) -> BTreeMap<(String, String), u32> {
+        let mut all = BTreeMap::new();
+        for (budget, count) in self.blocked.values().flatten() {
+            *all.entry(budget.clone()).or_default() += count;
+        }
+        all
+    }
+}

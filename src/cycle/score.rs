@@ -1,0 +1,187 @@
+//! From features to scores: derive the model's columns, score, explain.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use foreshock_core::decision::world::{Score, ScoreUnknown};
+use foreshock_core::node::NodeName;
+use foreshock_core::record::NodeRecord;
+use jiff::Timestamp;
+
+use crate::features::identity::Refusal;
+use crate::features::{
+    ColumnName, FeatureMatrix, FeatureName, History, Telemetered, Usual, derive,
+};
+use crate::model::scorer::{Explanation, Scorer};
+use crate::snapshot::Contribution;
+
+/// Everything that follows from the telemetry of one evaluation time.
+#[derive(Clone, Debug)]
+pub(super) struct Scored {
+    pub(super) matrix: Arc<FeatureMatrix>,
+    pub(super) usual: Arc<Usual>,
+    pub(super) scores: BTreeMap<NodeName, Score>,
+    pub(super) contributions: BTreeMap<NodeName, Vec<Contribution>>,
+    pub(super) missing: BTreeMap<NodeName, f64>,
+    pub(super) instances: BTreeMap<String, NodeName>,
+    /// What is wrong with the telemetry, for health: whatever could mislead.
+    pub(super) problems: Vec<String>,
+    pub(super) columns_failed: usize,
+    pub(super) targets_refused: usize,
+}
+
+/// Scores every Node of the matrix. Takes milliseconds for thousands of Nodes: not for the event loop.
+///
+/// # Errors
+///
+/// In words, if the model needs features that the schema does not have.
+pub(super) fn score(
+    scorer: &dyn Scorer,
+    telemetered: Telemetered,
+    missing_max: f64,
+) -> Result<Scored, String> {
+    let Telemetered {
+        matrix,
+        columns,
+        identity,
+        problems,
+    } = telemetered;
+    let usual = Usual::of(&matrix);
+    let model = derive(scorer.columns(), &matrix, &History::default())
+        .map_err(|error| error.to_string())?;
+    let scores = scorer.score(&model);
+    let report = identity.report();
+    let ambiguous: Vec<&NodeName> = report
+        .refused
+        .iter()
+        .filter_map(|refusal| match refusal {
+            Refusal::SeveralInstances { node, .. } => Some(node),
+            Refusal::SharedInstance { .. }
+            | Refusal::SeveralNodes { .. }
+            | Refusal::OlderThanNode { .. } => None,
+        })
+        .collect();
+
+    let mut all = BTreeMap::new();
+    let mut contributions = BTreeMap::new();
+    let mut missing = BTreeMap::new();
+    for (row, (node, score)) in matrix.nodes.iter().zip(&scores).enumerate() {
+        let share = matrix.missing_share(row);
+        missing.insert(node.clone(), share);
+        let scraped = matrix.scraped_at.get(row).copied().flatten().is_some();
+        let unknown = if ambiguous.contains(&node) {
+            Some(ScoreUnknown::Ambiguous)
+        } else if !scraped {
+            Some(ScoreUnknown::NoScrape)
+        } else if share > missing_max {
+            Some(ScoreUnknown::FeaturesMissing)
+        } else {
+            None
+        };
+        let mut reasons = Vec::new();
+        if unknown.is_none() {
+            let value = |feature: &FeatureName| {
+                usual.value(row, matrix.schema.column_of(feature.as_str())?)
+            };
+            if let Some(explanation) = scorer.explain(&model, row, &value) {
+                let shown = shown(&matrix, explanation);
+                reasons = words(&shown);
+                contributions.insert(node.clone(), shown);
+            }
+        }
+        let risk = unknown.map_or(Ok(score.probability), Err);
+        all.insert(
+            node.clone(),
+            Score {
+                risk,
+                at: matrix.at,
+                reasons,
+            },
+        );
+    }
+
+    let failed = columns.iter().filter(|column| column.problem.is_some());
+    let mut said: Vec<String> = problems;
+    said.extend(failed.clone().filter_map(|column| {
+        Some(format!(
+            "feature {} could not be had: {}",
+            column.feature,
+            column.problem.as_ref()?
+        ))
+    }));
+    said.extend(report.refused.iter().map(ToString::to_string));
+    Ok(Scored {
+        usual: Arc::new(usual),
+        scores: all,
+        contributions,
+        missing,
+        instances: identity.instances(),
+        columns_failed: failed.count(),
+        targets_refused: report.refused.len(),
+        problems: said,
+        matrix: Arc::new(matrix),
+    })
+}
+
+impl Scored {
+    pub(super) fn at(&self) -> Timestamp {
+        self.matrix.at
+    }
+}
+
+fn shown(matrix: &FeatureMatrix, explanation: Explanation) -> Vec<Contribution> {
+    let unit = |feature: &str| {
+        matrix
+            .schema
+            .feature(feature)
+            .map(|feature| (feature.name.clone(), feature.unit))
+    };
+    explanation
+        .contributions
+        .into_iter()
+        .filter_map(|contribution| {
+            let (feature, unit) = unit(&contribution.feature)?;
+            Some(Contribution {
+                feature,
+                value: contribution.value,
+                usual: contribution.usual,
+                unit,
+                contribution: contribution.log_odds,
+            })
+        })
+        .collect()
+}
+
+/// What raises the risk, strongest first: `disk_await_write 84 ms (usually 3 ms)`.
+fn words(contributions: &[Contribution]) -> Vec<String> {
+    contributions
+        .iter()
+        .filter(|contribution| contribution.contribution > 0.0)
+        .take(NodeRecord::REASONS_MAX)
+        .map(|contribution| {
+            let value = contribution.value.map_or_else(
+                || "missing".to_owned(),
+                |value| contribution.unit.describe(value),
+            );
+            let usual = contribution
+                .usual
+                .map(|usual| format!(" (usually {})", contribution.unit.describe(usual)));
+            format!(
+                "{} {value}{}",
+                contribution.feature,
+                usual.unwrap_or_default()
+            )
+        })
+        .collect()
+}
+
+/// The features that a model's columns are made of.
+pub(super) fn features_of(columns: &[ColumnName]) -> Vec<FeatureName> {
+    let mut features: Vec<FeatureName> = columns
+        .iter()
+        .map(|column| column.feature().clone())
+        .collect();
+    features.sort();
+    features.dedup();
+    features
+}

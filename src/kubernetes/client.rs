@@ -1,0 +1,823 @@
+//! The real cluster, over its API.
+//!
+//! Traps that this file steps around (each was met on a real API server): kube's own eviction drops
+//! the delete options, so the Eviction is typed and sent by hand; kube retries 429, 503 and 504 by
+//! itself, which hides a budget's refusal, so the client has that switched off; a 2xx can carry a
+//! `Failure`; the API server looks at a budget before it looks at the UID precondition, so a 409 or 429
+//! says nothing before the Pod has been read again.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use foreshock_core::decision::plan::MarkOrder;
+use foreshock_core::decision::policy::Reach;
+use foreshock_core::drain::{Answer, PodFacts, PodId};
+use foreshock_core::node::{NodeId, NodeName};
+use foreshock_core::record::Taint;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Method, Request};
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
+use kube::api::PostParams;
+use kube::client::Body;
+use kube::{Api, Client, Config};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, info_span, warn};
+
+use super::answer::{Meaning, Reply, meaning};
+use super::connect::config;
+pub use super::connect::{ConnectError, KubeOptions};
+use super::events::{self, Said};
+use super::lease::{self, LeaseBook};
+use super::marks::{self, Superseded};
+use super::names::CONTROLLER;
+use super::node;
+use super::nodes::NodeBook;
+use super::permissions::{self, Permission};
+use super::pod::{Surroundings, seen};
+use super::pods::{self, BudgetFeed, BudgetTable, Lookups, WATCH_FOR};
+use super::rate::Rate;
+use super::text::clean;
+use super::watch::{Scope, follow, list, said};
+use super::{
+    Cluster, ClusterError, ClusterEvent, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
+    PodTable,
+};
+use crate::clock::Clock;
+
+/// A mark or an eviction is over within this, read included: well inside the 15 s of the Lease.
+pub const WRITE_LIMIT: Duration = Duration::from_secs(8);
+/// A write of the Lease is over within this: two fit before a leader must stand down.
+const LEASE_LIMIT: Duration = Duration::from_secs(4);
+/// A read of one object, and a question about rights.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+/// A mark that meets a change by somebody else is worked out anew so often. A heartbeat of the kubelet
+/// is such a change too.
+const MARK_TRIES: u32 = 3;
+/// Requests a second, watches and the Lease aside. kube-controller-manager's default is 20, with
+/// bursts of 30; a drain needs its Pods read besides being evicted.
+const REQUESTS_PER_SECOND: u32 = 100;
+/// Events a second.
+const EVENTS_PER_SECOND: u32 = 10;
+/// Namespaces whose budgets are listed one by one; for more, the cluster's are listed at once.
+const NAMESPACES_MAX: usize = 8;
+/// Whole Nodes in a page: with their images each can take 30 KiB, and few are in memory at once.
+const NODES_PAGE: u32 = 250;
+
+/// Says whether a write may leave now; the reason if not. Asked at the very last moment.
+pub type Guard = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// The real cluster.
+pub struct KubeCluster {
+    client: Client,
+    url: String,
+    instance: String,
+    namespace: String,
+    around: Arc<Surroundings>,
+    clock: Arc<dyn Clock>,
+    rate: Arc<Rate>,
+    lookups: Arc<Lookups>,
+    nodes: Arc<NodeBook>,
+    lease: Arc<LeaseBook>,
+    lease_watched: OnceLock<()>,
+    budgets: Mutex<Weak<BudgetFeed>>,
+    events: Rate,
+    said: Said,
+    guard: OnceLock<Guard>,
+    warned: Mutex<Vec<String>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for KubeCluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubeCluster")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KubeCluster {
+    /// Makes a client and begins to watch the Nodes. That the server answers shows in the table.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], where no client can be made from what is configured.
+    pub async fn connect(
+        options: KubeOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, ConnectError> {
+        // kube panics in its first request where two providers are compiled in and none is chosen.
+        // Choosing twice is refused and harmless.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = config(options.kubeconfig.as_ref()).await?;
+        Self::with_config(config, options, clock)
+    }
+
+    /// The same with a client configuration that was made elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Client`].
+    pub fn with_config(
+        mut config: Config,
+        options: KubeOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, ConnectError> {
+        config.default_retry = false;
+        config.connect_timeout = Some(READ_LIMIT);
+        let url = config.cluster_url.to_string();
+        let namespace = if options.namespace.is_empty() {
+            config.default_namespace.clone()
+        } else {
+            options.namespace
+        };
+        let client = Client::try_from(config).map_err(|source| ConnectError::Client {
+            url: url.clone(),
+            source: Box::new(source),
+        })?;
+        let rate = Arc::new(Rate::per_second(REQUESTS_PER_SECOND));
+        let cluster = Arc::new(Self {
+            url,
+            instance: options.instance,
+            namespace,
+            around: Arc::new(Surroundings::from_environment(options.taints)),
+            clock,
+            lookups: Arc::new(Lookups::new(client.clone(), Arc::clone(&rate))),
+            rate,
+            nodes: Arc::new(NodeBook::new()),
+            lease: Arc::new(LeaseBook::new()),
+            lease_watched: OnceLock::new(),
+            budgets: Mutex::default(),
+            events: Rate::per_second(EVENTS_PER_SECOND),
+            said: Said::default(),
+            guard: OnceLock::new(),
+            warned: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            client,
+        });
+        cluster.watch_nodes(options.node_selector);
+        Ok(cluster)
+    }
+
+    /// Ends every watch and waits until they have ended.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The API server's URL, for messages.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The namespace of the Lease.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Asks the API server which of the rights that `reach` needs the credentials have
+    /// (SelfSubjectAccessReview: a question, not a write).
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`], when it cannot be asked.
+    pub async fn permissions(&self, reach: Reach) -> Result<Vec<Permission>, ClusterError> {
+        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        let mut answered = Vec::new();
+        for (mut permission, review) in
+            permissions::questions(reach, &self.namespace, &self.instance)
+        {
+            self.rate.turn().await;
+            let params = PostParams::default();
+            let review =
+                bounded("ask for rights", READ_LIMIT, api.create(&params, &review)).await?;
+            if let Some(status) = review.status {
+                permission.allowed = status.allowed;
+                permission.reason = clean(&status.reason.unwrap_or_default(), 300);
+            }
+            answered.push(permission);
+        }
+        Ok(answered)
+    }
+
+    /// Removes everything of ours from a Node on a person's word; see [`marks::release_patch`]. False
+    /// where there was nothing. Does not ask the guard: the person has paused the service first.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`].
+    pub async fn release(&self, node: &NodeName, adopt: &[Taint]) -> Result<bool, ClusterError> {
+        let action = format!("release Node {node}");
+        for _ in 0..MARK_TRIES {
+            let Some(document) = self.node_document(node, &action).await? else {
+                return Ok(false);
+            };
+            let patch = marks::release_patch(&document, &self.instance, adopt)
+                .map_err(|problem| superseded(node, &problem))?;
+            let Some(patch) = patch else {
+                return Ok(false);
+            };
+            if let Some(entry) = self.patch_node(node, &patch, &action).await? {
+                self.nodes.wrote(entry);
+                return Ok(true);
+            }
+        }
+        Err(conflict(node))
+    }
+
+    fn watch_nodes(self: &Arc<Self>, node_selector: String) {
+        let scope = Scope {
+            labels: node_selector,
+            fields: String::new(),
+            page: NODES_PAGE,
+            watch_for: WATCH_FOR,
+        };
+        let api: Api<Node> = Api::all(self.client.clone());
+        let (nodes, rate) = (Arc::clone(&self.nodes), Arc::clone(&self.rate));
+        let instance = self.instance.clone();
+        self.spawn("nodes", async move {
+            let convert = |node: Node| node::entry(&node, &instance);
+            tokio::select! {
+                never = follow(&api, &scope, &rate, convert, |seen| nodes.see(seen)) => match never {},
+                never = nodes.publish() => match never {},
+            }
+        });
+    }
+
+    fn watch_lease(&self) {
+        let scope = Scope {
+            labels: String::new(),
+            fields: format!("metadata.name={}", self.instance),
+            page: 10,
+            // A switch that is thrown behind a dead connection must be heard.
+            watch_for: Duration::from_secs(20),
+        };
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        let (book, rate) = (Arc::clone(&self.lease), Arc::clone(&self.rate));
+        self.spawn("lease", async move {
+            let convert = |lease: Lease| Some(lease::view(&lease));
+            match follow(&api, &scope, &rate, convert, |seen| book.see(seen)).await {}
+        });
+    }
+
+    /// Every task of this cluster ends with it; none is detached.
+    fn spawn(&self, task: &'static str, run: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        let run = async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = run => {}
+            }
+        };
+        self.tasks
+            .spawn(run.instrument(info_span!("kubernetes", task)));
+    }
+
+    fn budgets(&self) -> Arc<BudgetFeed> {
+        let mut shared = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(feed) = shared.upgrade() {
+            return feed;
+        }
+        let (feed, run) = BudgetFeed::new(self.client.clone(), Arc::clone(&self.rate));
+        self.spawn("budgets", run);
+        let feed = Arc::new(feed);
+        *shared = Arc::downgrade(&feed);
+        feed
+    }
+
+    async fn list_pods(&self, node: &NodeId) -> Result<Vec<PodFacts>, ClusterError> {
+        let action = format!("list the Pods of Node {node}");
+        let failed = |error: super::watch::ListError| match error {
+            super::watch::ListError::Api(error) => cluster_error(&action, &error),
+            super::watch::ListError::Timeout => ClusterError::Failed {
+                action: action.clone(),
+                detail: error.to_string(),
+            },
+        };
+        let api: Api<Pod> = Api::all(self.client.clone());
+        let convert = |pod: Pod| seen(&pod, &self.around);
+        let (pods, _) = list(&api, &pods::of_node(&node.name), &self.rate, &convert)
+            .await
+            .map_err(failed)?;
+        let namespaces: std::collections::BTreeSet<&String> =
+            pods.iter().map(|pod| &pod.facts.id.namespace).collect();
+        let shared = self
+            .budgets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .upgrade();
+        let watched = shared
+            .map(|feed| feed.table.borrow().clone())
+            .filter(|table| table.synced && table.problem.is_none());
+        let table = match watched {
+            Some(table) => table,
+            None => {
+                let apis: Vec<Api<PodDisruptionBudget>> = if namespaces.len() > NAMESPACES_MAX {
+                    vec![Api::all(self.client.clone())]
+                } else {
+                    namespaces
+                        .iter()
+                        .map(|namespace| Api::namespaced(self.client.clone(), namespace))
+                        .collect()
+                };
+                let mut table = BudgetTable::default();
+                let convert = |pdb: PodDisruptionBudget| super::budget::SeenBudget::from(&pdb);
+                for api in &apis {
+                    let (budgets, _) = list(api, &pods::everything(), &self.rate, &convert)
+                        .await
+                        .map_err(failed)?;
+                    for budget in budgets {
+                        let of_namespace = table
+                            .namespaces
+                            .entry(budget.namespace.clone())
+                            .or_default();
+                        Arc::make_mut(of_namespace).insert(budget.name.clone(), budget);
+                    }
+                }
+                Arc::new(table)
+            }
+        };
+        Ok(self.lookups.complete(pods.iter(), &table).await)
+    }
+
+    async fn fresh_pod(&self, pod: &PodId) -> Result<Option<PodFacts>, ClusterError> {
+        let action = format!("read Pod {pod}");
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let found = bounded(&action, READ_LIMIT, async {
+            self.rate.turn().await;
+            api.get_opt(&pod.name).await
+        })
+        .await?;
+        let facts = found
+            .and_then(|found| seen(&found, &self.around))
+            .map(|seen| seen.facts);
+        Ok(facts.filter(|facts| facts.id.uid == pod.uid))
+    }
+
+    async fn mark_node(&self, order: &MarkOrder) -> Result<NodeEntry, ClusterError> {
+        let name = &order.node.name;
+        let action = format!("mark Node {name}");
+        for _ in 0..MARK_TRIES {
+            let Some(document) = self.node_document(name, &action).await? else {
+                return Err(ClusterError::Superseded {
+                    object: format!("Node {name}"),
+                    detail: "it is gone".to_owned(),
+                });
+            };
+            // Everything that the order takes for granted is looked at again on each try.
+            let patch = marks::patch_for(&document, order, &self.instance, self.clock.now())
+                .map_err(|problem| superseded(name, &problem))?;
+            self.may_write(&action)?;
+            if let Some(entry) = self.patch_node(name, &patch, &action).await? {
+                self.nodes.wrote(entry.clone());
+                return Ok(entry);
+            }
+        }
+        Err(conflict(name))
+    }
+
+    async fn node_document(
+        &self,
+        node: &NodeName,
+        action: &str,
+    ) -> Result<Option<Value>, ClusterError> {
+        self.rate.turn().await;
+        let reply = self
+            .send(action, Method::GET, &format!("/api/v1/nodes/{node}"), None)
+            .await?;
+        match reply.code() {
+            404 => Ok(None),
+            _ if reply.is_success() => Ok(Some(reply.body)),
+            _ => Err(refused(action, &reply)),
+        }
+    }
+
+    /// `None` on a conflict.
+    async fn patch_node(
+        &self,
+        node: &NodeName,
+        patch: &Value,
+        action: &str,
+    ) -> Result<Option<NodeEntry>, ClusterError> {
+        let path = format!(
+            "/api/v1/nodes/{node}?fieldManager={CONTROLLER}&timeout={}s",
+            WRITE_LIMIT.as_secs()
+        );
+        let body = Some((
+            "application/merge-patch+json",
+            patch.to_string().into_bytes(),
+        ));
+        let reply = self.send(action, Method::PATCH, &path, body).await?;
+        if reply.code() == 409 {
+            return Ok(None);
+        }
+        if !reply.is_success() {
+            return Err(refused(action, &reply));
+        }
+        marks::read(&reply.body, &self.instance)
+            .map(Some)
+            .map_err(|problem| superseded(node, &problem))
+    }
+
+    async fn evict_once(&self, pod: &PodId, grace: Option<Duration>) -> Answer {
+        let eviction = Eviction {
+            metadata: ObjectMeta {
+                name: Some(pod.name.clone()),
+                namespace: Some(pod.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            delete_options: Some(DeleteOptions {
+                grace_period_seconds: grace
+                    // Never 0, which would be a kill.
+                    .map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX).max(1)),
+                preconditions: Some(Preconditions {
+                    uid: Some(pod.uid.to_string()),
+                    ..Preconditions::default()
+                }),
+                ..DeleteOptions::default()
+            }),
+        };
+        let body = serde_json::to_vec(&eviction).expect("a typed object is always JSON");
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}/eviction?fieldManager={CONTROLLER}&timeout={}s",
+            pod.namespace,
+            pod.name,
+            WRITE_LIMIT.as_secs()
+        );
+        let action = format!("evict Pod {pod}");
+        self.rate.turn().await;
+        if let Err(error) = self.may_write(&action) {
+            return Answer::Lost {
+                detail: error.to_string(),
+            };
+        }
+        let body = Some(("application/json", body));
+        let reply = match self.send(&action, Method::POST, &path, body).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                return Answer::Lost {
+                    detail: error.to_string(),
+                };
+            }
+        };
+        match meaning(&reply, &pod.name) {
+            Meaning::Plain(answer) => answer,
+            Meaning::ReadFirst(answer) => match self.fresh_pod(pod).await {
+                Ok(None) => Answer::Gone,
+                Ok(Some(facts)) if facts.terminating_until.is_some() => Answer::Accepted,
+                Ok(Some(_)) | Err(_) => answer,
+            },
+        }
+    }
+
+    fn lease_path(&self, name: bool) -> String {
+        let collection = format!(
+            "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+            self.namespace
+        );
+        if name {
+            format!("{collection}/{}", self.instance)
+        } else {
+            collection
+        }
+    }
+
+    async fn put_lease(&self, write: &LeaseWrite) -> Result<LeaseView, ClusterError> {
+        let object = format!("Lease {}/{}", self.namespace, self.instance);
+        let action = format!("write {object}");
+        let failed = |detail: String| ClusterError::Failed {
+            action: action.clone(),
+            detail,
+        };
+        let mut body = lease::patch(write).map_err(|error| failed(error.to_string()))?;
+        let query = format!(
+            "?fieldManager={CONTROLLER}&timeout={}s",
+            LEASE_LIMIT.as_secs()
+        );
+        let reply = if write.expects.is_some() {
+            let path = format!("{}{query}", self.lease_path(true));
+            let body = Some((
+                "application/merge-patch+json",
+                body.to_string().into_bytes(),
+            ));
+            self.send(&action, Method::PATCH, &path, body).await?
+        } else {
+            body["apiVersion"] = Value::from("coordination.k8s.io/v1");
+            body["kind"] = Value::from("Lease");
+            body["metadata"]["name"] = Value::from(self.instance.as_str());
+            let path = format!("{}{query}", self.lease_path(false));
+            let body = Some(("application/json", body.to_string().into_bytes()));
+            self.send(&action, Method::POST, &path, body).await?
+        };
+        if matches!(reply.code(), 404 | 409) {
+            return Err(ClusterError::Superseded {
+                object,
+                detail: reply.message(),
+            });
+        }
+        if !reply.is_success() {
+            return Err(refused(&action, &reply));
+        }
+        let written: Lease =
+            serde_json::from_value(reply.body).map_err(|error| failed(error.to_string()))?;
+        let view = lease::view(&written);
+        self.lease.wrote(&view);
+        Ok(view)
+    }
+
+    async fn get_lease(&self) -> Result<LeaseState, ClusterError> {
+        let action = format!("read Lease {}/{}", self.namespace, self.instance);
+        let reply = self
+            .send(&action, Method::GET, &self.lease_path(true), None)
+            .await?;
+        if reply.code() == 404 {
+            self.lease.read(None);
+            return Ok(LeaseState::Absent);
+        }
+        if !reply.is_success() {
+            return Err(refused(&action, &reply));
+        }
+        let found: Lease =
+            serde_json::from_value(reply.body).map_err(|error| ClusterError::Failed {
+                action,
+                detail: error.to_string(),
+            })?;
+        let view = lease::view(&found);
+        self.lease.read(Some(view.clone()));
+        Ok(LeaseState::Present(Box::new(view)))
+    }
+
+    async fn publish_event(&self, event: &ClusterEvent) -> Result<(), ClusterError> {
+        if !self.said.is_news(event) {
+            return Ok(());
+        }
+        let action = format!("publish Event {} about Node {}", event.reason, event.node);
+        self.events.turn().await;
+        let now = self.clock.now();
+        let serial = format!(
+            "{:x}{:04x}",
+            now.as_nanosecond(),
+            std::process::id() & 0xffff
+        );
+        let (namespace, body) = events::body(event, &self.instance, now, &serial);
+        self.may_write(&action)?;
+        let path = format!(
+            "/apis/events.k8s.io/v1/namespaces/{namespace}/events?fieldManager={CONTROLLER}"
+        );
+        let body = Some(("application/json", body.to_string().into_bytes()));
+        let sent = self.send(&action, Method::POST, &path, body);
+        let reply =
+            tokio::time::timeout(READ_LIMIT, sent)
+                .await
+                .map_err(|_| ClusterError::Timeout {
+                    action: action.clone(),
+                    limit: READ_LIMIT,
+                })??;
+        if reply.is_success() {
+            Ok(())
+        } else {
+            Err(refused(&action, &reply))
+        }
+    }
+
+    fn may_write(&self, action: &str) -> Result<(), ClusterError> {
+        match self.guard.get().map(|guard| guard()) {
+            Some(Err(reason)) => Err(ClusterError::Failed {
+                action: action.to_owned(),
+                detail: format!("held back before it was sent: {reason}"),
+            }),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// One request, as it is: status, headers and body are looked at by the caller.
+    async fn send(
+        &self,
+        action: &str,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Vec<u8>)>,
+    ) -> Result<Reply, ClusterError> {
+        tokio::time::timeout(WRITE_LIMIT, self.exchange(action, method, path, body))
+            .await
+            .unwrap_or_else(|_| {
+                Err(ClusterError::Timeout {
+                    action: action.to_owned(),
+                    limit: WRITE_LIMIT,
+                })
+            })
+    }
+
+    async fn exchange(
+        &self,
+        action: &str,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Vec<u8>)>,
+    ) -> Result<Reply, ClusterError> {
+        let failed = |detail: String| ClusterError::Failed {
+            action: action.to_owned(),
+            detail,
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("accept", "application/json");
+        let body = match body {
+            Some((content_type, body)) => {
+                request = request.header("content-type", content_type);
+                Body::from(body)
+            }
+            None => Body::empty(),
+        };
+        let request = request
+            .body(body)
+            .map_err(|error| failed(error.to_string()))?;
+        let response = self
+            .client
+            .send(request)
+            .await
+            .map_err(|error| failed(said(&error)))?;
+        let (head, body) = response.into_parts();
+        self.log_warnings(&head.headers);
+        let retry_after = head
+            .headers
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok());
+        let body = body
+            .collect_bytes()
+            .await
+            .map_err(|error| failed(said(&error)))?;
+        Ok(Reply::new(head.status.as_u16(), retry_after, &body))
+    }
+
+    /// A `Warning: 299` is how the API server says that it ignored a field or that something is going
+    /// away. Each is logged once.
+    fn log_warnings(&self, headers: &http::HeaderMap) {
+        /// Different warnings that are remembered.
+        const WARNINGS_MAX: usize = 64;
+        for value in headers.get_all("warning") {
+            let text = clean(&String::from_utf8_lossy(value.as_bytes()), 300);
+            let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            if !warned.contains(&text) && warned.len() < WARNINGS_MAX {
+                warn!(warning = text, "the API server warns");
+                warned.push(text);
+            }
+        }
+    }
+}
+
+impl Cluster for KubeCluster {
+    fn set_guard(&self, guard: Guard) {
+        if self.guard.set(guard).is_err() {
+            warn!("the guard of writes was set twice; the first stays");
+        }
+    }
+
+    fn nodes(&self) -> watch::Receiver<Arc<NodeTable>> {
+        self.nodes.subscribe()
+    }
+
+    fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>> {
+        let node = node.clone();
+        async move { self.list_pods(&node).await }.boxed()
+    }
+
+    fn watch_pods(&self, node: &NodeId) -> watch::Receiver<Arc<PodTable>> {
+        let (tx, rx) = watch::channel(Arc::new(PodTable::default()));
+        let run = pods::keep(
+            node.name.clone(),
+            tx,
+            self.budgets(),
+            Arc::clone(&self.lookups),
+            Arc::clone(&self.around),
+            Arc::clone(&self.clock),
+        );
+        self.spawn("pods", run);
+        rx
+    }
+
+    fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>> {
+        let pod = pod.clone();
+        async move { self.fresh_pod(&pod).await }.boxed()
+    }
+
+    fn mark(&self, order: &MarkOrder) -> BoxFuture<'_, Result<NodeEntry, ClusterError>> {
+        let order = order.clone();
+        async move {
+            let action = format!("mark Node {}", order.node);
+            tokio::time::timeout(WRITE_LIMIT, self.mark_node(&order))
+                .await
+                .unwrap_or(Err(ClusterError::Timeout {
+                    action,
+                    limit: WRITE_LIMIT,
+                }))
+        }
+        .boxed()
+    }
+
+    fn evict(&self, pod: &PodId, grace: Option<Duration>) -> BoxFuture<'_, Answer> {
+        let pod = pod.clone();
+        async move { self.evict_once(&pod, grace).await }.boxed()
+    }
+
+    fn lease(&self) -> watch::Receiver<LeaseState> {
+        // Not before somebody asks: with reach `observe` nobody does, and no right is needed.
+        self.lease_watched.get_or_init(|| self.watch_lease());
+        self.lease.subscribe()
+    }
+
+    fn read_lease(&self) -> BoxFuture<'_, Result<LeaseState, ClusterError>> {
+        async move {
+            let action = format!("read Lease {}/{}", self.namespace, self.instance);
+            tokio::time::timeout(LEASE_LIMIT, self.get_lease())
+                .await
+                .unwrap_or(Err(ClusterError::Timeout {
+                    action,
+                    limit: LEASE_LIMIT,
+                }))
+        }
+        .boxed()
+    }
+
+    fn write_lease(&self, write: &LeaseWrite) -> BoxFuture<'_, Result<LeaseView, ClusterError>> {
+        let write = write.clone();
+        async move {
+            let action = format!("write Lease {}/{}", self.namespace, self.instance);
+            tokio::time::timeout(LEASE_LIMIT, self.put_lease(&write))
+                .await
+                .unwrap_or(Err(ClusterError::Timeout {
+                    action,
+                    limit: LEASE_LIMIT,
+                }))
+        }
+        .boxed()
+    }
+
+    fn publish(&self, event: &ClusterEvent) -> BoxFuture<'_, Result<(), ClusterError>> {
+        let event = event.clone();
+        async move { self.publish_event(&event).await }.boxed()
+    }
+}
+
+async fn bounded<T>(
+    action: &str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ClusterError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(cluster_error(action, &error)),
+        Err(_) => Err(ClusterError::Timeout {
+            action: action.to_owned(),
+            limit,
+        }),
+    }
+}
+
+fn cluster_error(action: &str, error: &kube::Error) -> ClusterError {
+    let (action, detail) = (action.to_owned(), said(error));
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            ClusterError::Forbidden { action, detail }
+        }
+        _ => ClusterError::Failed { action, detail },
+    }
+}
+
+fn refused(action: &str, reply: &Reply) -> ClusterError {
+    let (action, detail) = (action.to_owned(), reply.message());
+    match reply.code() {
+        403 => ClusterError::Forbidden { action, detail },
+        _ => ClusterError::Failed { action, detail },
+    }
+}
+
+fn superseded(node: &NodeName, problem: &Superseded) -> ClusterError {
+    ClusterError::Superseded {
+        object: format!("Node {node}"),
+        detail: problem.to_string(),
+    }
+}
+
+fn conflict(node: &NodeName) -> ClusterError {
+    ClusterError::Superseded {
+        object: format!("Node {node}"),
+        detail: "it changes faster than it can be written".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

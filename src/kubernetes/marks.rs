@@ -1,0 +1,392 @@
+//! The one patch that changes a Node: taints, label and record together, under its `resourceVersion`.
+//!
+//! Pure: from a freshly read Node and an order comes the patch, or the reason why the Node is not as
+//! the decision saw it. The Node is taken as JSON, not as a typed object: `spec.taints` has no merge
+//! key, every write replaces the whole list, and a typed one would lose what a newer Kubernetes puts
+//! into somebody else's taint.
+
+use foreshock_core::decision::plan::{Cause, MarkOrder};
+use foreshock_core::decision::world::HoldUntil;
+use foreshock_core::node::NodeId;
+use foreshock_core::record::{Marks, NodeRecord, RecordState, Taint};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use serde_json::{Map, Value, json};
+
+use super::names::{ANNOTATION_STATE, LABEL_RISK};
+use super::{NodeEntry, node, record};
+
+/// Why an order cannot be carried out on the Node as it is now. Not a fault: decide again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Superseded {
+    /// The server sent something that is no Node.
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
+    /// Another Node has this name now.
+    #[error("it is another Node of this name (UID {found})")]
+    OtherNode {
+        /// The UID that is there.
+        found: String,
+    },
+    /// The record is not the one that the decision saw.
+    #[error("its record is not as the decision saw it: {0}")]
+    Record(String),
+    /// Somebody asks to leave the Node alone, or is taking it away.
+    #[error("it is to be left alone: {0}")]
+    HandsOff(String),
+    /// A taint of ours is gone: somebody removed or changed it.
+    #[error("our taint {0} is not there any more")]
+    TaintGone(Taint),
+    /// A taint that was removed is there again.
+    #[error("the taint {0} is there again")]
+    TaintBack(Taint),
+    /// A taint with our key is there and not ours.
+    #[error("somebody else's taint {theirs} is in the place of {ours}")]
+    ForeignTaint {
+        /// What we would set.
+        ours: Taint,
+        /// What is there.
+        theirs: String,
+    },
+    /// The label has a value that the record does not know.
+    #[error("the label {LABEL_RISK} has the value {0:?}, which is not ours")]
+    ForeignLabel(Option<String>),
+    /// The order cannot be written down.
+    #[error("the order is not for this Node or instance, or does not fit: {0}")]
+    Order(String),
+}
+
+/// The merge patch that carries out `order` on `document`, a Node just read.
+///
+/// The patch names the Node's `resourceVersion`, so that a change by anybody between the read and the
+/// write is a conflict. It has `spec.taints` only where the list changes.
+///
+/// # Errors
+///
+/// [`Superseded`], when the Node is not what the order expects.
+pub fn patch_for(
+    document: &Value,
+    order: &MarkOrder,
+    instance: &str,
+    now: Timestamp,
+) -> Result<Value, Superseded> {
+    let seen = read(document, instance)?;
+    if seen.facts.id.uid != order.node.uid || seen.facts.id.name != order.node.name {
+        return Err(Superseded::OtherNode {
+            found: seen.facts.id.uid.to_string(),
+        });
+    }
+    is_expected(&seen.facts.record, order.expects.as_deref())?;
+    let nothing = Marks::default();
+    let before = order
+        .expects
+        .as_ref()
+        .map_or(&nothing, |record| &record.marks);
+    let after = order
+        .record
+        .as_ref()
+        .map_or(&nothing, |record| &record.marks);
+
+    let mut taints = raw_taints(document);
+    remove_taints(&mut taints, before, after, order.cause)?;
+    let removed = taints.len() < raw_taints(document).len();
+    let added = add_taints(&mut taints, before, after)?;
+    let label = label(&seen, before, after)?;
+
+    let changes = removed || added || label != Change::Keep;
+    if changes || order.cause.begins() {
+        left_alone(&seen, order.cause, now)?;
+    }
+    let mut patch = base(&seen, order.record.as_deref(), instance)?;
+    if removed || added {
+        patch["spec"] = json!({"taints": list(taints)});
+    }
+    set_label(&mut patch, label);
+    Ok(patch)
+}
+
+/// The merge patch that removes everything of ours from a Node on a person's word (`foreshock
+/// release`), or `None` where there is nothing. It asks neither for the decision's view nor for
+/// `exclude` and `hold-until`: those hold the service back, not the person.
+///
+/// `adopt`: taints that are removed also where no record of ours says so; empty for none. The marks of
+/// another instance are never touched.
+///
+/// # Errors
+///
+/// [`Superseded::Unreadable`].
+pub fn release_patch(
+    document: &Value,
+    instance: &str,
+    adopt: &[Taint],
+) -> Result<Option<Value>, Superseded> {
+    let seen = read(document, instance)?;
+    let marks = match &seen.facts.record {
+        RecordState::Ours(record) => record.marks.clone(),
+        RecordState::Foreign { .. } => return Ok(None),
+        RecordState::Absent | RecordState::OtherUid | RecordState::Unreadable { .. }
+            if adopt.is_empty() =>
+        {
+            return Ok(None);
+        }
+        RecordState::Absent | RecordState::OtherUid | RecordState::Unreadable { .. } => {
+            Marks::default()
+        }
+    };
+    let mut taints = raw_taints(document);
+    let all = taints.len();
+    taints.retain(|raw| {
+        let ours = marks.taint.iter().chain(&marks.caution_taint).chain(adopt);
+        !ours.into_iter().any(|taint| is(raw, taint))
+    });
+    let value = seen.facts.risk_label.as_deref();
+    let label = match marks.label {
+        Some(ours) if value == Some(ours.as_str()) => restored(&marks),
+        None if !adopt.is_empty() && matches!(value, Some("caution" | "at-risk")) => Change::Remove,
+        Some(_) | None => Change::Keep,
+    };
+    if taints.len() == all && label == Change::Keep && seen.facts.record == RecordState::Absent {
+        return Ok(None);
+    }
+    let mut patch = base(&seen, None, instance)?;
+    if taints.len() < all {
+        patch["spec"] = json!({"taints": list(taints)});
+    }
+    set_label(&mut patch, label);
+    Ok(Some(patch))
+}
+
+/// The order by which a running service would give the Node back, from what its record says.
+pub fn release_order(node: &NodeId, record: &NodeRecord, note: &str) -> MarkOrder {
+    MarkOrder {
+        node: node.clone(),
+        cause: Cause::Release,
+        note: note.to_owned(),
+        expects: Some(Box::new(record.clone())),
+        record: None,
+    }
+}
+
+/// The entry of a Node document.
+pub(crate) fn read(document: &Value, instance: &str) -> Result<NodeEntry, Superseded> {
+    let typed: Node = serde::Deserialize::deserialize(document)
+        .map_err(|error: serde_json::Error| Superseded::Unreadable(error.to_string()))?;
+    node::entry(&typed, instance)
+        .ok_or_else(|| Superseded::Unreadable("it has no name or UID".to_owned()))
+}
+
+fn is_expected(state: &RecordState, expects: Option<&NodeRecord>) -> Result<(), Superseded> {
+    let problem = match (state, expects) {
+        (RecordState::Ours(found), Some(expected)) if **found == *expected => return Ok(()),
+        (RecordState::Absent | RecordState::OtherUid, None) => return Ok(()),
+        (RecordState::Ours(_), Some(_)) => "it has changed".to_owned(),
+        (RecordState::Ours(_), None) => "there is one already".to_owned(),
+        (RecordState::Absent | RecordState::OtherUid, Some(_)) => "it is gone".to_owned(),
+        (RecordState::Foreign { instance }, _) => {
+            format!("it belongs to the instance {instance:?}")
+        }
+        (RecordState::Unreadable { problem }, _) => problem.clone(),
+    };
+    Err(Superseded::Record(problem))
+}
+
+fn left_alone(seen: &NodeEntry, cause: Cause, now: Timestamp) -> Result<(), Superseded> {
+    let hands_off = |detail: String| Err(Superseded::HandsOff(detail));
+    if seen.facts.excluded {
+        return hands_off("annotation foreshock.dev/exclude".to_owned());
+    }
+    match &seen.facts.hold_until {
+        Some(HoldUntil::Time(until)) if *until > now => {
+            return hands_off(format!("annotation foreshock.dev/hold-until={until}"));
+        }
+        Some(HoldUntil::Malformed(text)) => {
+            return hands_off(format!(
+                "annotation foreshock.dev/hold-until={text:?} is no RFC 3339 time"
+            ));
+        }
+        Some(HoldUntil::Time(_)) | None => {}
+    }
+    match &seen.facts.taken_by {
+        // What is ours may always leave; nothing new comes to a Node that somebody takes away.
+        Some(who) if cause.begins() => hands_off(who.clone()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Takes our taints out that the order removes.
+fn remove_taints(
+    taints: &mut Vec<Value>,
+    before: &Marks,
+    after: &Marks,
+    cause: Cause,
+) -> Result<(), Superseded> {
+    if let Some(taint) = &before.taint {
+        let at = taints.iter().position(|raw| is(raw, taint));
+        let stays = after.taint.as_ref() == Some(taint);
+        match at {
+            // The record follows what a person did; nothing is left to remove.
+            None if cause == Cause::Veto && !stays => {}
+            None => return Err(Superseded::TaintGone(taint.clone())),
+            Some(_) if cause == Cause::Veto && !stays => {
+                return Err(Superseded::TaintBack(taint.clone()));
+            }
+            Some(_) if stays => {}
+            Some(at) => {
+                taints.remove(at);
+            }
+        }
+    }
+    // Nobody has a veto by removing the caution taint: it keeps nothing out.
+    if let Some(taint) = &before.caution_taint
+        && after.caution_taint.as_ref() != Some(taint)
+    {
+        taints.retain(|raw| !is(raw, taint));
+    }
+    Ok(())
+}
+
+/// Puts our taints in that the order adds. True when there was one to add.
+fn add_taints(taints: &mut Vec<Value>, before: &Marks, after: &Marks) -> Result<bool, Superseded> {
+    let had: Vec<&Taint> = before.taint.iter().chain(&before.caution_taint).collect();
+    let wanted: Vec<&Taint> = after.taint.iter().chain(&after.caution_taint).collect();
+    let new: Vec<&Taint> = wanted
+        .iter()
+        .copied()
+        .filter(|taint| !had.contains(taint))
+        .collect();
+    for taint in &new {
+        // Whoever else uses our key, with whatever value and effect, means something by it.
+        let foreign = taints.iter().find(|raw| {
+            raw["key"] == taint.key.as_str()
+                && !wanted
+                    .iter()
+                    .any(|ours| had.contains(ours) && is(raw, ours))
+        });
+        if let Some(foreign) = foreign {
+            return Err(Superseded::ForeignTaint {
+                ours: (*taint).clone(),
+                theirs: shown(foreign),
+            });
+        }
+    }
+    taints.extend(new.iter().map(|taint| raw(taint)));
+    Ok(!new.is_empty())
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Keep,
+    Set(String),
+    Remove,
+}
+
+fn label(seen: &NodeEntry, before: &Marks, after: &Marks) -> Result<Change, Superseded> {
+    let value = seen.facts.risk_label.as_deref();
+    let foreign = || Superseded::ForeignLabel(value.map(str::to_owned));
+    match (before.label, after.label) {
+        (None, None) => Ok(Change::Keep),
+        (None, Some(label)) if value == after.label_before.as_deref() => {
+            Ok(Change::Set(label.as_str().to_owned()))
+        }
+        (None, Some(_)) => Err(foreign()),
+        (Some(before), Some(after)) if before == after => Ok(Change::Keep),
+        (Some(before), Some(after)) if value == Some(before.as_str()) => {
+            Ok(Change::Set(after.as_str().to_owned()))
+        }
+        (Some(_), Some(_)) => Err(foreign()),
+        (Some(ours), None) if value == Some(ours.as_str()) => Ok(restored(before)),
+        // Somebody has written over it or removed it: it is theirs now.
+        (Some(_), None) => Ok(Change::Keep),
+    }
+}
+
+fn restored(marks: &Marks) -> Change {
+    marks
+        .label_before
+        .clone()
+        .map_or(Change::Remove, Change::Set)
+}
+
+fn base(
+    seen: &NodeEntry,
+    record: Option<&NodeRecord>,
+    instance: &str,
+) -> Result<Value, Superseded> {
+    let text = match record {
+        None => Value::Null,
+        Some(record) if record.instance != instance => {
+            return Err(Superseded::Order(format!(
+                "it is for instance {:?}",
+                record.instance
+            )));
+        }
+        Some(record) if record.uid != seen.facts.id.uid => {
+            return Err(Superseded::Order(format!(
+                "its record is for UID {}",
+                record.uid
+            )));
+        }
+        Some(record) => record::encode(record)
+            .map(Value::String)
+            .map_err(|error| Superseded::Order(error.to_string()))?,
+    };
+    let mut annotations = Map::new();
+    annotations.insert(ANNOTATION_STATE.to_owned(), text);
+    Ok(json!({"metadata": {
+        "uid": seen.facts.id.uid.as_str(),
+        "resourceVersion": seen.resource_version,
+        "annotations": annotations,
+    }}))
+}
+
+fn set_label(patch: &mut Value, change: Change) {
+    let value = match change {
+        Change::Keep => return,
+        Change::Set(value) => Value::String(value),
+        Change::Remove => Value::Null,
+    };
+    patch["metadata"]["labels"] = json!({LABEL_RISK: value});
+}
+
+fn raw_taints(document: &Value) -> Vec<Value> {
+    document["spec"]["taints"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// An empty list is no list, as it was before us.
+fn list(taints: Vec<Value>) -> Value {
+    if taints.is_empty() {
+        Value::Null
+    } else {
+        Value::Array(taints)
+    }
+}
+
+fn raw(taint: &Taint) -> Value {
+    let mut raw = json!({"key": taint.key, "effect": taint.effect.as_str()});
+    if !taint.value.is_empty() {
+        raw["value"] = Value::String(taint.value.clone());
+    }
+    raw
+}
+
+/// Whether it is this very taint: key, value and effect.
+fn is(raw: &Value, taint: &Taint) -> bool {
+    raw["key"] == taint.key.as_str()
+        && raw["effect"] == taint.effect.as_str()
+        && raw["value"].as_str().unwrap_or_default() == taint.value
+}
+
+fn shown(raw: &Value) -> String {
+    let part = |name: &str| raw[name].as_str().unwrap_or_default();
+    super::text::clean(
+        &format!("{}={}:{}", part("key"), part("value"), part("effect")),
+        200,
+    )
+}
+
+#[cfg(test)]
+#[path = "marks_tests.rs"]
+mod tests;

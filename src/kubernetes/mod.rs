@@ -1,0 +1,228 @@
+//! The cluster, as foreshock needs it: Nodes watched, Pods asked for, marks, evictions, a Lease.
+//!
+//! [`Cluster`] has two implementations: the real one in [`client`], and the simulated one of the
+//! demo and the simulator. Everything above speaks the core's types; Kubernetes objects stop here.
+
+mod answer;
+mod budget;
+pub mod client;
+mod connect;
+mod events;
+pub mod lease;
+pub mod marks;
+pub mod names;
+mod node;
+mod nodes;
+pub mod permissions;
+mod pod;
+mod pods;
+pub mod rate;
+pub mod record;
+pub mod text;
+pub(crate) mod watch;
+
+pub use client::{Guard, KubeCluster, WRITE_LIMIT};
+pub use connect::{ConnectError, KubeOptions};
+pub use pod::Surroundings;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshock_core::decision::plan::MarkOrder;
+use foreshock_core::decision::world::NodeFacts;
+use foreshock_core::drain::{Answer, PodFacts, PodId};
+use foreshock_core::node::{NodeId, NodeName};
+use foreshock_core::record::ClusterRecord;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::watch as channel;
+
+/// One Node as the watch shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeEntry {
+    /// What a decision needs.
+    pub facts: NodeFacts,
+    /// `metadata.resourceVersion` of the version that last changed anything in here; opaque. A
+    /// heartbeat does not show.
+    pub resource_version: String,
+    /// Label `kubernetes.io/hostname`.
+    pub hostname: Option<String>,
+    /// `status.addresses`, all types.
+    pub addresses: Vec<String>,
+    /// Every label, for pools and the page.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// All Nodes, as the watch shows them.
+#[derive(Clone, Debug, Default)]
+pub struct NodeTable {
+    /// The first list is complete. Nothing is decided before.
+    pub synced: bool,
+    /// The watch's last word on why it is not up to date, if it is not.
+    pub problem: Option<String>,
+    /// By name.
+    pub nodes: BTreeMap<NodeName, Arc<NodeEntry>>,
+}
+
+/// The Pods of one Node, as a watch shows them.
+#[derive(Clone, Debug, Default)]
+pub struct PodTable {
+    /// The first list is complete, budgets included.
+    pub synced: bool,
+    /// When it was last known to be true.
+    pub at: Option<Timestamp>,
+    /// Why it is not up to date, if it is not.
+    pub problem: Option<String>,
+    /// All Pods of the Node, with the budgets that cover them.
+    pub pods: Vec<PodFacts>,
+}
+
+/// Why a call to the cluster failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// The object changed under us, or is not as the decision saw it; decide again.
+    #[error("{object} is not as it was: {detail}")]
+    Superseded {
+        /// Kind and name.
+        object: String,
+        /// What differs.
+        detail: String,
+    },
+    /// Our credentials do not allow it. The remedy is in the message.
+    #[error("not allowed to {action}: {detail}; apply the roles in deploy/kustomize/base")]
+    Forbidden {
+        /// What was tried, as verb and resource.
+        action: String,
+        /// In the server's words.
+        detail: String,
+    },
+    /// No answer came in time: the write may have taken place.
+    #[error("no answer to {action} within {limit:?}")]
+    Timeout {
+        /// What was tried.
+        action: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// Anything else.
+    #[error("{action} failed: {detail}")]
+    Failed {
+        /// What was tried.
+        action: String,
+        /// In the server's words.
+        detail: String,
+    },
+}
+
+/// The Lease: who leads, whether somebody paused foreshock, and the cluster's record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseView {
+    /// `spec.holderIdentity`; `None` when nobody holds it.
+    pub holder: Option<String>,
+    /// Where the holder's HTTP API is to be reached, if it said so.
+    pub address: Option<String>,
+    /// `spec.leaseDurationSeconds`.
+    pub duration: Duration,
+    /// `spec.renewTime`, by the holder's clock: shown, never judged by.
+    pub renewed_at: Option<Timestamp>,
+    /// `spec.leaseTransitions`.
+    pub transitions: u32,
+    /// Annotation `foreshock.dev/paused` is there with any value but `false`.
+    pub paused: bool,
+    /// The cluster's record; empty where there is none yet, `Err` where it cannot be understood.
+    pub record: Result<ClusterRecord, String>,
+    /// `metadata.resourceVersion`; opaque.
+    pub resource_version: String,
+}
+
+/// What is written to the Lease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseWrite {
+    /// `metadata.resourceVersion` that must still be there; `None` creates the Lease.
+    pub expects: Option<String>,
+    /// `spec.holderIdentity`; `None` gives it up.
+    pub holder: Option<String>,
+    /// Where the holder's HTTP API is to be reached.
+    pub address: Option<String>,
+    /// `spec.leaseDurationSeconds`.
+    pub duration: Duration,
+    /// `spec.renewTime`.
+    pub renewed_at: Timestamp,
+    /// `spec.leaseTransitions`.
+    pub transitions: u32,
+    /// Annotation `foreshock.dev/paused`.
+    pub paused: bool,
+    /// The cluster's record; `None` leaves what stands there.
+    pub record: Option<ClusterRecord>,
+}
+
+/// A Kubernetes Event about a Node or a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterEvent {
+    /// The Node it is about, or on which the Pod runs.
+    pub node: NodeId,
+    /// The Pod it is about, if it is about one.
+    pub pod: Option<PodId>,
+    /// CamelCase reason, for example `DegradationTainted`.
+    pub reason: &'static str,
+    /// Whether a person should look.
+    pub warning: bool,
+    /// One sentence. Numbers and names go here.
+    pub note: String,
+}
+
+/// What foreshock asks of a cluster.
+///
+/// Every call is bounded by the implementation's own timeout, shorter than the Lease.
+pub trait Cluster: Send + Sync + 'static {
+    /// Has every write ask first, at the very last moment. To be set once, before the first write.
+    fn set_guard(&self, guard: Guard);
+
+    /// The Nodes that match `kubernetes.node_selector`, latest state.
+    fn nodes(&self) -> channel::Receiver<Arc<NodeTable>>;
+
+    /// The Pods of a Node with their budgets, read once.
+    fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>>;
+
+    /// The Pods of a Node with their budgets, kept up to date until the receiver is dropped.
+    fn watch_pods(&self, node: &NodeId) -> channel::Receiver<Arc<PodTable>>;
+
+    /// One Pod read afresh, without its budgets; `None` when it is gone or another has its name.
+    fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>>;
+
+    /// Carries out one order in one patch under the Node's `resourceVersion`, after checking on a
+    /// fresh read that the Node is what the order expects. Returns the Node as it is afterwards.
+    fn mark(&self, order: &MarkOrder) -> BoxFuture<'_, Result<NodeEntry, ClusterError>>;
+
+    /// Asks the Eviction API once. Never fails: what went wrong is an answer too.
+    fn evict(&self, pod: &PodId, grace: Option<Duration>) -> BoxFuture<'_, Answer>;
+
+    /// The Lease, latest state, `None` when it does not exist; `synced` only after the first read.
+    fn lease(&self) -> channel::Receiver<LeaseState>;
+
+    /// The Lease, read afresh; what is read shows in [`Self::lease`] as well.
+    fn read_lease(&self) -> BoxFuture<'_, Result<LeaseState, ClusterError>> {
+        let state = self.lease().borrow().clone();
+        Box::pin(std::future::ready(Ok(state)))
+    }
+
+    /// Writes the Lease under its `resourceVersion`. What was written shows in [`Self::lease`] before
+    /// the answer comes.
+    fn write_lease(&self, write: &LeaseWrite) -> BoxFuture<'_, Result<LeaseView, ClusterError>>;
+
+    /// Publishes an Event, best effort: a failure is the caller's to log.
+    fn publish(&self, event: &ClusterEvent) -> BoxFuture<'_, Result<(), ClusterError>>;
+}
+
+/// The Lease as the watch shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum LeaseState {
+    /// Not read yet, or it cannot be read at present.
+    #[default]
+    Unknown,
+    /// There is none.
+    Absent,
+    /// It is there.
+    Present(Box<LeaseView>),
+}

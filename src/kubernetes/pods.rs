@@ -1,0 +1,524 @@
+//! The Pods of one Node, completed with what has to be looked up: budgets, DaemonSets, volumes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use foreshock_core::drain::PodFacts;
+use foreshock_core::node::{NodeName, Uid};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::{Api, Client};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::warn;
+
+use super::PodTable;
+use super::budget::{SeenBudget, covering};
+use super::pod::{SeenPod, Surroundings, seen};
+use super::rate::Rate;
+use super::watch::{Scope, Seen, follow, said};
+use crate::clock::Clock;
+
+/// Objects in a page of a list.
+const PAGE: u32 = 500;
+/// How long one watch request lasts; also how long a dead connection can go unnoticed.
+pub(super) const WATCH_FOR: Duration = Duration::from_secs(60);
+/// One look-up must answer within this.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+/// What was looked up is believed for this long.
+const LOOKUP_AGE_MAX: Duration = Duration::from_secs(60);
+/// A look-up that failed is tried again after this.
+const LOOKUP_RETRY: Duration = Duration::from_secs(10);
+/// Look-ups kept; a Node has at most a few hundred Pods, and most share their DaemonSets.
+const LOOKUPS_MAX: usize = 5000;
+
+/// The scope of one Node's Pods.
+pub(super) fn of_node(node: &NodeName) -> Scope {
+    Scope {
+        labels: String::new(),
+        fields: format!("spec.nodeName={node}"),
+        page: PAGE,
+        watch_for: WATCH_FOR,
+    }
+}
+
+/// All budgets of a namespace, or of the cluster.
+pub(super) fn everything() -> Scope {
+    Scope {
+        labels: String::new(),
+        fields: String::new(),
+        page: PAGE,
+        watch_for: WATCH_FOR,
+    }
+}
+
+/// All budgets of the cluster, by namespace.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BudgetTable {
+    pub(super) synced: bool,
+    pub(super) problem: Option<String>,
+    /// An `Arc` per namespace, so that a change elsewhere is told by comparing pointers.
+    pub(super) namespaces: BTreeMap<String, Arc<BTreeMap<String, SeenBudget>>>,
+}
+
+/// One watch of all budgets, shared by every drain that runs, and ended with the last.
+///
+/// A watch for each namespace of each Node's Pods would be hundreds where many Nodes drain at once.
+#[derive(Debug)]
+pub(super) struct BudgetFeed {
+    pub(super) table: watch::Receiver<Arc<BudgetTable>>,
+    _stop: DropGuard,
+}
+
+impl BudgetFeed {
+    /// The feed, and the future that keeps it; the future ends when the feed is dropped.
+    pub(super) fn new(
+        client: Client,
+        rate: Arc<Rate>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (tx, table) = watch::channel(Arc::new(BudgetTable::default()));
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let run = async move {
+            let api: Api<PodDisruptionBudget> = Api::all(client);
+            let scope = everything();
+            let convert = |pdb: PodDisruptionBudget| SeenBudget::from(&pdb);
+            let handle = |seen| {
+                tx.send_if_modified(|table| {
+                    let table = Arc::make_mut(table);
+                    see_budget(table, seen)
+                });
+            };
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                never = follow(&api, &scope, &rate, convert, handle) => match never {},
+            }
+        };
+        let feed = Self {
+            table,
+            _stop: stop.drop_guard(),
+        };
+        (feed, run)
+    }
+}
+
+/// Takes in what the watch says. True where it changes anything.
+fn see_budget(table: &mut BudgetTable, seen: Seen<SeenBudget>) -> bool {
+    match seen {
+        Seen::Listed { items, .. } => {
+            let mut namespaces: BTreeMap<String, BTreeMap<String, SeenBudget>> = BTreeMap::new();
+            for budget in items {
+                namespaces
+                    .entry(budget.namespace.clone())
+                    .or_default()
+                    .insert(budget.name.clone(), budget);
+            }
+            table.namespaces = namespaces
+                .into_iter()
+                .map(|(name, budgets)| (name, Arc::new(budgets)))
+                .collect();
+            table.synced = true;
+            table.problem = None;
+            true
+        }
+        Seen::Applied { item, .. } => {
+            let budgets = table.namespaces.entry(item.namespace.clone()).or_default();
+            if budgets.get(&item.name) == Some(&item) {
+                return false;
+            }
+            Arc::make_mut(budgets).insert(item.name.clone(), item);
+            true
+        }
+        Seen::Deleted { item, .. } => table
+            .namespaces
+            .get_mut(&item.namespace)
+            .is_some_and(|budgets| Arc::make_mut(budgets).remove(&item.name).is_some()),
+        Seen::Alive => table.problem.take().is_some(),
+        Seen::Failed(problem) => {
+            let changed = table.problem.as_ref() != Some(&problem);
+            table.problem = Some(problem);
+            changed
+        }
+    }
+}
+
+/// The Pods of a Node as its watch shows them.
+#[derive(Debug, Default)]
+struct PodBook {
+    inner: Mutex<Pods>,
+    changed: Notify,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Pods {
+    synced: bool,
+    at: Option<jiff::Timestamp>,
+    problem: Option<String>,
+    pods: BTreeMap<Uid, SeenPod>,
+}
+
+impl PodBook {
+    fn see(&self, seen: Seen<SeenPod>, now: jiff::Timestamp) {
+        let mut pods = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(seen, Seen::Failed(_)) {
+            pods.at = Some(now);
+        }
+        match seen {
+            Seen::Listed { items, .. } => {
+                pods.pods = items
+                    .into_iter()
+                    .map(|pod| (pod.facts.id.uid.clone(), pod))
+                    .collect();
+                pods.synced = true;
+                pods.problem = None;
+            }
+            Seen::Applied { item, .. } => {
+                pods.pods.insert(item.facts.id.uid.clone(), item);
+            }
+            Seen::Deleted { item, .. } => {
+                pods.pods.remove(&item.facts.id.uid);
+            }
+            Seen::Alive => pods.problem = None,
+            Seen::Failed(problem) => pods.problem = Some(problem),
+        }
+        drop(pods);
+        self.changed.notify_one();
+    }
+
+    fn snapshot(&self) -> Pods {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Keeps the table of one Node's Pods until nobody listens any more.
+pub(super) async fn keep(
+    node: NodeName,
+    tx: watch::Sender<Arc<PodTable>>,
+    budgets: Arc<BudgetFeed>,
+    lookups: Arc<Lookups>,
+    around: Arc<Surroundings>,
+    clock: Arc<dyn Clock>,
+) {
+    let book = PodBook::default();
+    let scope = of_node(&node);
+    let api: Api<Pod> = Api::all(lookups.client.clone());
+    let handle = |seen| book.see(seen, clock.now());
+    let follow = follow(
+        &api,
+        &scope,
+        &lookups.rate,
+        |pod| seen(&pod, &around),
+        handle,
+    );
+    let publish = async {
+        let mut table = budgets.table.clone();
+        loop {
+            let pods = book.snapshot();
+            let budgets = table.borrow_and_update().clone();
+            let synced = pods.synced && budgets.synced;
+            let facts = lookups.complete(pods.pods.values(), &budgets).await;
+            let problem = pods.problem.or_else(|| budgets.problem.clone());
+            let next = PodTable {
+                synced,
+                at: pods.at,
+                problem,
+                pods: facts,
+            };
+            tx.send_if_modified(|present| {
+                let differs = present.synced != next.synced
+                    || present.problem != next.problem
+                    || present.at != next.at
+                    || present.pods != next.pods;
+                if differs {
+                    *present = Arc::new(next);
+                }
+                differs
+            });
+            let namespaces: BTreeSet<&String> = pods
+                .pods
+                .values()
+                .map(|pod| &pod.facts.id.namespace)
+                .collect();
+            tokio::select! {
+                () = book.changed.notified() => {}
+                () = changed_in(&mut table, &budgets, &namespaces) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = tx.closed() => {}
+        never = follow => match never {},
+        () = publish => {}
+    }
+}
+
+/// Waits until the budgets of one of these namespaces change, or how they are known.
+async fn changed_in(
+    table: &mut watch::Receiver<Arc<BudgetTable>>,
+    before: &BudgetTable,
+    namespaces: &BTreeSet<&String>,
+) {
+    loop {
+        if table.changed().await.is_err() {
+            // The feed outlives its users; without it there is nothing more to wait for here.
+            return std::future::pending().await;
+        }
+        let now = table.borrow_and_update();
+        let concerns = now.synced != before.synced
+            || now.problem != before.problem
+            || namespaces.iter().any(|namespace| {
+                match (
+                    now.namespaces.get(*namespace),
+                    before.namespaces.get(*namespace),
+                ) {
+                    (Some(now), Some(before)) => !Arc::ptr_eq(now, before),
+                    (None, None) => false,
+                    (Some(_), None) | (None, Some(_)) => true,
+                }
+            });
+        if concerns {
+            return;
+        }
+    }
+}
+
+/// What has to be asked of the API server beside the Pods themselves, remembered for a while.
+pub(super) struct Lookups {
+    pub(super) client: Client,
+    pub(super) rate: Arc<Rate>,
+    known: Mutex<HashMap<Question, (Instant, bool)>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Question {
+    /// Whether the DaemonSet of this namespace, name and UID is gone.
+    DaemonSetGone(String, String, Uid),
+    /// Whether the volume behind this claim of this namespace is bound to one Node.
+    VolumeLocal(String, String),
+}
+
+impl Lookups {
+    pub(super) fn new(client: Client, rate: Arc<Rate>) -> Self {
+        Self {
+            client,
+            rate,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The facts of these Pods, complete, in the order given.
+    pub(super) async fn complete<'a>(
+        &self,
+        pods: impl Iterator<Item = &'a SeenPod>,
+        budgets: &BudgetTable,
+    ) -> Vec<PodFacts> {
+        let mut complete = Vec::new();
+        for pod in pods {
+            let in_namespace = budgets.namespaces.get(&pod.facts.id.namespace);
+            let mut facts = pod.facts.clone();
+            facts.budgets = covering(
+                pod,
+                in_namespace.iter().flat_map(|budgets| budgets.values()),
+            );
+            self.look_up(&mut facts).await;
+            complete.push(facts);
+        }
+        complete
+    }
+
+    async fn look_up(&self, facts: &mut PodFacts) {
+        let daemon_set = facts
+            .owner
+            .as_ref()
+            .filter(|owner| owner.kind == "DaemonSet" && owner.group == "apps");
+        if let Some(owner) = daemon_set {
+            let question = Question::DaemonSetGone(
+                facts.id.namespace.clone(),
+                owner.name.clone(),
+                owner.uid.clone(),
+            );
+            facts.daemon_set_gone = self.ask(question).await;
+            return;
+        }
+        // Of Pods that stay anyway nothing more needs to be known.
+        if facts.mirror || facts.finished || facts.local_volumes {
+            return;
+        }
+        for claim in &facts.claims {
+            let question = Question::VolumeLocal(facts.id.namespace.clone(), claim.clone());
+            if self.ask(question).await {
+                facts.local_volumes = true;
+                return;
+            }
+        }
+    }
+
+    async fn ask(&self, question: Question) -> bool {
+        let now = Instant::now();
+        {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((until, answer)) = known.get(&question)
+                && *until > now
+            {
+                return *answer;
+            }
+        }
+        let (answer, age_max) =
+            match tokio::time::timeout(LOOKUP_LIMIT, self.answer(&question)).await {
+                Ok(Ok(answer)) => (answer, LOOKUP_AGE_MAX),
+                result => {
+                    let error = match result {
+                        Ok(Err(error)) => said(&error),
+                        Ok(Ok(_)) | Err(_) => format!("no answer within {LOOKUP_LIMIT:?}"),
+                    };
+                    // What is not known counts as what leaves the Pod where it is: its DaemonSet is
+                    // there, its volume is local.
+                    let safe = matches!(question, Question::VolumeLocal(..));
+                    warn!(question = ?question, error, "look-up failed");
+                    (safe, LOOKUP_RETRY)
+                }
+            };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= LOOKUPS_MAX {
+            known.retain(|_, (until, _)| *until > now);
+        }
+        if known.len() < LOOKUPS_MAX {
+            known.insert(question, (now + age_max, answer));
+        }
+        answer
+    }
+
+    async fn answer(&self, question: &Question) -> Result<bool, kube::Error> {
+        self.rate.turn().await;
+        match question {
+            Question::DaemonSetGone(namespace, name, uid) => {
+                let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), namespace);
+                let found = api.get_metadata_opt(name).await?;
+                Ok(found.is_none_or(|found| found.metadata.uid.as_deref() != Some(uid.as_str())))
+            }
+            Question::VolumeLocal(namespace, claim) => {
+                let api: Api<PersistentVolumeClaim> =
+                    Api::namespaced(self.client.clone(), namespace);
+                // A claim that does not exist or is not bound yet holds no data.
+                let Some(claim) = api.get_opt(claim).await? else {
+                    return Ok(false);
+                };
+                let Some(volume) = claim.spec.and_then(|spec| spec.volume_name) else {
+                    return Ok(false);
+                };
+                let api: Api<PersistentVolume> = Api::all(self.client.clone());
+                Ok(api
+                    .get_opt(&volume)
+                    .await?
+                    .is_some_and(|volume| is_local(&volume)))
+            }
+        }
+    }
+}
+
+/// Whether a volume exists on one Node only: by its kind, or because its affinity names Nodes. An
+/// affinity to a zone does not: the volume moves within it.
+fn is_local(volume: &PersistentVolume) -> bool {
+    let Some(spec) = &volume.spec else {
+        return false;
+    };
+    if spec.local.is_some() || spec.host_path.is_some() {
+        return true;
+    }
+    let required = spec
+        .node_affinity
+        .as_ref()
+        .and_then(|affinity| affinity.required.as_ref());
+    required
+        .into_iter()
+        .flat_map(|required| &required.node_selector_terms)
+        .any(|term| {
+            let expressions = term.match_expressions.iter().flatten();
+            let fields = term.match_fields.iter().flatten();
+            let names_nodes = |key: &str| {
+                // `kubernetes.io/hostname`, and what CSI drivers of local disks use, such as
+                // `topology.topolvm.io/node` and `topology.hostpath.csi/node`.
+                let name = key.rsplit('/').next().unwrap_or(key);
+                matches!(name, "hostname" | "node" | "nodename" | "metadata.name")
+            };
+            expressions
+                .chain(fields)
+                .any(|requirement| names_nodes(&requirement.key))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_volume_on_one_node_is_told_from_one_in_a_zone() {
+        let check = |spec: Value, local: bool| {
+            let volume: PersistentVolume =
+                serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a volume");
+            assert_eq!(is_local(&volume), local, "{spec}");
+        };
+        let affine = |key: &str| json!({"csi": {"driver": "d", "volumeHandle": "h"}, "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": key, "operator": "In", "values": ["x"]}]}]}}});
+        check(json!({"local": {"path": "/mnt"}}), true);
+        check(json!({"hostPath": {"path": "/mnt"}}), true);
+        check(affine("kubernetes.io/hostname"), true);
+        check(affine("topology.topolvm.io/node"), true);
+        check(affine("topology.kubernetes.io/zone"), false);
+        check(json!({"csi": {"driver": "d", "volumeHandle": "h"}}), false);
+    }
+
+    #[test]
+    fn a_budget_that_changes_elsewhere_leaves_the_others_as_they_are() {
+        let budget = |namespace: &str, allowed: i32| {
+            let pdb: PodDisruptionBudget = serde_json::from_value(json!({
+                "metadata": {"namespace": namespace, "name": "pdb"},
+                "spec": {"selector": {}},
+                "status": {"disruptionsAllowed": allowed, "currentHealthy": 3, "desiredHealthy": 2, "expectedPods": 3},
+            }))
+            .expect("a budget");
+            SeenBudget::from(&pdb).expect("named")
+        };
+        let applied = |namespace: &str, allowed: i32| Seen::Applied {
+            item: budget(namespace, allowed),
+            version: String::new(),
+        };
+        let mut table = BudgetTable::default();
+        assert!(see_budget(
+            &mut table,
+            Seen::Listed {
+                items: vec![budget("a", 0), budget("b", 0)],
+                version: String::new()
+            }
+        ));
+        let before = table.clone();
+        assert!(!see_budget(&mut table, applied("a", 0)));
+        assert!(see_budget(&mut table, applied("a", 1)));
+        assert!(Arc::ptr_eq(&before.namespaces["b"], &table.namespaces["b"]));
+        assert!(!Arc::ptr_eq(
+            &before.namespaces["a"],
+            &table.namespaces["a"]
+        ));
+        assert!(see_budget(
+            &mut table,
+            Seen::Deleted {
+                item: budget("b", 0),
+                version: String::new()
+            }
+        ));
+        assert!(!see_budget(
+            &mut table,
+            Seen::Deleted {
+                item: budget("c", 0),
+                version: String::new()
+            }
+        ));
+    }
+}

@@ -1,0 +1,120 @@
+//! A model ready for the service: checked against the features, with its card.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshock_core::decision::policy::Reach;
+
+use super::artifact::{Artifact, Limits, ModelError, Source};
+use super::scorer::TreeScorer;
+use crate::features::Schema;
+use crate::snapshot::{CardFeature, ModelCard, ModelName};
+
+/// The model that comes with the program, made by `foreshock train --synthetic`.
+const BUILT_IN: &[u8] = include_bytes!("../../models/synthetic.json");
+
+/// A model ready for the service.
+#[derive(Clone)]
+pub struct Model {
+    /// Scores and explains.
+    pub scorer: Arc<TreeScorer>,
+    /// What is shown of it.
+    pub name: ModelName,
+    /// What is known about it.
+    pub card: Arc<ModelCard>,
+    /// Its evidence may exceed reach `label`.
+    pub trusted: bool,
+}
+
+impl Model {
+    /// Loads the model of `model.file`, or the built-in one, and checks that these features are its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError`], which names the file and what is wrong with it.
+    pub fn load(
+        file: Option<&Path>,
+        schema: &Schema,
+        act_untrained: bool,
+    ) -> Result<Self, ModelError> {
+        let artifact = match file {
+            Some(path) => Artifact::read(path, &Limits::default())?,
+            None => Artifact::parse(BUILT_IN, &Limits::default())?,
+        };
+        artifact.matches(schema)?;
+        Ok(Self::of(&artifact, schema, act_untrained))
+    }
+
+    fn of(artifact: &Artifact, schema: &Schema, act_untrained: bool) -> Self {
+        let content = artifact.content();
+        // A model learned on local history needs its validation to be trusted, which this version
+        // cannot judge yet: until it can, every model has to be allowed by the operator.
+        let trusted = act_untrained;
+        let name = ModelName {
+            name: artifact.id(),
+            source: content.source.as_str().to_owned(),
+            schema: schema.digest().to_owned(),
+            reach: if trusted { Reach::Evict } else { Reach::Label },
+        };
+        let features = artifact
+            .features()
+            .into_iter()
+            .filter_map(|feature| {
+                let importance = artifact.importance(feature);
+                let feature = schema.feature(feature)?;
+                Some(CardFeature {
+                    feature: feature.name.clone(),
+                    unit: feature.unit,
+                    importance,
+                })
+            })
+            .collect::<Vec<_>>();
+        let mut features = features;
+        features.sort_by(|a, b| {
+            b.importance
+                .total_cmp(&a.importance)
+                .then_with(|| a.feature.cmp(&b.feature))
+        });
+        let validation = content
+            .validation
+            .as_ref()
+            .map_or_else(Vec::new, |figures| {
+                vec![
+                    ("rows".to_owned(), figures.rows as f64),
+                    ("base_rate".to_owned(), figures.base_rate),
+                    ("pr_auc".to_owned(), figures.pr_auc),
+                    ("brier".to_owned(), figures.brier),
+                    ("brier_skill".to_owned(), figures.brier_skill),
+                    ("ece".to_owned(), figures.ece),
+                ]
+            });
+        let mut notes = Vec::new();
+        if content.source == Source::Synthetic {
+            notes.push(
+                "Learned from simulated Nodes. It has proved nothing about this cluster, so without \
+                 model.act_untrained it may not cause more than a label."
+                    .to_owned(),
+            );
+        }
+        let card = ModelCard {
+            name: name.clone(),
+            horizon: Duration::from_secs(content.horizon_seconds),
+            command: content.provenance.command.clone(),
+            window: None,
+            rows: content.provenance.rows,
+            positives: content.provenance.positives,
+            features,
+            validation,
+            calibration: Vec::new(),
+            drift: None,
+            notes,
+        };
+        Self {
+            scorer: Arc::new(TreeScorer::new(artifact)),
+            name,
+            card: Arc::new(card),
+            trusted,
+        }
+    }
+}

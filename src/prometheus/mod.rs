@@ -1,0 +1,21 @@
+//! Prometheus, or anything that answers as it does: instant queries in, columns out.
+//!
+//! JSON, PromQL and HTTP stop here. What a value means is not decided here but in
+//! [`features`](crate::features).
+
+mod client;
+mod decode;
+mod options;
+mod promql;
+mod rules;
+mod setup;
+mod telemetry;
+
+pub use client::{BuildInfo, PrometheusClient, Query, QueryError};
+pub use decode::{DecodeError, Vector};
+pub use options::{BasicAuth, OptionFault, PrometheusOptions, SetupError};
+pub use rules::AlertRule;
+pub use telemetry::PrometheusTelemetry;
+
+#[cfg(test)]
+mod tests;

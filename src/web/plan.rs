@@ -1,0 +1,415 @@
+//! The drain plan of a Node as the API shows it: what a drain would do with each Pod, before it does.
+//!
+//! Read-only, and made by the same `classify` that the executor walks.
+
+use std::collections::BTreeMap;
+
+use foreshock_core::drain::{
+    Disposition, DrainOrder, DrainRules, EvictionAllowance, PodFacts, classify,
+};
+use foreshock_core::node::NodeName;
+use foreshock_core::time::since;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::PlanFacts;
+
+/// What a drain of one Node would do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DrainPlan {
+    /// When the Pods were read.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The Node.
+    pub node: String,
+    /// Whether every Pod that has to go can go.
+    pub possible: bool,
+    /// How long the drain takes at most when every Pod uses its whole grace period. `null` where
+    /// that cannot be told: a budget makes some Pods wait for replacements, or it is not possible.
+    pub estimated_seconds: Option<f64>,
+    /// What the estimate rests on, or why there is none.
+    pub estimate: String,
+    /// Pods that have to go and cannot.
+    pub impossible: Vec<ImpossibleView>,
+    /// DaemonSets that do not tolerate our taint: a Pod of theirs that dies here does not come back.
+    pub daemon_sets: Vec<DaemonSetView>,
+    /// Every Pod of the Node: the impossible first, then in the order of eviction, then the rest.
+    pub pods: Vec<PlannedPod>,
+}
+
+/// A Pod that has to go and cannot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImpossibleView {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Why it cannot go.
+    pub reason: String,
+}
+
+/// A DaemonSet that does not tolerate our taint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct DaemonSetView {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What becomes of one Pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedPod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// What becomes of it.
+    pub disposition: DispositionWord,
+    /// Why it is not simply evicted; `null` when it is.
+    pub reason: Option<String>,
+    /// Its controller, as `Kind/name`.
+    pub owner: Option<String>,
+    /// The PodDisruptionBudget that covers it; the first, if several do.
+    pub pdb: Option<String>,
+    /// How many disruptions that budget lets through now; `null` where its status is out of date.
+    pub headroom: Option<u32>,
+    /// The budget's status in words.
+    pub pdb_detail: Option<String>,
+    /// What the API server says to a dry run; `null` where it was not asked.
+    pub dry_run: Option<DryRunWord>,
+    /// Nodes that have room for it; `null` where that was not looked at.
+    pub fits_on: Option<Vec<String>>,
+    /// The time it would get to finish.
+    pub grace_seconds: u64,
+    /// What binds it or would be lost: `emptyDir`, `local`, `claim/NAME`.
+    pub volumes: Vec<String>,
+    /// It goes after the others: its priority class is system-cluster-critical or system-node-critical.
+    pub critical: bool,
+    /// It is Ready.
+    pub ready: bool,
+    /// It is terminating, and has to be gone by then.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub terminating_until: Option<Timestamp>,
+}
+
+/// What becomes of a Pod in a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = Disposition)]
+pub enum DispositionWord {
+    /// It is evicted.
+    Evict,
+    /// It does not have to go.
+    Skip,
+    /// It stays, by a rule or its owner's wish.
+    Leave,
+    /// It should go, and cannot.
+    Impossible,
+}
+
+/// What the API server says to an eviction that is only tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = DryRun)]
+pub enum DryRunWord {
+    /// It would be accepted now.
+    Allowed,
+    /// It would not.
+    Refused,
+}
+
+impl DrainPlan {
+    /// What a drain of this Node would do with these Pods.
+    pub fn new(node: &NodeName, facts: &PlanFacts) -> Self {
+        let mut pods: Vec<(&PodFacts, Disposition)> = facts
+            .pods
+            .iter()
+            .map(|pod| (pod, classify(pod, &facts.rules)))
+            .collect();
+        pods.sort_by(|(a, a_goes), (b, b_goes)| {
+            let key = |pod: &PodFacts, goes: &Disposition| (rank(goes), pod.critical);
+            (key(a, a_goes), &a.id).cmp(&(key(b, b_goes), &b.id))
+        });
+        let impossible: Vec<ImpossibleView> = pods
+            .iter()
+            .filter(|(_, goes)| matches!(goes, Disposition::Impossible(_)))
+            .map(|(pod, goes)| ImpossibleView {
+                namespace: pod.id.namespace.clone(),
+                name: pod.id.name.clone(),
+                reason: goes.reason(),
+            })
+            .collect();
+        let (estimated, estimate) = if impossible.is_empty() {
+            estimate(&pods, facts)
+        } else {
+            let count = impossible.len();
+            (
+                None,
+                format!("{count} Pod(s) cannot go, so it would not end"),
+            )
+        };
+        Self {
+            at: Timestamp::from_millisecond(facts.at.as_millisecond()).unwrap_or(facts.at),
+            node: node.as_str().to_owned(),
+            possible: impossible.is_empty(),
+            estimated_seconds: estimated,
+            estimate,
+            impossible,
+            daemon_sets: daemon_sets(&facts.pods),
+            pods: pods
+                .iter()
+                .map(|(pod, goes)| planned(pod, goes, &facts.rules))
+                .collect(),
+        }
+    }
+}
+
+fn rank(disposition: &Disposition) -> u8 {
+    match disposition {
+        Disposition::Impossible(_) => 0,
+        Disposition::Evict => 1,
+        Disposition::Leave(_) => 2,
+        Disposition::Skip(_) => 3,
+    }
+}
+
+fn planned(pod: &PodFacts, goes: &Disposition, rules: &DrainRules) -> PlannedPod {
+    let budget = pod.budgets.first();
+    let headroom = budget
+        .filter(|budget| budget.observed)
+        .map(|budget| match budget.allowance {
+            EvictionAllowance::Now(count) => count,
+            EvictionAllowance::Never => 0,
+        });
+    let grace = rules.grace_cap.map_or(pod.grace, |cap| cap.min(pod.grace));
+    let mut volumes = Vec::new();
+    if pod.empty_dir {
+        volumes.push("emptyDir".to_owned());
+    }
+    if pod.local_volumes {
+        volumes.push("local".to_owned());
+    }
+    volumes.extend(pod.claims.iter().map(|claim| format!("claim/{claim}")));
+    PlannedPod {
+        namespace: pod.id.namespace.clone(),
+        name: pod.id.name.clone(),
+        uid: pod.id.uid.as_str().to_owned(),
+        disposition: match goes {
+            Disposition::Evict => DispositionWord::Evict,
+            Disposition::Skip(_) => DispositionWord::Skip,
+            Disposition::Leave(_) => DispositionWord::Leave,
+            Disposition::Impossible(_) => DispositionWord::Impossible,
+        },
+        reason: Some(goes.reason()).filter(|reason| !reason.is_empty()),
+        owner: pod.owner.as_ref().map(ToString::to_string),
+        pdb: budget.map(|budget| budget.name.clone()),
+        headroom,
+        pdb_detail: budget.map(|budget| budget.detail.clone()),
+        // Neither is asked by anything yet, and a guess would be worse than nothing.
+        dry_run: None,
+        fits_on: None,
+        grace_seconds: grace.as_secs(),
+        volumes,
+        critical: pod.critical,
+        ready: pod.ready,
+        terminating_until: pod.terminating_until,
+    }
+}
+
+fn daemon_sets(pods: &[PodFacts]) -> Vec<DaemonSetView> {
+    let mut found: Vec<DaemonSetView> = pods
+        .iter()
+        .filter(|pod| !pod.tolerates_taint)
+        .filter_map(|pod| {
+            let owner = pod.owner.as_ref()?;
+            let is_one = owner.kind == "DaemonSet" && owner.group == "apps" && !pod.daemon_set_gone;
+            is_one.then(|| DaemonSetView {
+                namespace: pod.id.namespace.clone(),
+                name: owner.name.clone(),
+            })
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The longest that the drain can take, where that can be told at all.
+fn estimate(pods: &[(&PodFacts, Disposition)], facts: &PlanFacts) -> (Option<f64>, String) {
+    let going: Vec<&PodFacts> = pods
+        .iter()
+        .filter(|(_, goes)| *goes == Disposition::Evict)
+        .map(|(pod, _)| *pod)
+        .collect();
+    let mut covered: BTreeMap<(&str, &str), (u32, u32)> = BTreeMap::new();
+    for pod in going.iter().filter(|pod| pod.terminating_until.is_none()) {
+        for budget in &pod.budgets {
+            let room = match budget.allowance {
+                EvictionAllowance::Now(count) if budget.observed => count,
+                EvictionAllowance::Now(_) | EvictionAllowance::Never => 0,
+            };
+            let entry = covered
+                .entry((&pod.id.namespace, &budget.name))
+                .or_insert((0, room));
+            entry.0 += 1;
+        }
+    }
+    if let Some(((namespace, budget), (count, room))) =
+        covered.iter().find(|(_, (count, room))| count > room)
+    {
+        return (
+            None,
+            format!(
+                "depends on how soon replacements are Ready: PodDisruptionBudget \
+                 {namespace}/{budget} covers {count} Pod(s) here and lets {room} go at a time"
+            ),
+        );
+    }
+    let lag = DrainOrder::SCHEDULER_LAG.as_secs_f64();
+    if going.is_empty() {
+        let words = "no Pod has to go; waits only for Pods already bound to the Node";
+        return (Some(lag), words.to_owned());
+    }
+    let longest = |critical: bool| {
+        let of_class = going.iter().filter(|pod| pod.critical == critical);
+        let seconds = of_class.map(|pod| match pod.terminating_until {
+            Some(until) => since(facts.at, until).as_secs_f64(),
+            None => facts
+                .rules
+                .grace_cap
+                .map_or(pod.grace, |cap| cap.min(pod.grace))
+                .as_secs_f64(),
+        });
+        seconds.fold(0.0, f64::max)
+    };
+    #[expect(clippy::cast_precision_loss, reason = "at most the Pods of one Node")]
+    let sending = going.len() as f64 / facts.rate.max(0.01);
+    let seconds = (longest(false) + longest(true) + sending).max(lag);
+    let words = "at most, if every Pod uses its whole grace period and no request is refused";
+    (Some((seconds * 10.0).round() / 10.0), words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use foreshock_core::drain::{Budget, Choice, Owner, PodId};
+
+    use super::*;
+
+    fn pod(name: &str) -> PodFacts {
+        PodFacts {
+            id: PodId {
+                namespace: "shop".into(),
+                name: name.into(),
+                uid: name.into(),
+            },
+            owner: Some(Owner {
+                group: "apps".into(),
+                kind: "ReplicaSet".into(),
+                name: "web".into(),
+                uid: "rs".into(),
+            }),
+            daemon_set_gone: false,
+            mirror: false,
+            finished: false,
+            ready: true,
+            terminating_until: None,
+            finalizers: Vec::new(),
+            grace: Duration::from_secs(30),
+            empty_dir: false,
+            local_volumes: false,
+            claims: Vec::new(),
+            critical: false,
+            opted_out: None,
+            tolerates_taint: false,
+            own: false,
+            budgets: Vec::new(),
+        }
+    }
+
+    fn budget(allowance: EvictionAllowance) -> Budget {
+        Budget {
+            name: "web-pdb".into(),
+            allowance,
+            observed: true,
+            detail: "3 of 3 healthy, 2 wanted".into(),
+        }
+    }
+
+    fn plan(pods: Vec<PodFacts>) -> DrainPlan {
+        let facts = PlanFacts {
+            at: Timestamp::from_second(1_763_900_000).unwrap(),
+            pods,
+            rules: DrainRules {
+                grace_cap: Some(Duration::from_secs(20)),
+                deadline: Duration::from_secs(900),
+                pod_deadline: Duration::from_secs(600),
+                unmanaged: Choice::Leave,
+                empty_dir: Choice::Leave,
+                local_volumes: Choice::Leave,
+                kube_system: Choice::Leave,
+                opted_out: Choice::Leave,
+                orphaned_daemon_set: Choice::Leave,
+            },
+            rate: 20.0,
+        };
+        DrainPlan::new(&"worker-1".into(), &facts)
+    }
+
+    #[test]
+    fn pods_come_in_the_order_of_eviction_with_the_impossible_first() {
+        let mut critical = pod("a-critical");
+        critical.critical = true;
+        let mut never = pod("z-never");
+        never.budgets = vec![budget(EvictionAllowance::Never)];
+        let mut left = pod("b-left");
+        left.empty_dir = true;
+        let plan = plan(vec![critical, left, pod("c-plain"), never]);
+        let names: Vec<&str> = plan.pods.iter().map(|pod| pod.name.as_str()).collect();
+        assert_eq!(names, ["z-never", "c-plain", "a-critical", "b-left"]);
+        assert!(!plan.possible);
+        assert_eq!(plan.estimated_seconds, None);
+        assert_eq!(plan.impossible[0].name, "z-never");
+    }
+
+    #[test]
+    fn the_estimate_is_the_worst_case_with_the_cap_on_grace() {
+        let plan = plan(vec![pod("a"), pod("b")]);
+        assert_eq!(plan.estimated_seconds, Some(20.1));
+        assert!(plan.pods.iter().all(|pod| pod.grace_seconds == 20));
+    }
+
+    #[test]
+    fn there_is_no_estimate_where_a_budget_makes_pods_wait() {
+        let mut pods = vec![pod("a"), pod("b")];
+        for pod in &mut pods {
+            pod.budgets = vec![budget(EvictionAllowance::Now(1))];
+        }
+        let plan = plan(pods);
+        assert!(plan.possible);
+        assert_eq!(plan.estimated_seconds, None);
+        assert!(plan.estimate.contains("shop/web-pdb"), "{}", plan.estimate);
+        assert_eq!(plan.pods[0].headroom, Some(1));
+    }
+
+    #[test]
+    fn daemon_sets_without_the_toleration_are_listed_once() {
+        let mut pods = vec![pod("exporter-x"), pod("exporter-y"), pod("proxy")];
+        for (pod, name) in pods.iter_mut().zip(["exporter", "exporter", "proxy"]) {
+            if let Some(owner) = &mut pod.owner {
+                owner.kind = "DaemonSet".into();
+                owner.name = name.into();
+            }
+        }
+        pods[2].tolerates_taint = true;
+        let plan = plan(pods);
+        assert_eq!(plan.daemon_sets.len(), 1);
+        assert_eq!(plan.daemon_sets[0].name, "exporter");
+        assert_eq!(plan.estimated_seconds, Some(5.0));
+    }
+}

@@ -1,0 +1,247 @@
+//! The main job, end to end, on real servers: a Node degrades, is tainted, its Pods move within their
+//! budgets, it recovers and is given back.
+
+use std::time::Duration;
+
+use crate::scenario::{ACCOUNT, Scene, SceneOptions, lasting};
+use crate::support::{Version, init, wait_for};
+
+const OUR_TAINT: &str = "degradation=true:NoSchedule";
+
+/// A Node's disk slows; everything that follows is waited for, and judged from outside.
+async fn telemetry_path(scene: &Scene, node: &str) {
+    let before = lasting(&scene.node_object(node).await);
+    let pods_before = scene.watcher.pods_on(node);
+    assert!(pods_before.len() > 5, "{node} has work: {pods_before:?}");
+    scene.fault(node, "slow-disk", "75s").await;
+    scene
+        .wait_node(node, "to be at risk", 60, |view| view["band"] == "at_risk")
+        .await;
+    wait_for("our taint", Duration::from_secs(20), async || {
+        scene
+            .taints(node)
+            .await
+            .contains(&OUR_TAINT.to_owned())
+            .then_some(())
+    })
+    .await;
+    scene.wait_phase(node, "drained", 90).await;
+    let left = scene.watcher.pods_on(node);
+    assert!(
+        left.iter().all(|(pod, _)| pod.starts_with("shop/agent-")),
+        "only the DaemonSet's Pod is left: {left:?}"
+    );
+    scene.wait_phase(node, "recovering", 120).await;
+    scene.wait_released(node, 60).await;
+    let after = lasting(&scene.node_object(node).await);
+    assert_eq!(
+        before, after,
+        "the Node is as before but for heartbeats and our record"
+    );
+    // Replacements run elsewhere, and all of them.
+    wait_for(
+        "every Deployment to be whole again",
+        Duration::from_secs(30),
+        async || {
+            let text = scene
+                .cluster
+                .kubectl(&[
+                    "get",
+                    "deployments,statefulsets",
+                    "-n",
+                    "shop",
+                    "-o",
+                    "json",
+                ])
+                .await;
+            let all: serde_json::Value = serde_json::from_str(&text).expect("kubectl writes JSON");
+            let whole = |item: &serde_json::Value| {
+                item["status"]["readyReplicas"] == item["spec"]["replicas"]
+            };
+            all["items"]
+                .as_array()
+                .is_some_and(|items| items.iter().all(whole))
+                .then_some(())
+        },
+    )
+    .await;
+}
+
+/// A rule in Prometheus fires for a Node that the model finds well.
+async fn alert_path(scene: &Scene, node: &str) {
+    scene.fire(node, true);
+    let view = scene
+        .wait_node(node, "to be tainted", 30, |view| {
+            view["phase"] != "healthy" && view["phase"] != "suspect"
+        })
+        .await;
+    assert!(
+        view["model_risk"].as_f64().is_some_and(|risk| risk < 0.5),
+        "the model is silent: {view}"
+    );
+    assert_eq!(view["alerts"][0]["name"], "NodeOnFire", "{view}");
+    scene.wait_phase(node, "drained", 60).await;
+    scene.fire(node, false);
+    scene.wait_released(node, 60).await;
+}
+
+/// The same for a Node of which there is nothing to see: held, not released, until there is again.
+async fn alert_path_in_the_dark(scene: &Scene, node: &str) {
+    scene.fault(node, "vanished-exporter", "60s").await;
+    scene
+        .wait_node(node, "to be unknown", 40, |view| view["band"] == "unknown")
+        .await;
+    scene.fire(node, true);
+    scene.wait_phase(node, "drained", 60).await;
+    scene.fire(node, false);
+    let held = scene
+        .wait_node(node, "to be held", 30, |view| view["risk"].is_null())
+        .await;
+    assert_eq!(held["hold"]["reason"], "unknown", "{held}");
+    assert!(
+        scene.taints(node).await.contains(&OUR_TAINT.to_owned()),
+        "silence releases nothing"
+    );
+    scene.wait_released(node, 120).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn a_degrading_node_is_tainted_drained_and_given_back() {
+    init();
+    let scene = Scene::start(SceneOptions::default()).await;
+    telemetry_path(&scene, "worker-07").await;
+    scene.print_timeline();
+    scene.judge(&["worker-07"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn an_alert_alone_does_the_same_with_and_without_features() {
+    init();
+    let scene = Scene::start(SceneOptions::default()).await;
+    alert_path(&scene, "worker-04").await;
+    alert_path_in_the_dark(&scene, "worker-11").await;
+    scene.print_timeline();
+    scene.judge(&["worker-04", "worker-11"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn both_paths_work_on_the_oldest_servers() {
+    init();
+    let scene = Scene::start(SceneOptions {
+        version: Version::Debian,
+        ..SceneOptions::default()
+    })
+    .await;
+    telemetry_path(&scene, "worker-07").await;
+    alert_path(&scene, "worker-04").await;
+    alert_path_in_the_dark(&scene, "worker-11").await;
+    scene.judge(&["worker-07", "worker-04", "worker-11"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn observing_writes_nothing_at_all() {
+    init();
+    let scene = Scene::start(SceneOptions {
+        reach: "observe",
+        ..SceneOptions::default()
+    })
+    .await;
+    scene.fault("worker-07", "slow-disk", "60s").await;
+    let view = scene
+        .wait_node("worker-07", "to be at risk", 60, |view| {
+            view["band"] == "at_risk"
+        })
+        .await;
+    assert_eq!(view["phase"], "suspect", "{view}");
+    assert_eq!(view["hold"]["reason"], "reach", "{view}");
+    scene.fire("worker-04", true);
+    scene
+        .wait_node("worker-04", "to be held by reach", 30, |view| {
+            view["hold"]["reason"] == "reach"
+        })
+        .await;
+    scene
+        .wait_node("worker-07", "to be healthy again", 120, |view| {
+            view["band"] == "healthy"
+        })
+        .await;
+    let writes = scene.writes();
+    assert!(writes.is_empty(), "foreshock wrote: {writes:?}");
+    let reads = scene
+        .cluster
+        .audit()
+        .iter()
+        .filter(|event| event.user == ACCOUNT)
+        .count();
+    assert!(
+        reads > 0,
+        "foreshock has read, so the audit log would have shown a write"
+    );
+}
+
+/// Kills foreshock after the n-th accepted eviction, starts it again, and follows the Node to the end.
+async fn killed_after(scene: &mut Scene, node: &str, n: usize, by_alert: bool) {
+    let before = scene.evictions().len();
+    if by_alert {
+        scene.fire(node, true);
+    } else {
+        scene.fault(node, "slow-disk", "70s").await;
+    }
+    if n == 0 {
+        scene.wait_phase(node, "tainted", 60).await;
+    } else {
+        wait_for(
+            &format!("accepted eviction {n} of {node}"),
+            Duration::from_secs(120),
+            async || (scene.evictions().len() >= before + n).then_some(()),
+        )
+        .await;
+    }
+    scene.foreshock.kill9();
+    println!(
+        "killed after {} accepted evictions",
+        scene.evictions().len() - before
+    );
+    scene.foreshock.restart().await;
+    scene.wait_phase(node, "drained", 90).await;
+    if by_alert {
+        scene.fire(node, false);
+    }
+    scene.wait_released(node, 150).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn a_kill_at_any_eviction_leaves_nothing_undone_and_nothing_done_twice() {
+    init();
+    let mut scene = Scene::start(SceneOptions::default()).await;
+    let nodes = [
+        "worker-02",
+        "worker-05",
+        "worker-08",
+        "worker-14",
+        "worker-17",
+    ];
+    let half = |scene: &Scene, node: &str| scene.watcher.pods_on(node).len() / 2;
+    killed_after(&mut scene, nodes[0], 0, false).await;
+    killed_after(&mut scene, nodes[1], 1, false).await;
+    let n = half(&scene, nodes[2]);
+    killed_after(&mut scene, nodes[2], n, false).await;
+    let last = scene.watcher.pods_on(nodes[3]).len() - 1;
+    killed_after(&mut scene, nodes[3], last, false).await;
+    let n = half(&scene, nodes[4]);
+    killed_after(&mut scene, nodes[4], n, true).await;
+    scene.print_timeline();
+    scene.judge(&nodes);
+    for node in nodes {
+        let object = scene.node_object(node).await;
+        assert!(
+            object["metadata"]["labels"]["foreshock.dev/risk"].is_null(),
+            "a label of ours stays on {node}"
+        );
+    }
+}

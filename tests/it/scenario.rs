@@ -1,0 +1,551 @@
+//! The whole of it on real servers: a fleet, Prometheus, Alertmanager, a cluster, and foreshock with
+//! exactly the rights that `deploy/` gives it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::support::alertmanager::Alertmanager;
+use crate::support::audit::AuditEvent;
+use crate::support::cluster::{Cluster, budget, deployment};
+use crate::support::foreshock::Foreshock;
+use crate::support::prometheus::{Prometheus, PrometheusOptions};
+use crate::support::server::{Server, Workdir, listening};
+use crate::support::target::Targets;
+use crate::support::watcher::Watcher;
+use crate::support::{Version, free_port, http, wait_for, wait_until};
+
+/// Who foreshock is to the API server.
+pub(crate) const ACCOUNT: &str = "system:serviceaccount:foreshock:foreshock";
+/// Nodes of every scene: worker-01 to worker-20.
+pub(crate) const NODES: usize = 20;
+/// Severity of every fault in these tests: a multiple of a tenth, which training never uses.
+pub(crate) const SEVERITY: f64 = 0.8;
+
+/// What a scene is like.
+pub(crate) struct SceneOptions {
+    /// Of Prometheus and Alertmanager.
+    pub(crate) version: Version,
+    /// `policy.reach`.
+    pub(crate) reach: &'static str,
+}
+
+impl Default for SceneOptions {
+    fn default() -> Self {
+        Self {
+            version: Version::Current,
+            reach: "evict",
+        }
+    }
+}
+
+/// A running scene.
+pub(crate) struct Scene {
+    pub(crate) foreshock: Foreshock,
+    pub(crate) cluster: Cluster,
+    pub(crate) watcher: Watcher,
+    pub(crate) prometheus: Prometheus,
+    pub(crate) alertmanager: Alertmanager,
+    pub(crate) fires: Targets,
+    fleet: Server,
+    fleet_url: String,
+    started: Timestamp,
+    _workdir: Workdir,
+}
+
+impl Scene {
+    /// Starts everything and waits until every Node has a risk and every Pod is ready.
+    pub(crate) async fn start(options: SceneOptions) -> Self {
+        let workdir = Workdir::new("scene");
+        let (fleet, fleet_url) = start_fleet(&workdir).await;
+        let fires = Targets::start().await;
+        for node in names() {
+            fires.set(&node, "bed_fire 0\n");
+        }
+        let cluster = Cluster::start().await;
+        cluster.create_nodes(NODES).await;
+        apply_account(&cluster).await;
+        populate(&cluster).await;
+        let kubeconfig = cluster.kubeconfig_for("foreshock", "foreshock").await;
+
+        let listen = format!("127.0.0.1:{}", free_port());
+        let alertmanager =
+            Alertmanager::start(options.version, &alertmanager_config(&listen)).await;
+        let prometheus = Prometheus::start(PrometheusOptions {
+            version: options.version,
+            config: prometheus_config(&fleet_url, &fires, &listen, alertmanager.url()),
+            rules: vec![("fires.yml".to_owned(), FIRE_RULES.to_owned())],
+            ..PrometheusOptions::default()
+        })
+        .await;
+        let config = workdir.write(
+            "foreshock.toml",
+            &foreshock_config(&listen, prometheus.url(), &kubeconfig, options.reach),
+        );
+        let watcher = Watcher::start(cluster.client()).await;
+        let foreshock = Foreshock::start(&config, &[], &[]).await;
+        let scene = Self {
+            foreshock,
+            cluster,
+            watcher,
+            prometheus,
+            alertmanager,
+            fires,
+            fleet,
+            fleet_url,
+            started: Timestamp::now(),
+            _workdir: workdir,
+        };
+        scene.wait_all_known().await;
+        scene
+    }
+
+    /// Every Node is scored and well.
+    async fn wait_all_known(&self) {
+        wait_until(
+            "every Node to be scored and healthy",
+            Duration::from_secs(90),
+            async || {
+                let nodes = self.nodes().await;
+                let odd: Vec<String> = nodes
+                    .iter()
+                    .filter(|node| node["band"] != "healthy")
+                    .map(|node| format!("{} {} {}", node["node"], node["band"], node["hold"]))
+                    .collect();
+                if nodes.len() == NODES && odd.is_empty() {
+                    Ok(())
+                } else {
+                    Err(format!("{} Nodes, odd: {odd:?}", nodes.len()))
+                }
+            },
+        )
+        .await;
+    }
+
+    pub(crate) async fn nodes(&self) -> Vec<Value> {
+        let answer = self.foreshock.get_json("/api/nodes").await;
+        answer["nodes"].as_array().cloned().unwrap_or_default()
+    }
+
+    pub(crate) async fn node(&self, name: &str) -> Value {
+        self.foreshock.get_json(&format!("/api/nodes/{name}")).await
+    }
+
+    /// Begins a fault of the fleet, now.
+    pub(crate) async fn fault(&self, node: &str, kind: &str, lasts: &str) {
+        let fault =
+            json!({"node": node, "kind": kind, "for": lasts, "severity": SEVERITY, "ramp": "5s"});
+        let answer = http()
+            .post(format!("{}/faults", self.fleet_url))
+            .json(&fault)
+            .send()
+            .await
+            .expect("the fleet answers");
+        let status = answer.status();
+        assert!(
+            status.is_success(),
+            "the fleet refuses {fault}: {status} {}",
+            answer.text().await.unwrap_or_default()
+        );
+        println!("{} fault {kind} on {node} for {lasts}", self.clock());
+    }
+
+    /// Lets the rule in Prometheus fire for a Node, or stops it.
+    pub(crate) fn fire(&self, node: &str, burning: bool) {
+        self.fires
+            .set(node, &format!("bed_fire {}\n", u8::from(burning)));
+        println!(
+            "{} alert on {node}: {}",
+            self.clock(),
+            if burning { "fires" } else { "stops" }
+        );
+    }
+
+    /// Waits until the API shows the Node in a phase.
+    pub(crate) async fn wait_phase(&self, node: &str, phase: &str, limit: u64) -> Value {
+        self.wait_node(node, &format!("to be {phase}"), limit, |view| {
+            view["phase"] == phase
+        })
+        .await
+    }
+
+    /// Waits until what the API shows of a Node fits.
+    pub(crate) async fn wait_node(
+        &self,
+        node: &str,
+        what: &str,
+        limit: u64,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let view = wait_until(
+            &format!("{node} {what}"),
+            Duration::from_secs(limit),
+            async || {
+                let view = self.node(node).await;
+                if fits(&view) {
+                    return Ok(view);
+                }
+                Err(format!(
+                    "risk {} phase {} hold {} top {}",
+                    view["risk"], view["phase"], view["hold"], view["top"]
+                ))
+            },
+        )
+        .await;
+        println!(
+            "{} {node} {what}: risk {}, hold {}",
+            self.clock(),
+            view["risk"],
+            view["hold"]["reason"]
+        );
+        view
+    }
+
+    /// Our taint on a Node, as kubectl shows it.
+    pub(crate) async fn taints(&self, node: &str) -> Vec<String> {
+        let node = self.node_object(node).await;
+        let taints = node["spec"]["taints"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        taints
+            .iter()
+            .map(|t| {
+                format!(
+                    "{}={}:{}",
+                    t["key"].as_str().unwrap_or(""),
+                    t["value"].as_str().unwrap_or(""),
+                    t["effect"].as_str().unwrap_or("")
+                )
+            })
+            .collect()
+    }
+
+    /// The Node object, as kubectl shows it.
+    pub(crate) async fn node_object(&self, node: &str) -> Value {
+        let text = self
+            .cluster
+            .kubectl(&["get", "node", node, "-o", "json"])
+            .await;
+        serde_json::from_str(&text).expect("kubectl writes JSON")
+    }
+
+    /// Waits until our taint is gone and the Node is healthy again.
+    pub(crate) async fn wait_released(&self, node: &str, limit: u64) {
+        self.wait_phase(node, "healthy", limit).await;
+        wait_for(
+            &format!("the taint of {node} to be gone"),
+            Duration::from_secs(5),
+            async || self.taints(node).await.is_empty().then_some(()),
+        )
+        .await;
+    }
+
+    /// Everything that foreshock asked of the API server and was not only a question.
+    pub(crate) fn writes(&self) -> Vec<AuditEvent> {
+        self.cluster
+            .audit()
+            .into_iter()
+            .filter(|event| event.user == ACCOUNT && event.is_write())
+            .collect()
+    }
+
+    /// Evictions of foreshock's that were accepted.
+    pub(crate) fn evictions(&self) -> Vec<AuditEvent> {
+        let mut all = self.writes();
+        all.retain(|event| event.is_eviction() && !event.is_dry_run() && event.succeeded());
+        all
+    }
+
+    /// Judges the whole run: no budget exceeded, no Pod of another Node touched, no Pod evicted twice,
+    /// nothing written that foreshock has no business with.
+    pub(crate) fn judge(&self, touched: &[&str]) {
+        self.watcher.assert_budgets_kept();
+        for node in names().filter(|node| !touched.contains(&node.as_str())) {
+            let deleted = self.watcher.pods_deleted(&node);
+            assert!(
+                deleted.is_empty(),
+                "Pods of {node}, which was well, were deleted: {deleted:?}"
+            );
+        }
+        let mut accepted: BTreeMap<String, usize> = BTreeMap::new();
+        for event in self.evictions() {
+            let uid = event
+                .pod_uid()
+                .expect("every eviction has its Pod's UID as precondition")
+                .to_owned();
+            *accepted.entry(uid).or_default() += 1;
+        }
+        let twice: Vec<_> = accepted.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(
+            twice.is_empty(),
+            "Pods with more than one accepted eviction: {twice:?}"
+        );
+        let kinds: BTreeSet<(String, String, String)> = self
+            .writes()
+            .iter()
+            .map(|event| {
+                (
+                    event.verb.clone(),
+                    event.resource.clone(),
+                    event.subresource.clone(),
+                )
+            })
+            .collect();
+        let known = [
+            ("patch", "nodes", ""),
+            ("create", "pods", "eviction"),
+            ("create", "events", ""),
+            ("create", "leases", ""),
+            ("patch", "leases", ""),
+        ];
+        for (verb, resource, subresource) in &kinds {
+            assert!(
+                known.contains(&(verb, resource, subresource)),
+                "foreshock wrote {verb} {resource}/{subresource}"
+            );
+        }
+        println!(
+            "{} accepted evictions, each of another Pod; every budget kept",
+            accepted.len()
+        );
+    }
+
+    /// Prints what the watcher saw.
+    pub(crate) fn print_timeline(&self) {
+        println!("{}", self.watcher.timeline_text());
+    }
+
+    /// Ends the process of the fleet, as if every exporter died at once.
+    pub(crate) fn fleet(&mut self) -> &mut Server {
+        &mut self.fleet
+    }
+
+    fn clock(&self) -> String {
+        format!(
+            "{:7.1} s",
+            Timestamp::now().duration_since(self.started).as_secs_f64()
+        )
+    }
+}
+
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    (1..=NODES).map(|n| format!("worker-{n:02}"))
+}
+
+/// What of a Node has to be the same after a release: everything but heartbeats and our record.
+pub(crate) fn lasting(node: &Value) -> Value {
+    let mut node = node.clone();
+    node["status"] = Value::Null;
+    for field in ["resourceVersion", "managedFields", "generation"] {
+        node["metadata"][field] = Value::Null;
+    }
+    if let Some(annotations) = node["metadata"]["annotations"].as_object_mut() {
+        annotations.remove("foreshock.dev/state");
+    }
+    node
+}
+
+async fn start_fleet(workdir: &Workdir) -> (Server, String) {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_foreshock"));
+    let args = [
+        "fleet",
+        "--nodes",
+        "20",
+        "--listen",
+        "127.0.0.1:0",
+        "--seed",
+        "7",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let mut fleet = Server::start("fleet", program, args, &[], workdir.path());
+    let address = fleet
+        .ready(Duration::from_secs(30), async |log| listening(log))
+        .await;
+    (fleet, format!("http://{address}"))
+}
+
+/// The ServiceAccount and the roles of `deploy/kustomize/base`, and nothing else of it.
+pub(crate) async fn apply_account(cluster: &Cluster) {
+    let base = format!("{}/deploy/kustomize/base", env!("CARGO_MANIFEST_DIR"));
+    let all = cluster.kubectl(&["kustomize", &base]).await;
+    let wanted = [
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+    ];
+    let parts: Vec<&str> = all
+        .split("\n---\n")
+        .filter(|part| {
+            wanted
+                .iter()
+                .any(|kind| part.lines().any(|line| line == format!("kind: {kind}")))
+        })
+        .collect();
+    assert_eq!(
+        parts.len(),
+        wanted.len(),
+        "the base has one of each of {wanted:?}"
+    );
+    cluster.kubectl(&["create", "namespace", "foreshock"]).await;
+    cluster.apply(&parts.join("\n---\n")).await;
+}
+
+/// 200 Pods: Deployments with and without budgets, a StatefulSet, a DaemonSet.
+async fn populate(cluster: &Cluster) {
+    cluster.kubectl(&["create", "namespace", "shop"]).await;
+    let mut all = vec![
+        deployment("shop", "api", 40),
+        budget("shop", "api", ("maxUnavailable", json!(2))),
+        deployment("shop", "web", 50),
+        budget("shop", "web", ("maxUnavailable", json!("10%"))),
+        deployment("shop", "cart", 40),
+        deployment("shop", "mail", 40),
+        stateful_set("shop", "store", 10),
+        budget("shop", "store", ("minAvailable", json!(9))),
+        daemon_set("shop", "agent"),
+    ];
+    cluster
+        .apply(&all.drain(..).collect::<Vec<_>>().join("\n---\n"))
+        .await;
+    for name in ["api", "web", "cart", "mail"] {
+        cluster
+            .wait_rollout("shop", &format!("deployment/{name}"))
+            .await;
+    }
+    cluster.wait_rollout("shop", "statefulset/store").await;
+    cluster.wait_rollout("shop", "daemonset/agent").await;
+}
+
+fn pod_template(name: &str, tolerations: &Value) -> Value {
+    json!({
+        "metadata": {"labels": {"app": name}},
+        "spec": {
+            "tolerations": tolerations,
+            "containers": [{"name": "main", "image": "example.invalid/app", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}],
+        },
+    })
+}
+
+fn stateful_set(namespace: &str, name: &str, replicas: usize) -> String {
+    json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"namespace": namespace, "name": name},
+        "spec": {
+            "replicas": replicas, "serviceName": name, "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": {"app": name}}, "template": pod_template(name, &json!([])),
+        },
+    })
+    .to_string()
+}
+
+fn daemon_set(namespace: &str, name: &str) -> String {
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"namespace": namespace, "name": name},
+        "spec": {"selector": {"matchLabels": {"app": name}}, "template": pod_template(name, &json!([{"operator": "Exists"}]))},
+    })
+    .to_string()
+}
+
+const FIRE_RULES: &str = r#"
+groups:
+  - name: fires
+    interval: 1s
+    rules:
+      - alert: NodeOnFire
+        expr: max by (node) (bed_fire) > 0
+        labels: { severity: critical }
+        annotations: { summary: "the node is on fire" }
+"#;
+
+fn prometheus_config(fleet: &str, fires: &Targets, foreshock: &str, alertmanager: &str) -> String {
+    let host = alertmanager.trim_start_matches("http://");
+    let all: Vec<String> = names().collect();
+    let fire_job = fires.scrape_config(
+        "fires",
+        "1s",
+        all.iter().map(String::as_str),
+        |node| json!({"node": node, "instance": format!("{node}:1")}),
+    );
+    let mut jobs = vec![fire_job];
+    // No prober: within these short windows a single lost probe would be a large share, and tcp
+    // retransmits stand for the latency, as in most clusters.
+    for (job, target) in [("node-exporter", "node-exporter"), ("kubelet", "kubelet")] {
+        jobs.push(json!({
+            "job_name": job, "scrape_interval": "1s", "scrape_timeout": "1s",
+            "http_sd_configs": [{"url": format!("{fleet}/sd?target={target}"), "refresh_interval": "5s"}],
+        }));
+    }
+    let fleet_host = fleet.trim_start_matches("http://");
+    jobs.push(json!({
+        "job_name": "kube-state-metrics", "scrape_interval": "2s", "honor_labels": true,
+        "metrics_path": "/kube-state-metrics/metrics", "static_configs": [{"targets": [fleet_host]}],
+    }));
+    jobs.push(json!({
+        "job_name": "foreshock", "scrape_interval": "1s", "honor_labels": true, "static_configs": [{"targets": [foreshock]}],
+    }));
+    json!({
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules/*.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [host]}]}]},
+        "scrape_configs": jobs,
+    })
+    .to_string()
+}
+
+fn alertmanager_config(foreshock: &str) -> String {
+    json!({
+        "route": {"receiver": "foreshock", "group_by": ["alertname", "node"], "group_wait": "0s", "group_interval": "1s", "repeat_interval": "1m"},
+        "receivers": [{"name": "foreshock", "webhook_configs": [{"url": format!("http://{foreshock}/webhook/alertmanager"), "send_resolved": true}]}],
+    })
+    .to_string()
+}
+
+/// The waiting times of the policy are shortened; thresholds and limits are the defaults but for
+/// `drains_per_hour`, since some tests drain more Nodes than an hour allows.
+fn foreshock_config(listen: &str, prometheus: &str, kubeconfig: &PathBuf, reach: &str) -> String {
+    let mut text = String::new();
+    write!(
+        text,
+        r#"
+[listen]
+address = "{listen}"
+[prometheus]
+url = "{prometheus}"
+rate_window = "12s"
+stale_after = "10s"
+lag = "2s"
+timeout = "5s"
+[kubernetes]
+kubeconfig = "{}"
+namespace = "foreshock"
+[cycle]
+interval = "1s"
+[model]
+act_untrained = true
+[policy]
+reach = "{reach}"
+confirm_for = "3s"
+drain_after = "3s"
+recover_for = "5s"
+probation = "1s"
+new_node_age = "0s"
+[policy.limits]
+drains_per_hour = 60
+[[alerts.rules]]
+match = ['alertname="NodeOnFire"']
+floor = 0.8
+reach = "evict"
+expire = "10m"
+"#,
+        kubeconfig.display()
+    )
+    .expect("writing to a String cannot fail");
+    text
+}
