@@ -142,7 +142,7 @@ async fn every_panel_moves(scene: &Scene) {
             ("step", "1"),
         ];
         let answer = scene.prometheus.get("/api/v1/query_range", &range).await;
-        let series = answer["data"]["result"]
+        let series = answer["result"]
             .as_array()
             .cloned()
             .unwrap_or_default();
