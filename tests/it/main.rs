@@ -2,6 +2,7 @@
 
 mod bed;
 mod journey;
+mod kubernetes;
 mod scenario;
 mod shipped;
 mod support;
