@@ -535,7 +535,8 @@ impl Cycle {
 
     fn world(&mut self, table: &NodeTable) -> World {
         let leadership = self.parts.leadership.borrow_and_update().clone();
-        let now = self.parts.clock.now();
+        // Milliseconds are enough for anything that is decided, and for anybody who reads it.
+        let now = milliseconds(self.parts.clock.now());
         self.own.tidy(table, now);
         let scored = self.scored.clone();
         let instances = scored
@@ -586,6 +587,10 @@ impl Cycle {
     fn leads(&self) -> bool {
         self.options.policy.reach == Reach::Observe || self.parts.leadership.borrow().leader
     }
+}
+
+fn milliseconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
 /// The next report; never, where there is no actuator.

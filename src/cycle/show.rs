@@ -352,7 +352,6 @@ impl Cycle {
     pub(super) fn publish_unsynced(&mut self, table: &NodeTable) {
         let now = self.parts.clock.now();
         let health = self.health(table, now, None);
-        self.shown.switches(&self.parts.events, now, &health);
         let mut snapshot = Snapshot::starting(
             self.options.started_at,
             env!("CARGO_PKG_VERSION"),
@@ -379,9 +378,14 @@ impl Cycle {
         let now = world.at;
         self.shown.audit = refusal;
         self.shown.cycles += 1;
-        self.shown.decision(&self.parts.events, now, &decision);
+        // Before the first features nothing is known of any Node, and that is no news.
+        if self.scored.is_some() || self.telemetry_problem.is_some() {
+            self.shown.decision(&self.parts.events, now, &decision);
+        }
         let health = self.health(table, now, Some(&decision));
-        self.shown.switches(&self.parts.events, now, &health);
+        if self.scored.is_some() || self.telemetry_problem.is_some() {
+            self.shown.switches(&self.parts.events, now, &health);
+        }
         self.parts.counters.set_blocked(self.own.blocked());
         self.shown
             .drains_over

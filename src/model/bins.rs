@@ -40,43 +40,49 @@ impl Bins {
 
     /// Learns edges from training values; values that are not finite are left out.
     ///
-    /// `n_bins` quantiles, and with `tails` extra edges in the outer two percent of either side,
-    /// where the rare large counts live that announce trouble. Every edge is a value that
-    /// occurred (to nine digits), so the same data in another unit is cut at the same rows.
-    pub fn learn(values: &[f64], n_bins: usize, tails: bool) -> Self {
-        let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
-        sorted.sort_by(f64::total_cmp);
-        if sorted.is_empty() {
-            return Self::default();
+    /// `n_bins` quantiles of all values, extra edges in their outer two percent, where the rare
+    /// large counts live that announce trouble, and sixteen quantiles of the values in `positive`
+    /// rows, which are few but what it is about. Every edge is a value that occurred (to nine
+    /// digits), so the same data in another unit is cut at the same rows.
+    pub fn learn(values: &[f64], positive: &[bool], n_bins: usize) -> Self {
+        let mut levels: Vec<f64> = (1..n_bins.clamp(2, 150)).map(|i| i as f64).collect();
+        levels
+            .iter_mut()
+            .for_each(|level| *level /= n_bins.clamp(2, 150) as f64);
+        for share in [0.001, 0.002, 0.005, 0.01, 0.02] {
+            levels.extend([share, 1.0 - share]);
         }
-        let n_bins = n_bins.clamp(2, 200);
-        let mut levels: Vec<f64> = (1..n_bins).map(|i| i as f64 / n_bins as f64).collect();
-        if tails {
-            for share in [0.001, 0.002, 0.005, 0.01, 0.02] {
-                levels.push(share);
-                levels.push(1.0 - share);
-            }
-            levels.sort_by(f64::total_cmp);
-        }
-        let mut edges: Vec<f64> = Vec::new();
-        for level in levels {
-            let at = (level * (sorted.len() - 1) as f64) as usize;
-            let here = sorted[at];
-            // A column that is mostly one value still gets an edge at the next one.
-            let edge = if here > sorted[0] {
-                Some(here)
-            } else {
-                sorted.get(sorted.partition_point(|v| *v <= here)).copied()
-            };
-            if let Some(edge) = edge.map(to_nine_digits)
-                && edges.last().is_none_or(|last| *last < edge)
-            {
-                edges.push(edge);
-            }
-        }
+        let mut edges = quantiles(values.iter().copied(), &levels);
+        let of_positives = values
+            .iter()
+            .zip(positive)
+            .filter(|(_, positive)| **positive);
+        let levels: Vec<f64> = (1..17).map(|i| f64::from(i) / 17.0).collect();
+        edges.extend(quantiles(of_positives.map(|(value, _)| *value), &levels));
+        edges
+            .iter_mut()
+            .for_each(|edge| *edge = to_nine_digits(*edge));
+        edges.sort_by(f64::total_cmp);
+        edges.dedup();
         edges.truncate(EDGES_MAX);
         Self { edges }
     }
+}
+
+/// Values at these levels; where that is the lowest value, the next higher one, so that a column
+/// that is mostly one value still gets an edge.
+fn quantiles(values: impl Iterator<Item = f64>, levels: &[f64]) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let Some(lowest) = sorted.first().copied() else {
+        return Vec::new();
+    };
+    let above = sorted
+        .get(sorted.partition_point(|value| *value <= lowest))
+        .copied();
+    let at = |level: f64| sorted[(level * (sorted.len() - 1) as f64) as usize];
+    let edge = |level: &f64| Some(at(*level)).filter(|value| *value > lowest).or(above);
+    levels.iter().filter_map(edge).collect()
 }
 
 /// The nearest number with nine significant digits. Every JSON reader reads such a number alike; of
@@ -115,10 +121,10 @@ mod tests {
         let data: Vec<f64> = (0..5_000)
             .map(|i| libm::pow(f64::from(i % 977), 1.7))
             .collect();
-        let plain = Bins::learn(&data, 32, true);
+        let plain = Bins::learn(&data, &[], 32);
         for unit in [1e-3, 1e6] {
             let scaled: Vec<f64> = data.iter().map(|v| v * unit).collect();
-            let bins = Bins::learn(&scaled, 32, true);
+            let bins = Bins::learn(&scaled, &[], 32);
             for (a, b) in data.iter().zip(&scaled) {
                 assert_eq!(plain.code(*a), bins.code(*b));
             }
@@ -131,16 +137,27 @@ mod tests {
         for (i, slot) in data.iter_mut().rev().take(30).enumerate() {
             *slot = 1.0 + i as f64;
         }
-        let bins = Bins::learn(&data, 32, true);
+        let bins = Bins::learn(&data, &[], 32);
         assert_eq!(bins.code(0.0), 1);
         assert!(bins.code(1.0) > 1);
         assert!(bins.code(30.0) > bins.code(1.0));
     }
 
     #[test]
+    fn values_of_the_few_positive_rows_get_edges_of_their_own() {
+        let data: Vec<f64> = (0..10_000).map(f64::from).collect();
+        let positive: Vec<bool> = data.iter().map(|v| *v >= 9_990.0).collect();
+        let bins = Bins::learn(&data, &positive, 32);
+        let edges = |bins: &Bins| bins.edges.iter().filter(|edge| **edge > 9_990.0).count();
+        assert!(edges(&bins) >= 8, "{:?}", bins.edges);
+        assert_eq!(edges(&Bins::learn(&data, &[], 32)), 0);
+        assert!(bins.edges.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
     fn an_empty_and_a_constant_column_have_one_bin() {
-        assert_eq!(Bins::learn(&[], 32, true).code_max(), 1);
-        assert_eq!(Bins::learn(&[f64::NAN; 4], 32, true).code_max(), 1);
-        assert_eq!(Bins::learn(&[3.0; 400], 32, true).code(3.0), 1);
+        assert_eq!(Bins::learn(&[], &[], 32).code_max(), 1);
+        assert_eq!(Bins::learn(&[f64::NAN; 4], &[true; 4], 32).code_max(), 1);
+        assert_eq!(Bins::learn(&[3.0; 400], &[], 32).code(3.0), 1);
     }
 }

@@ -11,7 +11,7 @@ use super::bins::MISSING;
 use super::gbdt::{Ensemble, Grower, Node, Tree, UnknownShape};
 use super::learn::Mask;
 use super::measure::log_loss;
-use super::trees::{DEPTH_MAX, FlatTrees};
+use super::trees::{DEPTH_MAX, FlatTrees, tells_missing};
 
 /// Encoded rows with their labels.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,13 @@ pub struct Settings {
     pub rate: f64,
     /// Share of rows that each tree sees.
     pub row_share: f64,
+    /// Share of columns that each tree sees, drawn once for each of a few sets that take turns. With
+    /// rising columns below 1, or trees go on finding the one split that a rising column forbids.
+    pub column_share: f64,
+    /// Split search sees residuals no larger than this, in `0.0..=1.0`. Below 1, the few positive
+    /// rows that look like every healthy one no longer draw every split to themselves; leaf values
+    /// always see the true residuals.
+    pub residual_max: f64,
     /// Added to a leaf's denominator, in rows of full uncertainty (a quarter each).
     pub l2: f64,
     /// A leaf with fewer rows takes its parent's value.
@@ -72,6 +79,8 @@ impl Default for Settings {
             depth: 4,
             rate: 0.1,
             row_share: 0.7,
+            column_share: 1.0,
+            residual_max: 1.0,
             l2: 4.0,
             leaf_rows_min: 20,
             patience: 20,
@@ -140,7 +149,7 @@ pub fn boost(
     let share = positives as f64 / n as f64;
     let bias = on_grid(0.5 * libm::log(share / (1.0 - share)));
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-    let mut grower = Grower::new(&rows.codes, rows.n_columns);
+    let mut growers = growers(rows, settings.column_share, &mut rng);
     let mut half = vec![bias; n];
     let mut half_validation = vec![bias; validation.len()];
     let mut trees: Vec<Tree> = Vec::new();
@@ -153,10 +162,11 @@ pub fn boost(
             let p = 1.0 / (1.0 + libm::exp(-2.0 * f64::from(half[i])));
             let y = f64::from(u8::from(*label));
             gradients[i] = (y - p, p * (1.0 - p));
-            targets[i] = (y - p) as f32;
+            targets[i] = (y - p).clamp(-settings.residual_max, settings.residual_max) as f32;
         }
         let subset = sample(n, settings.row_share, &mut rng);
-        let grown = grower.grow(&targets, &subset, depth)?;
+        let turn = trees.len() % growers.len();
+        let grown = growers[turn].grow(&targets, &subset, depth)?;
         let tree = refit(grown, rows, &subset, &gradients, settings, depth);
         add_tree(&tree, rows, &mut half);
         add_tree(&tree, validation, &mut half_validation);
@@ -179,6 +189,43 @@ pub fn boost(
         trees.truncate(best_trees);
     }
     Ok(Ensemble::new(rows.n_columns, depth, bias, trees))
+}
+
+/// One grower for all columns; or several that see a share of them each, drawn so that every column
+/// is in as many sets as any other, give or take one.
+fn growers(rows: &Rows, share: f64, rng: &mut ChaCha8Rng) -> Vec<Grower> {
+    const SETS: usize = 6;
+    let n = rows.n_columns;
+    let mut columns: Vec<usize> = (0..n).collect();
+    let size = (share * n as f64).ceil() as usize;
+    if size >= n {
+        return vec![Grower::new(&rows.codes, n, &columns)];
+    }
+    let mut sets = vec![Vec::new(); SETS];
+    // Dealt like cards: a deck is shuffled whenever the one before it is used up.
+    let mut next = n;
+    for set in &mut sets {
+        while set.len() < size.max(1) {
+            if next == n {
+                shuffle(&mut columns, rng);
+                next = 0;
+            }
+            if !set.contains(&columns[next]) {
+                set.push(columns[next]);
+            }
+            next += 1;
+        }
+        set.sort_unstable();
+    }
+    sets.iter()
+        .map(|set| Grower::new(&rows.codes, n, set))
+        .collect()
+}
+
+fn shuffle(list: &mut [usize], rng: &mut ChaCha8Rng) {
+    for i in (1..list.len()).rev() {
+        list.swap(i, (unit(rng) * (i + 1) as f64) as usize);
+    }
 }
 
 /// Raw log-odds (not halved, not calibrated) of encoded rows.
@@ -265,14 +312,15 @@ fn refit(
             values[child] = value.clamp(low, high);
             bounds[child] = (low, high);
         }
-        if settings
-            .rising
-            .get(nodes[at].value.feature_index)
-            .copied()
-            .unwrap_or(false)
-        {
-            // Everything left of the cut stays at or below everything right of it.
-            let middle = 0.5 * (values[left] + values[right]);
+        let rising = settings.rising.get(nodes[at].value.feature_index) == Some(&true);
+        if rising && !tells_missing(&nodes[at]) {
+            // Everything left of the cut stays at or below everything right of it. Where the rows
+            // say otherwise, both sides meet at their common value.
+            let middle = if values[left] <= values[right] {
+                0.5 * (values[left] + values[right])
+            } else {
+                values[at]
+            };
             bounds[left].1 = middle;
             bounds[right].0 = middle;
             values[left] = values[left].min(middle);

@@ -144,11 +144,13 @@ impl Node {
     }
 }
 
-/// Grows trees on one fixed set of encoded rows.
+/// Grows trees on one fixed set of encoded rows and columns.
 pub struct Grower {
     data: DataVec,
     cache: TrainingCache,
     n_columns: usize,
+    /// The columns that it sees, as numbers among all.
+    columns: Vec<usize>,
 }
 
 /// The crate grew something that its own shape does not describe.
@@ -157,21 +159,27 @@ pub struct Grower {
 pub struct UnknownShape(#[from] serde_json::Error);
 
 impl Grower {
-    /// Takes rows of bin numbers, `n_columns` each. An incomplete last row is left out.
-    pub fn new(codes: &[u8], n_columns: usize) -> Self {
+    /// Takes rows of bin numbers, `n_columns` each, of which trees see the given `columns` (those
+    /// that exist). An incomplete last row is left out.
+    pub fn new(codes: &[u8], n_columns: usize, columns: &[usize]) -> Self {
         let n_columns = n_columns.max(1);
+        let columns: Vec<usize> = columns.iter().copied().filter(|c| *c < n_columns).collect();
         let data: DataVec = codes
             .chunks_exact(n_columns)
             .map(|row| {
-                let features = row.iter().map(|code| f32::from(*code)).collect();
+                let features = columns
+                    .iter()
+                    .map(|column| f32::from(row[*column]))
+                    .collect();
                 Data::new_training_data(features, 1.0, 0.0, None)
             })
             .collect();
-        let cache = TrainingCache::get_cache(n_columns, &data, 2);
+        let cache = TrainingCache::get_cache(columns.len(), &data, 2);
         Self {
             data,
             cache,
             n_columns,
+            columns,
         }
     }
 
@@ -199,16 +207,22 @@ impl Grower {
             };
             row.target = (target * GRID).round() / GRID;
         }
-        if subset.is_empty() {
+        if subset.is_empty() || self.columns.is_empty() {
             return Ok(Tree::new(self.n_columns, depth, vec![Node::leaf(0, 0.0)]));
         }
         let mut tree = DecisionTree::new();
-        tree.set_feature_size(self.n_columns);
+        tree.set_feature_size(self.columns.len());
         tree.set_max_depth(depth);
         tree.set_min_leaf_size(1);
         tree.set_loss(Loss::SquaredError);
         tree.fit_n(&self.data, subset, &mut self.cache);
-        Ok(serde_json::from_value(serde_json::to_value(&tree)?)?)
+        let mut tree: Tree = serde_json::from_value(serde_json::to_value(&tree)?)?;
+        tree.feature_size = self.n_columns;
+        for node in &mut tree.tree.tree {
+            let column = self.columns.get(node.value.feature_index).copied();
+            node.value.feature_index = column.unwrap_or_default();
+        }
+        Ok(tree)
     }
 }
 
@@ -238,7 +252,11 @@ mod tests {
         let codes: Vec<u8> = (0..200u8).flat_map(|i| [i, 200 - i]).collect();
         let targets: Vec<f32> = (0..200).map(|i| if i < 150 { -0.1 } else { 0.9 }).collect();
         let subset: Vec<usize> = (0..200).collect();
-        let grow = || Grower::new(&codes, 2).grow(&targets, &subset, 1).unwrap();
+        let grow = || {
+            Grower::new(&codes, 2, &[0, 1])
+                .grow(&targets, &subset, 1)
+                .unwrap()
+        };
         let tree = grow();
         assert_eq!(tree.tree.tree.len(), 3);
         assert!((tree.tree.tree[0].value.feature_value - 149.5).abs() < 1e-6);

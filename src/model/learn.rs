@@ -195,7 +195,7 @@ fn learn_columns(plan: &Plan, train: &Slice) -> Vec<Column> {
             meaning: column.meaning.clone(),
             rising: column.rising,
             usual: healthy_median(values.iter().zip(&train.labels)),
-            edges: Bins::learn(&values.to_vec(), plan.bins, true),
+            edges: Bins::learn(&values.to_vec(), &train.labels, plan.bins),
         })
         .collect()
 }

@@ -10,6 +10,7 @@
 pub mod artifact;
 pub mod bins;
 pub mod boost;
+pub mod built_in;
 pub mod calibrate;
 pub mod explain;
 pub mod gbdt;

@@ -73,7 +73,7 @@ pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
             meaning: "0123456789abcdef".to_owned(),
             rising: false,
             usual: Some(0.5),
-            edges: Bins::learn(&column.to_vec(), 32, true),
+            edges: Bins::learn(&column.to_vec(), &labels, 32),
         })
         .collect();
     let rows = encode(&values, &columns, &labels);

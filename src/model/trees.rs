@@ -3,7 +3,7 @@
 //! Made from an ensemble that the validator has accepted. Walking them needs no recursion and no
 //! memory, and every index is looked up, so even a mistake in the validator could not panic here.
 
-use super::gbdt::Ensemble;
+use super::gbdt::{Ensemble, Node};
 
 /// The most levels below the root that a tree may have.
 pub const DEPTH_MAX: usize = 12;
@@ -32,6 +32,12 @@ impl FlatNode {
             self.right
         }
     }
+}
+
+/// Whether a split only tells missing from present. Such a split is free in a rising column too: of
+/// a value nothing is known, and that may well be worse than a good value.
+pub(super) fn tells_missing(node: &Node) -> bool {
+    node.value.feature_value <= 1.0
 }
 
 /// A flat ensemble.

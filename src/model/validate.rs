@@ -12,7 +12,7 @@ use super::artifact::{
 };
 use super::bins::EDGES_MAX;
 use super::gbdt::{Ensemble, LOSS, Node, Tree};
-use super::trees::DEPTH_MAX;
+use super::trees::{DEPTH_MAX, tells_missing};
 
 /// The largest value of a leaf or bias, in half log-odds: beyond any probability that f64 can tell
 /// from 0 or 1.
@@ -263,7 +263,8 @@ fn check_rising(nodes: &[Node], columns: &[Column]) -> Result<(), (usize, String
             continue;
         }
         let (left, right) = (span[node.left], span[node.right]);
-        if columns[node.value.feature_index].rising && left.1 > right.0 {
+        let rising = columns[node.value.feature_index].rising && !tells_missing(node);
+        if rising && left.1 > right.0 {
             return Err((
                 at,
                 "falls in a column that is declared as rising".to_owned(),

@@ -474,11 +474,9 @@ fn prometheus_config(fleet: &str, fires: &Targets, foreshock: &str, alertmanager
         |node| json!({"node": node, "instance": format!("{node}:1")}),
     );
     let mut jobs = vec![fire_job];
-    for (job, target) in [
-        ("node-exporter", "node-exporter"),
-        ("kubelet", "kubelet"),
-        ("probe", "probe"),
-    ] {
+    // No prober: within these short windows a single lost probe would be a large share, and tcp
+    // retransmits stand for the latency, as in most clusters.
+    for (job, target) in [("node-exporter", "node-exporter"), ("kubelet", "kubelet")] {
         jobs.push(json!({
             "job_name": job, "scrape_interval": "1s", "scrape_timeout": "1s",
             "http_sd_configs": [{"url": format!("{fleet}/sd?target={target}"), "refresh_interval": "5s"}],

@@ -286,7 +286,7 @@ fn recovering(s: &Situation<'_>, memory: &NodeMemory, record: &NodeRecord, life:
         life.finish = Some(release_order(s, record));
     } else {
         let detail = format!(
-            "below {} since {}",
+            "below {} since {:.0}",
             s.policy.recover_below,
             memory.well_since.unwrap_or(s.world.at)
         );
@@ -453,7 +453,7 @@ fn begin_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold
         holds.push(hold(
             HoldReason::Storm,
             format!(
-                "too many Nodes turned at risk at once, since {}",
+                "too many Nodes turned at risk at once, since {:.0}",
                 storm.since
             ),
             None,
@@ -463,7 +463,7 @@ fn begin_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold
     if let Some((since, until)) = repeat_offence(s, memory) {
         holds.push(hold(
             HoldReason::RepeatOffender,
-            format!("it keeps coming back since {since}; a person should look"),
+            format!("it keeps coming back since {since:.0}; a person should look"),
             Some(until),
         ));
     }
@@ -624,7 +624,7 @@ fn running_holds(s: &Situation<'_>) -> Vec<Hold> {
         holds.push(hold(
             HoldReason::Storm,
             format!(
-                "too many Nodes turned at risk at once, since {}",
+                "too many Nodes turned at risk at once, since {:.0}",
                 storm.since
             ),
             None,
@@ -780,6 +780,10 @@ fn end_order(
     } else {
         format!(": {detail}")
     };
+    let note = match outcome {
+        NodeOutcome::Drained => "drained: every Pod that may move is gone".to_owned(),
+        NodeOutcome::Ended(outcome) => format!("drain ended: {outcome}{detail}"),
+    };
     let next = with_evidence(
         s,
         NodeRecord {
@@ -789,7 +793,7 @@ fn end_order(
             ..record.clone()
         },
     );
-    order(s, cause, format!("drain ended {outcome}{detail}"), next)
+    order(s, cause, note, next)
 }
 
 fn release_order(s: &Situation<'_>, record: &NodeRecord) -> MarkOrder {
@@ -875,7 +879,7 @@ fn veto(s: &Situation<'_>, record: Option<&NodeRecord>) -> Option<MarkOrder> {
         "label"
     };
     let note = format!(
-        "somebody removed our {what}: not set again before {}",
+        "somebody removed our {what}: not set again before {:.0}",
         after(s.world.at, s.policy.veto_for)
     );
     Some(order(s, Cause::Veto, note, next))
