@@ -1,5 +1,6 @@
 //! Integration tests, one binary.
 
+mod bad_input;
 mod bed;
 mod journey;
 mod scenario;
