@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bed;
+mod fleet;
 mod journey;
 mod scenario;
 mod shipped;
