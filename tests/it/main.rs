@@ -3,6 +3,7 @@
 mod bad_input;
 mod bed;
 mod fleet;
+mod healthy;
 mod journey;
 mod scenario;
 mod shipped;
