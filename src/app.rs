@@ -296,6 +296,7 @@ impl Writer {
             record: None,
             holder: None,
             address: None,
+            problem: None,
         });
         Self {
             leadership,

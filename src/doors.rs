@@ -55,6 +55,10 @@ impl Switch {
                 paused,
                 lasting: self.lasting,
             }),
+            // Pausing holds in this process whether or not the Lease could be written.
+            Err(error) if paused => Err(ControlError::NotRecorded {
+                problem: chain(&error),
+            }),
             Err(error) => Err(ControlError::Failed {
                 problem: chain(&error),
             }),

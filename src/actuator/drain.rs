@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::events::EventTx;
-use super::leader::Gate;
+use super::gate::Gate;
 use super::reports::{PodReport, Report, ReportTx};
 use crate::clock::Clock;
 use crate::kubernetes::rate::Rate;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::leader::Gate;
+use super::gate::Gate;
 use crate::kubernetes::{Cluster, ClusterEvent};
 
 /// Events that may wait; at ten a second, what takes longer than this is no news.

@@ -5,23 +5,22 @@
 //! that was suspended must find its Lease expired when it wakes.
 //!
 //! Being leader at one moment stops no call that is under way at the next. So a write may leave only
-//! while the Lease outlasts the write's own time limit; [`Gate`] says whether it does.
+//! while the Lease outlasts the write's own time limit; [`super::Gate`] says whether it does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use foreshock_core::decision::policy::Reach;
 use foreshock_core::record::ClusterRecord;
-use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use super::gate::{LeaderHandle, Leadership, LeaseError, Request};
 use crate::clock::Clock;
 use crate::kubernetes::watch::chance;
-use crate::kubernetes::{Cluster, ClusterError, LeaseState, LeaseView, LeaseWrite, WRITE_LIMIT};
+use crate::kubernetes::{Cluster, ClusterError, LeaseState, LeaseView, LeaseWrite};
 
 /// Requests that may wait for the Lease's writer; each takes a few milliseconds.
 const REQUESTS_MAX: usize = 16;
@@ -75,183 +74,6 @@ pub fn identity(clock: &dyn Clock) -> String {
     format!("{host}_{own:x}{:04x}", (chance() * 65_536.0) as u32)
 }
 
-/// How it stands with leading.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Leadership {
-    /// This process leads.
-    pub leader: bool,
-    /// Since when that is so, or is not.
-    pub since: Timestamp,
-    /// Somebody has paused foreshock.
-    pub paused: bool,
-    /// The cluster's record; `None` while it is not known or cannot be read.
-    pub record: Option<ClusterRecord>,
-    /// Who leads, if anybody does.
-    pub holder: Option<String>,
-    /// Where the leader's HTTP API is to be reached, if it says so.
-    pub address: Option<String>,
-}
-
-/// Why something could not be written to the Lease.
-#[derive(Debug, thiserror::Error)]
-pub enum LeaseError {
-    /// Only the leader writes the record.
-    #[error("this process does not lead")]
-    NotLeader,
-    /// What stands there cannot be understood, and is not overwritten.
-    #[error("the cluster's record on the Lease cannot be read: {0}")]
-    Unreadable(String),
-    /// The Lease has not been read yet.
-    #[error("the Lease has not been read yet")]
-    Unknown,
-    /// The API server said no, or nothing.
-    #[error("the Lease could not be written")]
-    Cluster(#[from] ClusterError),
-    /// The process is shutting down.
-    #[error("shutting down")]
-    Stopped,
-}
-
-/// What the others hold of the leader's task.
-#[derive(Clone)]
-pub struct LeaderHandle {
-    leadership: watch::Receiver<Leadership>,
-    lease: Option<watch::Receiver<LeaseState>>,
-    valid_until: Arc<AtomicU64>,
-    requests: mpsc::Sender<Request>,
-    clock: Arc<dyn Clock>,
-}
-
-impl LeaderHandle {
-    /// How it stands with leading, latest state.
-    pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.leadership.clone()
-    }
-
-    /// Throws the one switch, on whichever replica; written when this returns.
-    ///
-    /// # Errors
-    ///
-    /// [`LeaseError`].
-    pub async fn set_paused(&self, paused: bool) -> Result<(), LeaseError> {
-        self.request(|reply| Request::Pause(paused, reply)).await
-    }
-
-    /// Writes the cluster's record; written when this returns.
-    ///
-    /// # Errors
-    ///
-    /// [`LeaseError`].
-    pub async fn write_record(&self, record: ClusterRecord) -> Result<(), LeaseError> {
-        self.request(|reply| Request::Record(record, reply)).await
-    }
-
-    /// The gate that every write passes. `reach` is the furthest that any pool allows.
-    pub fn gate(&self, reach: Reach) -> Gate {
-        Gate {
-            reach,
-            handle: self.clone(),
-        }
-    }
-
-    async fn request(&self, make: impl FnOnce(Reply) -> Request) -> Result<(), LeaseError> {
-        let (tx, rx) = oneshot::channel();
-        self.requests
-            .send(make(tx))
-            .await
-            .map_err(|_| LeaseError::Stopped)?;
-        rx.await.unwrap_or(Err(LeaseError::Stopped))
-    }
-}
-
-/// Why a write may not leave now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Closed {
-    /// Nothing is ever written.
-    #[error("reach is observe")]
-    Reach,
-    /// Somebody has paused foreshock.
-    #[error("paused")]
-    Paused,
-    /// Another leads.
-    #[error("not the leader")]
-    NotLeader,
-    /// The Lease could end before the write does.
-    #[error("the Lease ends too soon")]
-    LeaseEnds,
-}
-
-/// Says whether a write may leave now. Asked before every single one.
-#[derive(Clone)]
-pub struct Gate {
-    reach: Reach,
-    handle: LeaderHandle,
-}
-
-impl Gate {
-    /// Whether a write may leave now.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`], if it may not.
-    pub fn check(&self) -> Result<(), Closed> {
-        if self.reach == Reach::Observe {
-            return Err(Closed::Reach);
-        }
-        let (leader, paused) = {
-            let leadership = self.handle.leadership.borrow();
-            (leadership.leader, leadership.paused)
-        };
-        // Also from the Lease itself: the leader's task may be waiting for an answer at the moment.
-        let paused_there = self.handle.lease.as_ref().is_some_and(
-            |lease| matches!(&*lease.borrow(), LeaseState::Present(view) if view.paused),
-        );
-        if paused || paused_there {
-            return Err(Closed::Paused);
-        }
-        if !leader {
-            return Err(Closed::NotLeader);
-        }
-        let valid_until = Duration::from_nanos(self.handle.valid_until.load(Ordering::Acquire));
-        if self.handle.clock.boottime() + WRITE_LIMIT >= valid_until {
-            return Err(Closed::LeaseEnds);
-        }
-        Ok(())
-    }
-
-    /// Waits until something that [`Self::check`] looks at opens or closes it. A Lease that runs out is
-    /// no event; whoever finds the gate closed for that asks again after a while.
-    pub async fn changed(&mut self) {
-        let before = self.check().is_ok();
-        while self.check().is_ok() == before {
-            let lease = async {
-                if let Some(lease) = &mut self.handle.lease
-                    && lease.changed().await.is_ok()
-                {
-                    return;
-                }
-                std::future::pending().await
-            };
-            let leadership = async {
-                if self.handle.leadership.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            tokio::select! {
-                () = lease => {}
-                () = leadership => {}
-            }
-        }
-    }
-}
-
-type Reply = oneshot::Sender<Result<(), LeaseError>>;
-
-enum Request {
-    Pause(bool, Reply),
-    Record(ClusterRecord, Reply),
-}
-
 /// The task that leads, or waits to lead.
 pub struct Leader {
     cluster: Arc<dyn Cluster>,
@@ -260,6 +82,8 @@ pub struct Leader {
     requests: mpsc::Receiver<Request>,
     leadership: watch::Sender<Leadership>,
     valid_until: Arc<AtomicU64>,
+    paused_here: Arc<AtomicBool>,
+    problem: Option<String>,
     /// The Lease as last seen.
     state: LeaseState,
     /// The last one that was there: what it is written anew from if it vanishes.
@@ -293,10 +117,13 @@ impl Leader {
             record: (!options.elect).then(ClusterRecord::default),
             holder: None,
             address: None,
+            problem: None,
         });
         let (requests_tx, requests) = mpsc::channel(REQUESTS_MAX);
         let valid_until = Arc::new(AtomicU64::new(if options.elect { 0 } else { u64::MAX }));
+        let paused_here = Arc::new(AtomicBool::new(false));
         let handle = LeaderHandle {
+            paused_here: Arc::clone(&paused_here),
             leadership: leadership_rx,
             lease: options.elect.then(|| cluster.lease()),
             valid_until: Arc::clone(&valid_until),
@@ -311,6 +138,8 @@ impl Leader {
             requests,
             leadership,
             valid_until,
+            paused_here,
+            problem: None,
             state: LeaseState::Unknown,
             memory: None,
             renewed_at: None,
@@ -381,7 +210,9 @@ impl Leader {
                     paused: Some(paused),
                     ..Change::default()
                 };
-                let _ = reply.send(self.write(change).await);
+                let result = self.write(change).await;
+                self.show();
+                let _ = reply.send(result);
             }
             Request::Record(record, reply) => {
                 let result = match &self.memory {
@@ -464,17 +295,22 @@ impl Leader {
                 return;
             }
             self.next = Instant::now() + times.retry;
-            if let Err(error) = self.write(Change::default()).await {
-                warn!(error = %chain(&error), "lease not renewed");
+            let result = self.write(Change::default()).await;
+            if let Err(error) = &result {
+                warn!(error = %chain(error), "lease not renewed");
             }
+            self.has_problem(result.err().as_ref());
             return;
         }
         let free = match &self.state {
             LeaseState::Unknown => {
                 // The watch has not delivered; perhaps a plain read does.
                 match self.cluster.read_lease().await {
-                    Ok(state) => self.see(state),
-                    Err(error) => debug!(%error, "lease not read"),
+                    Ok(state) => {
+                        self.see(state);
+                        self.has_problem(None);
+                    }
+                    Err(error) => self.has_problem(Some(&error.into())),
                 }
                 false
             }
@@ -489,8 +325,13 @@ impl Leader {
         };
         if free {
             match self.lead().await {
-                Ok(()) => info!(identity = self.options.identity, "leading"),
-                Err(error) => debug!(error = %chain(&error), "lease not taken"),
+                Ok(()) => {
+                    info!(identity = self.options.identity, "leading");
+                    self.has_problem(None);
+                }
+                // Somebody was faster, which is how elections go.
+                Err(LeaseError::Cluster(ClusterError::Superseded { .. })) => self.has_problem(None),
+                Err(error) => self.has_problem(Some(&error)),
             }
         }
     }
@@ -621,6 +462,17 @@ impl Leader {
         }
     }
 
+    fn has_problem(&mut self, error: Option<&LeaseError>) {
+        let problem = error.map(|error| chain(error));
+        if problem != self.problem {
+            if let Some(problem) = &problem {
+                warn!(error = problem, "the lease cannot be read or written");
+            }
+            self.problem = problem;
+        }
+        self.show();
+    }
+
     fn renewed(&mut self, begun: Duration) {
         self.renewed_at = Some(begun);
         let until = (begun + self.options.times.duration).as_nanos();
@@ -645,13 +497,15 @@ impl Leader {
                 } else {
                     now
                 },
-                paused: self.memory.as_ref().is_some_and(|view| view.paused),
+                paused: self.memory.as_ref().is_some_and(|view| view.paused)
+                    || self.paused_here.load(Ordering::Acquire),
                 record: self
                     .memory
                     .as_ref()
                     .and_then(|view| view.record.clone().ok()),
                 holder: self.memory.as_ref().and_then(|view| view.holder.clone()),
                 address: self.memory.as_ref().and_then(|view| view.address.clone()),
+                problem: self.problem.clone(),
             };
             let differs = *shown != next;
             *shown = next;

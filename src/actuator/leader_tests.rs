@@ -1,6 +1,8 @@
+use foreshock_core::decision::policy::Reach;
 use tokio::task::JoinHandle;
 
 use super::super::fake::{Fake, START, Write};
+use super::super::gate::Closed;
 use super::*;
 
 struct Replica {
@@ -209,6 +211,38 @@ async fn the_switch_can_be_thrown_on_any_replica_and_outlives_them_all() {
     assert_eq!(third.gate(), Err(Closed::Paused));
     third.handle.set_paused(false).await.expect("written");
     assert_eq!(third.gate(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pausing_holds_in_this_process_where_the_lease_cannot_be_written() {
+    let cluster = Fake::new();
+    let first = Replica::start(&cluster, "first");
+    first.until("leads", |leadership| leadership.leader).await;
+    cluster.inner().lease_fails = true;
+    let failed = first.handle.set_paused(true).await;
+    assert!(matches!(failed, Err(LeaseError::Cluster(_))), "{failed:?}");
+    assert_eq!(first.gate(), Err(Closed::Paused));
+    first
+        .until("says so", |leadership| {
+            leadership.paused && leadership.leader
+        })
+        .await;
+    first
+        .until("names the problem", |leadership| {
+            leadership
+                .problem
+                .as_ref()
+                .is_some_and(|problem| problem.contains("scripted"))
+        })
+        .await;
+    cluster.inner().lease_fails = false;
+    seconds(5).await;
+    assert_eq!(first.gate(), Err(Closed::Paused));
+    assert_eq!(first.handle.leadership.borrow().problem, None);
+    first.handle.set_paused(false).await.expect("written");
+    seconds(5).await;
+    assert_eq!(first.gate(), Ok(()));
+    assert!(!first.handle.leadership.borrow().paused);
 }
 
 #[tokio::test(start_paused = true)]

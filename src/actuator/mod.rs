@@ -6,13 +6,13 @@
 
 mod drain;
 mod events;
+mod gate;
 mod leader;
 mod reports;
 
 pub use events::EventTx;
-pub use leader::{
-    Closed, Gate, Leader, LeaderHandle, LeaderOptions, Leadership, LeaseError, LeaseTimes, identity,
-};
+pub use gate::{Closed, Gate, LeaderHandle, Leadership, LeaseError};
+pub use leader::{Leader, LeaderOptions, LeaseTimes, identity};
 pub use reports::{PodReport, REPORTS_MAX, Report, ReportRx, ReportTx, channel as report_channel};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -172,7 +172,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
 
 /// What came of a write.
 enum Written {
-    Mark(MarkOrder, Result<NodeEntry, ClusterError>),
+    Mark(MarkOrder, Result<Box<NodeEntry>, ClusterError>),
     Record(ClusterRecord, Result<(), LeaseError>),
 }
 
@@ -424,7 +424,7 @@ impl Run {
                     limit,
                 })
             });
-            Written::Mark(order, result)
+            Written::Mark(order, result.map(Box::new))
         }));
     }
 
@@ -480,7 +480,7 @@ impl Run {
                             self.events.publish(event);
                         }
                         self.reports.send(Report::Marked {
-                            entry: Box::new(entry),
+                            entry,
                             cause: order.cause,
                             note: order.note.clone(),
                             at: now,
@@ -593,7 +593,10 @@ impl Run {
     async fn stop(mut self) {
         self.withdraw_all(&Orders::Stopped);
         let rest = async {
-            while self.writes.next().await.is_some() {}
+            // What came of them is still reported.
+            while let Some(written) = self.writes.next().await {
+                self.written(written);
+            }
             while self.tasks.join_next().await.is_some() {}
         };
         if tokio::time::timeout(SHUTDOWN_LIMIT, rest).await.is_err() {

@@ -491,6 +491,7 @@ impl Cycle {
         {
             degraded.push("the record on the Lease is not known, so nothing is begun".to_owned());
         }
+        degraded.extend(leadership.problem.clone());
         degraded.extend(self.shown.audit.clone());
         if self.options.policy.reach == Reach::Observe
             && decision.is_some_and(|decision| {

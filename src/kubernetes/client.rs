@@ -6,7 +6,6 @@
 //! `Failure`; the API server looks at a budget before it looks at the UID precondition, so a 409 or 429
 //! says nothing before the Pod has been read again.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -25,7 +24,6 @@ use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
 use kube::api::PostParams;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -34,6 +32,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span, warn};
 
 use super::answer::{Meaning, Reply, meaning};
+use super::connect::config;
+pub use super::connect::{ConnectError, KubeOptions};
 use super::events::{self, Said};
 use super::lease::{self, LeaseBook};
 use super::marks::{self, Superseded};
@@ -64,51 +64,12 @@ const MARK_TRIES: u32 = 3;
 /// Requests a second, watches and the Lease aside. kube-controller-manager's default is 20, with
 /// bursts of 30; a drain needs its Pods read besides being evicted.
 const REQUESTS_PER_SECOND: u32 = 100;
-/// Events a second; the rest is dropped.
+/// Events a second.
 const EVENTS_PER_SECOND: u32 = 10;
 /// Namespaces whose budgets are listed one by one; for more, the cluster's are listed at once.
 const NAMESPACES_MAX: usize = 8;
 /// Whole Nodes in a page: with their images each can take 30 KiB, and few are in memory at once.
 const NODES_PAGE: u32 = 250;
-
-/// How the cluster is reached, and which part of it is ours.
-#[derive(Clone, Debug, Default)]
-pub struct KubeOptions {
-    /// `kubernetes.kubeconfig`; without it in-cluster, then `KUBECONFIG`, then `~/.kube/config`.
-    pub kubeconfig: Option<PathBuf>,
-    /// `kubernetes.instance`: name of the Lease and owner in the records.
-    pub instance: String,
-    /// `kubernetes.namespace`, of the Lease; empty for the credentials' own.
-    pub namespace: String,
-    /// `kubernetes.node_selector`; empty for all Nodes.
-    pub node_selector: String,
-    /// The taints that the policy may set: Pods that tolerate them are told apart.
-    pub taints: Vec<Taint>,
-}
-
-/// Why the cluster cannot be reached at all.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The kubeconfig cannot be used.
-    #[error("kubeconfig {path} cannot be used; correct `kubernetes.kubeconfig`")]
-    Kubeconfig {
-        /// Its path, or what was looked for.
-        path: String,
-        /// Why.
-        source: Box<kube::config::KubeconfigError>,
-    },
-    /// In a Pod, and its ServiceAccount cannot be used.
-    #[error("the Pod's ServiceAccount cannot be used; is its token mounted?")]
-    InCluster(#[source] Box<kube::config::InClusterError>),
-    /// No client could be made from it.
-    #[error("no client can be made for {url}")]
-    Client {
-        /// The API server.
-        url: String,
-        /// Why.
-        source: Box<kube::Error>,
-    },
-}
 
 /// Says whether a write may leave now; the reason if not. Asked at the very last moment.
 pub type Guard = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -602,12 +563,7 @@ impl KubeCluster {
             return Ok(());
         }
         let action = format!("publish Event {} about Node {}", event.reason, event.node);
-        if !self.events.try_turn() {
-            return Err(ClusterError::Failed {
-                action,
-                detail: format!("more than {EVENTS_PER_SECOND} Events a second"),
-            });
-        }
+        self.events.turn().await;
         let now = self.clock.now();
         let serial = format!(
             "{:x}{:04x}",
@@ -813,30 +769,6 @@ impl Cluster for KubeCluster {
         let event = event.clone();
         async move { self.publish_event(&event).await }.boxed()
     }
-}
-
-async fn config(kubeconfig: Option<&PathBuf>) -> Result<Config, ConnectError> {
-    let options = KubeConfigOptions::default();
-    let failed = |path: String| {
-        move |source| ConnectError::Kubeconfig {
-            path,
-            source: Box::new(source),
-        }
-    };
-    if let Some(path) = kubeconfig {
-        let shown = path.display().to_string();
-        let kubeconfig = Kubeconfig::read_from(path).map_err(failed(shown.clone()))?;
-        return Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(failed(shown));
-    }
-    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-        return Config::incluster().map_err(|source| ConnectError::InCluster(Box::new(source)));
-    }
-    let shown = std::env::var("KUBECONFIG").unwrap_or_else(|_| "~/.kube/config".to_owned());
-    Config::from_kubeconfig(&options)
-        .await
-        .map_err(failed(shown))
 }
 
 async fn bounded<T>(

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use foreshock_core::decision::plan::Cause;

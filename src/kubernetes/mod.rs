@@ -6,6 +6,7 @@
 mod answer;
 mod budget;
 pub mod client;
+mod connect;
 mod events;
 pub mod lease;
 pub mod marks;
@@ -20,7 +21,8 @@ pub mod record;
 pub mod text;
 pub(crate) mod watch;
 
-pub use client::{ConnectError, Guard, KubeCluster, KubeOptions, WRITE_LIMIT};
+pub use client::{Guard, KubeCluster, WRITE_LIMIT};
+pub use connect::{ConnectError, KubeOptions};
 pub use pod::Surroundings;
 
 use std::collections::BTreeMap;

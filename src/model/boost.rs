@@ -191,21 +191,41 @@ pub fn boost(
     Ok(Ensemble::new(rows.n_columns, depth, bias, trees))
 }
 
-/// One grower for all columns, or several that see a share of them each.
+/// One grower for all columns; or several that see a share of them each, drawn so that every column
+/// is in as many sets as any other, give or take one.
 fn growers(rows: &Rows, share: f64, rng: &mut ChaCha8Rng) -> Vec<Grower> {
     const SETS: usize = 6;
-    let all: Vec<usize> = (0..rows.n_columns).collect();
-    if share >= 1.0 {
-        return vec![Grower::new(&rows.codes, rows.n_columns, &all)];
+    let n = rows.n_columns;
+    let mut columns: Vec<usize> = (0..n).collect();
+    let size = (share * n as f64).ceil() as usize;
+    if size >= n {
+        return vec![Grower::new(&rows.codes, n, &columns)];
     }
-    let mut draw = || {
-        let mut set: Vec<usize> = all.iter().copied().filter(|_| unit(rng) < share).collect();
-        if set.is_empty() {
-            set.clone_from(&all);
+    let mut sets = vec![Vec::new(); SETS];
+    // Dealt like cards: a deck is shuffled whenever the one before it is used up.
+    let mut next = n;
+    for set in &mut sets {
+        while set.len() < size.max(1) {
+            if next == n {
+                shuffle(&mut columns, rng);
+                next = 0;
+            }
+            if !set.contains(&columns[next]) {
+                set.push(columns[next]);
+            }
+            next += 1;
         }
-        Grower::new(&rows.codes, rows.n_columns, &set)
-    };
-    (0..SETS).map(|_| draw()).collect()
+        set.sort_unstable();
+    }
+    sets.iter()
+        .map(|set| Grower::new(&rows.codes, n, set))
+        .collect()
+}
+
+fn shuffle(list: &mut [usize], rng: &mut ChaCha8Rng) {
+    for i in (1..list.len()).rev() {
+        list.swap(i, (unit(rng) * (i + 1) as f64) as usize);
+    }
 }
 
 /// Raw log-odds (not halved, not calibrated) of encoded rows.

@@ -5,6 +5,7 @@ mod bed;
 mod fleet;
 mod healthy;
 mod journey;
+mod kubernetes;
 mod scenario;
 mod shipped;
 mod support;

@@ -244,7 +244,6 @@ impl Columns {
         let (_, scraped_ms) = history
             .fresh(at_ms)
             .filter(|(_, t)| at_ms - t < self.stale_ms)?;
-        let first_ms = history.first_up_ms()?;
         let mut moments = Moments::default();
         let columns = self.schema.features().iter().zip(&self.formulas);
         for (column, (feature, formula)) in columns.enumerate() {
@@ -252,7 +251,8 @@ impl Columns {
             // Asked for at multiples of `every` only: the value is as old as the last of them.
             let every = feature.every.map_or(1, millis).max(1);
             let asked_ms = at_ms.div_euclid(every) * every;
-            if asked_ms - millis(feature.history) < first_ms && !feature.history.is_zero() {
+            let history_ms = millis(feature.history);
+            if history_ms > 0 && !history.covers(asked_ms, history_ms) {
                 continue;
             }
             let Some(moment) = moments.at(history, asked_ms, self.rate_ms) else {

@@ -35,7 +35,6 @@ pub(super) struct History {
     boots: VecDeque<(i64, i64)>,
     /// The last boot time that was told, and when.
     boot_told: Option<(i64, i64)>,
-    first_up_ms: Option<i64>,
 }
 
 /// One window of recent scrapes.
@@ -63,11 +62,11 @@ impl History {
             recent_ms: ms(options.rate_window).saturating_add(420_000),
             hour: Ring::default(),
             day: Ring::default(),
-            day_ms: ms(options.long).min(DAY_MS) + 420_000,
+            // Two hours more, to know whether a day was covered.
+            day_ms: ms(options.long).min(DAY_MS) + DAY_MS / 12 + 420_000,
             up_changes: VecDeque::new(),
             boots: VecDeque::new(),
             boot_told: None,
-            first_up_ms: None,
         }
     }
 
@@ -81,9 +80,6 @@ impl History {
         let hours = (at_ms - self.origin_ms) as f64 / HOUR_MS as f64;
         let before = self.recent.rows.back().map(|row| &**row);
         layout.fill(node, hours, before, &mut row);
-        if seen(&row, layout) & UP != 0 {
-            self.first_up_ms.get_or_insert(at_ms);
-        }
         self.note_changes(node, at_ms, seen(&row, layout));
         let width = layout.long_width();
         let mut thin = self.hour.spare(at_ms - HOUR_MS - 420_000, width);
@@ -121,9 +117,20 @@ impl History {
         }
     }
 
-    /// When the Node was first scraped.
-    pub(super) fn first_up_ms(&self) -> Option<i64> {
-        self.first_up_ms
+    /// Whether the Node was scraped this long ago or a while before, so that a window of this length
+    /// is covered: as `prometheus::telemetry` asks it.
+    pub(super) fn covers(&self, at_ms: i64, history_ms: i64) -> bool {
+        let ring = if history_ms <= HOUR_MS {
+            &self.hour
+        } else {
+            &self.day
+        };
+        let ups = |until_ms: i64| match ring.until(until_ms).checked_sub(1) {
+            Some(row) => ring.rows[row][gauge::UPS - gauge::SCRAPES],
+            None => 0.0,
+        };
+        let then_ms = at_ms - history_ms;
+        ups(then_ms) > ups(then_ms - (history_ms / 12).max(300_000))
     }
 
     /// The last scrape at or before a time, if it succeeded: its place and time.

@@ -443,7 +443,7 @@ impl SimulatedNode {
                 Some(IncidentKind::PacketLoss)
             } else if now.throttled > 0.25 * tolerance {
                 Some(IncidentKind::Overheated)
-            } else if now.crowding > 5.5 * tolerance || now.steal > 0.4 * tolerance {
+            } else if now.crowding > 7.0 * tolerance || now.steal > 0.4 * tolerance {
                 Some(IncidentKind::CpuStarved)
             } else if free < 0.03 * tolerance {
                 Some(IncidentKind::FilesystemFull)

@@ -9,7 +9,7 @@
 //! | I/O stall | a request to a disk takes longer than 0.12 s × tolerance, and processes are blocked by it |
 //! | packet loss | more than 2.5 % × tolerance of packets are lost |
 //! | overheated | the CPU loses more than a quarter × tolerance of its speed to heat |
-//! | CPU starved | more than 5.5 × tolerance threads per available core, or more than 40 % × tolerance stolen |
+//! | CPU starved | more than 7 × tolerance threads per available core, or more than 40 % × tolerance stolen |
 //! | filesystem full | less than 3 % × tolerance of `/` is free |
 //! | reboot loop | at least two boots in 30 min |
 //!

@@ -1,6 +1,6 @@
 //! What a simulated Node does all day: drawn once from the seed.
 //!
-//! Every profile is healthy. Batch and compiler Nodes run at 100 % CPU with a load of up to three
+//! Every profile is healthy. Batch and compiler Nodes run at 100 % CPU with a load of up to four
 //! per core for hours, caches hold 92 % of memory, databases keep their disks busy all the time.
 
 use super::hardware::{Hardware, Machine, Sensors};
@@ -208,7 +208,7 @@ impl Workload {
                 work.sent = random.log_range(5e4, 5e7);
             }
             Profile::Batch => {
-                work.cpu_burst = random.range(0.9, 3.0);
+                work.cpu_burst = crowd(random, 0.9);
                 work.burst_on = random.log_range(3600.0, 12.0 * 3600.0);
                 work.burst_off = random.log_range(600.0, 4.0 * 3600.0);
                 work.memory_base = random.range(0.08, 0.35);
@@ -242,7 +242,7 @@ impl Workload {
                 work.packet = random.range(150.0, 600.0);
             }
             Profile::Ci => {
-                work.cpu_burst = random.range(0.7, 3.0);
+                work.cpu_burst = crowd(random, 0.7);
                 work.burst_on = random.log_range(120.0, 2400.0);
                 work.burst_off = random.log_range(120.0, 3600.0);
                 work.memory_base = random.range(0.08, 0.4);
@@ -308,7 +308,7 @@ impl Workload {
             memory_work: 0.05,
             memory_burst: 0.0,
             cache: random.range(0.3, 0.95),
-            commit: random.log_range(0.7, 4.0),
+            commit: random.log_range(0.4, 4.0),
             reads: random.log_range(0.05, 8.0),
             writes: random
                 .log_range(0.8, 40.0)
@@ -349,5 +349,15 @@ impl Workload {
             pods: random.whole(3, 60) as u32,
             quirks: Quirks::draw(random, hardware),
         }
+    }
+}
+
+/// Threads per core of work that takes all it can get: as many as there are cores, or a few times
+/// that, as builds and tests that do not count cores start.
+fn crowd(random: &mut Random, least: f64) -> f64 {
+    if random.chance(0.8) {
+        random.range(least, 3.0)
+    } else {
+        random.range(3.0, 4.2)
     }
 }

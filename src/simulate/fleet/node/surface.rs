@@ -7,10 +7,10 @@ use super::super::workload::Profile;
 use super::{Levels, SimulatedNode, Strain};
 
 impl Strain {
-    /// How starved a process is that wants to run once in a while, 0 to 1: from four threads per
+    /// How starved a process is that wants to run once in a while, 0 to 1: from five threads per
     /// core on.
     fn starving(&self) -> f64 {
-        ((self.crowding - 4.0) / 8.0).clamp(0.0, 1.0)
+        ((self.crowding - 5.0) / 7.0).clamp(0.0, 1.0)
     }
 }
 

@@ -274,7 +274,7 @@ fn a_healthy_fleet_has_no_incident_in_a_day() {
 
 #[test]
 fn healthy_nodes_are_of_many_kinds() {
-    let mut fleet = remembering(6, 120, &[]);
+    let mut fleet = slow(6, 120);
     let columns = columns();
     let mut seen: std::collections::BTreeMap<&str, (f64, f64)> = std::collections::BTreeMap::new();
     let features = [

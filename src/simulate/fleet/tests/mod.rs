@@ -37,6 +37,14 @@ pub(super) fn remembering(seed: u64, nodes: usize, faults: &[&str]) -> Fleet {
     Fleet::new(options).unwrap()
 }
 
+/// A fleet that remembers, in steps and scrapes of a minute: for stories of hours.
+pub(super) fn slow(seed: u64, nodes: usize) -> Fleet {
+    let mut options = FleetOptions::new(seed, nodes, start());
+    options.tick = Duration::from_secs(60);
+    options.memory = Some(MemoryOptions::every(Duration::from_secs(60)));
+    Fleet::new(options).unwrap()
+}
+
 pub(super) fn fault(text: &str) -> FaultEvent {
     text.parse::<FaultSpec>().unwrap().starting(start())
 }
@@ -161,7 +169,7 @@ fn without_memory_there_is_nothing_to_say() {
 
 #[test]
 fn every_built_in_feature_is_computed_for_some_node() {
-    let mut fleet = remembering(3, 40, &[]);
+    let mut fleet = slow(3, 40);
     fleet.advance(minute(60 * 24 + 10));
     let matrix = columns().matrix(&fleet, fleet.now());
     for (column, feature) in matrix.schema.features().iter().enumerate() {

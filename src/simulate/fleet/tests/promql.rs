@@ -9,10 +9,16 @@ use super::*;
 
 type Labels = BTreeMap<String, String>;
 
-/// Every sample of one Node; a series that is gone has a stale marker, `None`.
+/// Time and value, `None` for a stale marker.
+type Samples = [(f64, Option<f64>)];
+
+/// Labels, name and samples.
+type Series = (Labels, String, Vec<(f64, Option<f64>)>);
+
+/// Every sample of one Node.
 #[derive(Default)]
 struct Store {
-    series: BTreeMap<String, (Labels, String, Vec<(f64, Option<f64>)>)>,
+    series: BTreeMap<String, Series>,
 }
 
 impl Store {
@@ -63,10 +69,7 @@ impl Store {
         }
     }
 
-    fn of<'a>(
-        &'a self,
-        name: &'a str,
-    ) -> impl Iterator<Item = (&'a Labels, &'a [(f64, Option<f64>)])> {
+    fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a Labels, &'a Samples)> {
         self.series
             .values()
             .filter(move |(_, own, _)| own == name)
@@ -74,8 +77,9 @@ impl Store {
     }
 }
 
-fn window(samples: &[(f64, Option<f64>)], at: f64, length: f64) -> Vec<(f64, f64)> {
-    let inside = samples
+fn window(samples: &Samples, at: f64, length: f64) -> Vec<(f64, f64)> {
+    let from = samples.partition_point(|(time, _)| *time <= at - length);
+    let inside = samples[from..]
         .iter()
         .filter(|(time, _)| *time > at - length && *time <= at);
     inside
@@ -83,7 +87,7 @@ fn window(samples: &[(f64, Option<f64>)], at: f64, length: f64) -> Vec<(f64, f64
         .collect()
 }
 
-fn last(samples: &[(f64, Option<f64>)], at: f64) -> Option<f64> {
+fn last(samples: &Samples, at: f64) -> Option<f64> {
     samples
         .iter()
         .rev()
@@ -91,7 +95,7 @@ fn last(samples: &[(f64, Option<f64>)], at: f64) -> Option<f64> {
         .and_then(|(_, value)| *value)
 }
 
-fn increase(samples: &[(f64, Option<f64>)], at: f64, length: f64) -> Option<f64> {
+fn increase(samples: &Samples, at: f64, length: f64) -> Option<f64> {
     let inside = window(samples, at, length);
     let (first, end) = (inside.first()?, inside.last()?);
     if inside.len() < 2 {
@@ -119,7 +123,7 @@ fn increase(samples: &[(f64, Option<f64>)], at: f64, length: f64) -> Option<f64>
     Some(result * (sampled + to_start + to_end) / sampled)
 }
 
-fn predict(samples: &[(f64, Option<f64>)], at: f64, length: f64, ahead: f64) -> Option<f64> {
+fn predict(samples: &Samples, at: f64, length: f64, ahead: f64) -> Option<f64> {
     let inside = window(samples, at, length);
     if inside.len() < 2 {
         return None;
@@ -136,7 +140,7 @@ fn predict(samples: &[(f64, Option<f64>)], at: f64, length: f64, ahead: f64) -> 
     Some(y + slope * (ahead - x))
 }
 
-fn changes(samples: &[(f64, Option<f64>)], at: f64, length: f64) -> f64 {
+fn changes(samples: &Samples, at: f64, length: f64) -> f64 {
     let inside = window(samples, at, length);
     inside
         .windows(2)
@@ -403,21 +407,22 @@ fn compare(fleet: &mut Fleet, hours: f64, scrape: i64, from: i64, check: i64, on
 
 #[test]
 fn every_column_agrees_with_promql_on_sick_and_healthy_nodes() {
-    let mut fleet = remembering(
-        13,
-        8,
-        &[
-            "worker-01:memory-leak:at=66m:for=20m",
-            "worker-02:slow-disk:at=66m:for=20m",
-            "worker-03:packet-loss:at=66m:for=20m:severity=0.9",
-            "worker-04:overheating:at=66m:for=20m",
-            "worker-05:cpu-starvation:at=66m:for=20m",
-            "worker-06:reboot-loop:at=66m:for=20m",
-            "worker-07:lost-collector:at=66m:for=7m",
-            "worker-08:vanished-exporter:at=66m:for=7m",
-        ],
-    );
-    compare(&mut fleet, 1.6, 15, 3700, 75, &[]);
+    let mut options = FleetOptions::new(13, 8, start());
+    options.memory = Some(MemoryOptions::every(Duration::from_secs(30)));
+    options.schedule = [
+        "worker-01:memory-leak:at=66m:for=20m",
+        "worker-02:slow-disk:at=66m:for=20m",
+        "worker-03:packet-loss:at=66m:for=20m:severity=0.9",
+        "worker-04:overheating:at=66m:for=20m",
+        "worker-05:cpu-starvation:at=66m:for=20m",
+        "worker-06:reboot-loop:at=66m:for=20m",
+        "worker-07:lost-collector:at=66m:for=7m",
+        "worker-08:vanished-exporter:at=66m:for=7m",
+    ]
+    .map(fault)
+    .to_vec();
+    let mut fleet = Fleet::new(options).unwrap();
+    compare(&mut fleet, 1.6, 30, 3700, 150, &[]);
 }
 
 #[test]

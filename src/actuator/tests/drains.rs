@@ -1,0 +1,491 @@
+//! Drains: what is sent, what is followed, and what came of it.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_evicts_each_pod_once_and_is_over_when_all_are_gone() {
+    let cluster = Fake::new();
+    draining_node(&cluster, (0..12).map(|n| pod(&format!("p{n}"))).collect());
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.until("over", |scene| scene.ended().is_some()).await;
+    assert_eq!(scene.ended(), Some(NodeOutcome::Drained));
+    let mut evicted = cluster.evictions();
+    evicted.sort();
+    evicted.dedup();
+    assert_eq!((evicted.len(), cluster.evictions().len()), (12, 12));
+    assert!(
+        scene
+            .outcomes()
+            .values()
+            .all(|outcome| *outcome == PodOutcome::Evicted)
+    );
+    assert_eq!(scene.drain_report().expect("reported").gone, 12);
+    assert!(
+        cluster
+            .written()
+            .contains(&Write::Event("EvictedFromDegradingNode"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_the_nodes_record_does_not_know_is_not_begun() {
+    let cluster = Fake::new();
+    cluster.node("a", Some(&tainted("a")));
+    cluster.set_pods("a", vec![pod("p")]);
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(60)).await;
+    assert!(cluster.evictions().is_empty());
+    // Another start than the record says is another drain.
+    cluster.node(
+        "a",
+        Some(&draining("a", after(START, Duration::from_secs(1)))),
+    );
+    scene.pass(Duration::from_secs(60)).await;
+    assert!(cluster.evictions().is_empty());
+    // It begins when the mark of the same plan has been made.
+    cluster.node("a", Some(&draining("a", START)));
+    scene
+        .until("evicted", |scene| scene.cluster.evictions() == ["p"])
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_its_budget_holds_goes_the_moment_the_budget_opens() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![budgeted("p", 0), pod("free")]);
+    answer(&cluster, "p", std::iter::repeat_n(blocked(), 1000));
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.until("blocked", |scene| {
+        scene.seen.iter().any(|report| matches!(report, Report::Blocked { budgets, .. } if budgets.values().sum::<u32>() == 1))
+    }).await;
+    scene
+        .until("the other is gone", |scene| {
+            scene.cluster.pod_names("a") == ["p"]
+        })
+        .await;
+    let asked = cluster.evictions().iter().filter(|pod| *pod == "p").count();
+    scene.pass(Duration::from_secs(20)).await;
+    let asked_later = cluster.evictions().iter().filter(|pod| *pod == "p").count();
+    assert!(
+        (1..=6).contains(&(asked_later - asked)),
+        "{} requests in 20 s",
+        asked_later - asked
+    );
+    cluster.inner().answers.clear();
+    set_allowed(&cluster, 1);
+    let opened_at = cluster.clock.boottime();
+    scene
+        .until("gone", |scene| scene.cluster.pod_names("a").is_empty())
+        .await;
+    assert!(
+        cluster.clock.boottime() - opened_at <= Duration::from_millis(1600),
+        "a second of it is the Pod's own"
+    );
+    scene
+        .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
+        .await;
+    let blocked_last = scene.seen.iter().rev().find_map(|report| match report {
+        Report::Blocked { budgets, .. } => Some(budgets.clone()),
+        _ => None,
+    });
+    assert_eq!(blocked_last, Some(BTreeMap::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withdrawn_drain_sends_nothing_more_and_says_what_came_of_its_pods() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![pod("p1"), budgeted("p2", 0)]);
+    answer(&cluster, "p2", std::iter::repeat_n(blocked(), 100));
+    cluster.inner().gone_after = None;
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(5)).await;
+    let sent = cluster.evictions().len();
+    scene.plan(|_| {});
+    scene.pass(Duration::from_secs(120)).await;
+    assert_eq!(cluster.evictions().len(), sent);
+    assert_eq!(scene.outcomes()["p1"], PodOutcome::Evicted);
+    assert_eq!(scene.outcomes()["p2"], PodOutcome::Cancelled);
+    assert_eq!(
+        scene.ended(),
+        None,
+        "a cancelled drain is not a drained Node"
+    );
+    // Ordered again, it goes on where it was.
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(30)).await;
+    assert_eq!(
+        cluster
+            .evictions()
+            .iter()
+            .filter(|pod| *pod == "p1")
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn pausing_a_drain_stops_evictions_at_once_and_what_was_accepted_is_followed() {
+    let cluster = Fake::new();
+    draining_node(
+        &cluster,
+        (0..40).map(|n| pod(&format!("p{n:02}"))).collect(),
+    );
+    let mut scene = Scene::with(
+        &cluster,
+        ActuatorOptions {
+            evictions_per_second: 5,
+            ..OPTIONS
+        },
+    )
+    .await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("some evicted", |scene| scene.cluster.evictions().len() >= 8)
+        .await;
+    cluster.edit_lease(|view| view.paused = true);
+    let sent = cluster.written().len();
+    for _ in 0..20 {
+        scene.pass(Duration::from_secs(3)).await;
+        scene.plan(|plan| {
+            plan.drains = vec![DrainOrder {
+                sends: false,
+                ..drain_it("a", START)
+            }];
+        });
+    }
+    assert_eq!(cluster.written().len(), sent);
+    let gone = scene
+        .outcomes()
+        .values()
+        .filter(|outcome| **outcome == PodOutcome::Evicted)
+        .count();
+    assert_eq!(gone, cluster.evictions().len());
+    cluster.edit_lease(|view| view.paused = false);
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
+        .await;
+    assert_eq!(cluster.evictions().len(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_at_any_moment_leads_to_no_second_accepted_eviction() {
+    // Every moment of the first three seconds, in steps of 50 ms.
+    for moment in 0..60 {
+        let cluster = Fake::new();
+        draining_node(&cluster, (0..10).map(|n| pod(&format!("p{n}"))).collect());
+        cluster.inner().slow = Duration::from_millis(120);
+        cluster.inner().gone_after = Some(Duration::from_secs(2));
+        let first = Scene::with(
+            &cluster,
+            ActuatorOptions {
+                evictions_per_second: 6,
+                ..OPTIONS
+            },
+        )
+        .await;
+        first.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+        tokio::time::sleep(Duration::from_millis(50 * moment)).await;
+        let cluster = first.kill();
+        let mut second = Scene::new(&cluster).await;
+        second.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+        second.until("over", |scene| scene.ended().is_some()).await;
+        assert_eq!(second.ended(), Some(NodeOutcome::Drained));
+        let mut evicted = cluster.evictions();
+        evicted.sort();
+        let sent = evicted.len();
+        evicted.dedup();
+        assert_eq!(
+            (sent, evicted.len()),
+            (10, 10),
+            "killed after {} ms",
+            50 * moment
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_lost_answer_the_pod_is_read_before_it_is_asked_again() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![pod("happened"), pod("did-not")]);
+    answer(
+        &cluster,
+        "happened",
+        [Answer::Lost {
+            detail: "reset; it took place".to_owned(),
+        }],
+    );
+    answer(
+        &cluster,
+        "did-not",
+        [Answer::Lost {
+            detail: "reset".to_owned(),
+        }],
+    );
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
+        .await;
+    let mut evicted = cluster.evictions();
+    evicted.sort();
+    assert_eq!(evicted, ["did-not", "did-not", "happened"]);
+    assert!(cluster.inner().reads.contains(&"did-not".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_ends_a_drain_with_an_outcome_for_each_pod() {
+    let cluster = Fake::new();
+    let never = Budget {
+        name: "pdb".to_owned(),
+        allowance: EvictionAllowance::Never,
+        observed: true,
+        detail: "3 wanted".to_owned(),
+    };
+    draining_node(
+        &cluster,
+        vec![
+            pod("goes"),
+            budgeted("waits", 0),
+            PodFacts {
+                budgets: vec![never],
+                ..pod("never")
+            },
+            pod("forbidden"),
+            pod("denied"),
+        ],
+    );
+    answer(&cluster, "waits", std::iter::repeat_n(blocked(), 10_000));
+    answer(
+        &cluster,
+        "forbidden",
+        [Answer::Forbidden {
+            detail: "no".to_owned(),
+        }],
+    );
+    answer(
+        &cluster,
+        "denied",
+        std::iter::repeat_n(
+            Answer::WebhookDenied {
+                detail: "guard".to_owned(),
+            },
+            10_000,
+        ),
+    );
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.until("over", |scene| scene.ended().is_some()).await;
+    assert!(
+        matches!(scene.ended(), Some(NodeOutcome::Ended(_))),
+        "{:?}",
+        scene.ended()
+    );
+    scene.pass(Duration::from_secs(1)).await;
+    let outcomes = scene.outcomes();
+    assert_eq!(outcomes["goes"], PodOutcome::Evicted);
+    assert_eq!(outcomes["never"], PodOutcome::NeverAllowed);
+    assert_eq!(outcomes["waits"], PodOutcome::BlockedByBudget);
+    assert_eq!(outcomes["denied"], PodOutcome::WebhookDenied);
+    assert_eq!(outcomes["forbidden"], PodOutcome::Forbidden);
+    assert_eq!(
+        cluster
+            .evictions()
+            .iter()
+            .filter(|pod| *pod == "forbidden")
+            .count(),
+        1
+    );
+    // It stays over, and says so again when it is still ordered.
+    let sent = cluster.evictions().len();
+    scene.seen.clear();
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(60)).await;
+    assert_eq!(cluster.evictions().len(), sent);
+    assert!(scene.ended().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn evictions_of_all_drains_together_keep_to_the_rate() {
+    let cluster = Fake::new();
+    for node in ["a", "b", "c"] {
+        cluster.node(node, Some(&draining(node, START)));
+        cluster.set_pods(node, (0..30).map(|n| pod(&format!("{node}{n}"))).collect());
+    }
+    let mut scene = Scene::with(
+        &cluster,
+        ActuatorOptions {
+            evictions_per_second: 7,
+            ..OPTIONS
+        },
+    )
+    .await;
+    scene.plan(|plan| plan.drains = ["a", "b", "c"].map(|node| drain_it(node, START)).to_vec());
+    scene
+        .until("all evicted", |scene| scene.cluster.evictions().len() == 90)
+        .await;
+    let times: Vec<Duration> = cluster
+        .inner()
+        .writes
+        .iter()
+        .filter(|(_, write)| matches!(write, Write::Evict(_)))
+        .map(|(at, _)| *at)
+        .collect();
+    for (at, later) in times.iter().zip(&times[7..]) {
+        assert!(*later - *at >= Duration::from_secs(1));
+    }
+    assert!(
+        times[89] - times[0] <= Duration::from_secs(14),
+        "nor slower: {:?}",
+        times[89] - times[0]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_server_slows_every_drain_down() {
+    let cluster = Fake::new();
+    for node in ["a", "b"] {
+        cluster.node(node, Some(&draining(node, START)));
+        cluster.set_pods(
+            node,
+            (0..20).map(|n| pod(&format!("{node}{n:02}"))).collect(),
+        );
+    }
+    let throttled = Answer::Throttled {
+        retry_after: Some(Duration::from_secs(20)),
+    };
+    answer(&cluster, "a00", [throttled]);
+    let mut scene = Scene::with(
+        &cluster,
+        ActuatorOptions {
+            evictions_per_second: 2,
+            ..OPTIONS
+        },
+    )
+    .await;
+    scene.plan(|plan| plan.drains = ["a", "b"].map(|node| drain_it(node, START)).to_vec());
+    scene.pass(Duration::from_secs(15)).await;
+    // What had its turn already may still have left.
+    assert!(
+        cluster.evictions().len() <= 22,
+        "{}",
+        cluster.evictions().len()
+    );
+    let sent = cluster.evictions().len();
+    scene.pass(Duration::from_secs(60)).await;
+    assert!(cluster.evictions().len() > sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_concluded_from_pods_that_cannot_be_listed() {
+    let cluster = Fake::new();
+    cluster.node("a", Some(&draining("a", START)));
+    cluster.inner().pods_fail = true;
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(600)).await;
+    assert_eq!(scene.ended(), None);
+    scene.until("over", |scene| scene.ended().is_some()).await;
+    assert_eq!(
+        scene.ended(),
+        Some(NodeOutcome::Ended(PodOutcome::Deadline))
+    );
+    assert!(
+        scene
+            .drain_report()
+            .expect("reported")
+            .detail
+            .contains("refused")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_broke_sends_nothing_and_concludes_nothing_until_it_is_back() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![pod("p")]);
+    cluster.change_pods("a", |table| {
+        table.problem = Some("connection refused".to_owned())
+    });
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(60)).await;
+    assert!(cluster.evictions().is_empty());
+    cluster.change_pods("a", |table| table.pods.clear());
+    scene.pass(Duration::from_secs(60)).await;
+    assert_eq!(scene.ended(), None);
+    cluster.change_pods("a", |table| {
+        table.problem = None;
+        table.pods = vec![pod("p"), pod("late")];
+    });
+    scene
+        .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
+        .await;
+    assert_eq!(cluster.evictions().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_appear_after_the_taint_are_caught() {
+    let cluster = Fake::new();
+    draining_node(&cluster, Vec::new());
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(3)).await;
+    assert_eq!(
+        scene.ended(),
+        None,
+        "the scheduler may have bound some already"
+    );
+    cluster.change_pods("a", |table| table.pods.push(pod("late")));
+    scene
+        .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
+        .await;
+    assert_eq!(cluster.evictions(), ["late"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_loses_the_lease_sends_no_further_eviction_and_the_next_goes_on() {
+    let cluster = Fake::new();
+    draining_node(
+        &cluster,
+        (0..40).map(|n| pod(&format!("p{n:02}"))).collect(),
+    );
+    let options = ActuatorOptions {
+        evictions_per_second: 2,
+        ..OPTIONS
+    };
+    let mut first = Scene::with(&cluster, options).await;
+    first.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    first
+        .until("some evicted", |scene| scene.cluster.evictions().len() >= 4)
+        .await;
+    let mut second = Scene::start(&cluster, options);
+    // Somebody takes the Lease away by hand.
+    cluster.edit_lease(|view| {
+        view.holder = Some("somebody".to_owned());
+        view.transitions += 1;
+    });
+    tokio::task::yield_now().await;
+    let sent = cluster.evictions().len();
+    first.pass(Duration::from_secs(10)).await;
+    assert_eq!(cluster.evictions().len(), sent);
+    second
+        .until("leads again", |scene| {
+            scene.leader.leadership().borrow().leader || first.leader.leadership().borrow().leader
+        })
+        .await;
+    second.pass(Duration::from_millis(100)).await;
+    for _ in 0..60 {
+        for scene in [&mut first, &mut second] {
+            scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+            scene.pass(Duration::from_millis(500)).await;
+        }
+    }
+    let mut evicted = cluster.evictions();
+    evicted.sort();
+    evicted.dedup();
+    assert_eq!((evicted.len(), cluster.evictions().len()), (40, 40));
+}

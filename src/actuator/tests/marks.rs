@@ -1,0 +1,313 @@
+//! Marks: their order, their pace, and what holds them.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn marks_are_made_paced_and_reported_and_releases_come_before_beginnings() {
+    let cluster = Fake::new();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    for name in names {
+        cluster.node(name, None);
+    }
+    cluster.node("z", Some(&tainted("z")));
+    let mut scene = Scene::with(
+        &cluster,
+        ActuatorOptions {
+            marks_per_second: 2,
+            ..OPTIONS
+        },
+    )
+    .await;
+    scene.plan(|plan| {
+        plan.marks = names.map(taint_it).to_vec();
+        plan.marks.push(release_it("z"));
+    });
+    scene
+        .until("all marked", |scene| scene.cluster.marked().len() == 7)
+        .await;
+    assert_eq!(cluster.marked()[0], "z");
+    let times: Vec<Duration> = cluster
+        .inner()
+        .writes
+        .iter()
+        .filter(|(_, write)| matches!(write, Write::Mark(_)))
+        .map(|(at, _)| *at)
+        .collect();
+    for (at, later) in times.iter().zip(&times[2..]) {
+        assert!(*later - *at >= Duration::from_secs(1), "{times:?}");
+    }
+    scene.pass(Duration::from_secs(1)).await;
+    let sent = scene
+        .seen
+        .iter()
+        .filter(|report| matches!(report, Report::MarkSent { .. }))
+        .count();
+    let marked = scene
+        .seen
+        .iter()
+        .filter(|report| matches!(report, Report::Marked { .. }))
+        .count();
+    assert_eq!((sent, marked), (7, 7));
+    assert!(cluster.record("z").is_none() && cluster.record("a").is_some());
+    assert_eq!(
+        cluster
+            .written()
+            .iter()
+            .filter(|write| **write == Write::Event("DegradationTainted"))
+            .count(),
+        6
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_the_next_plan_does_not_have_is_withdrawn() {
+    let cluster = Fake::new();
+    for name in ["a", "b", "c"] {
+        cluster.node(name, None);
+    }
+    let mut scene = Scene::with(
+        &cluster,
+        ActuatorOptions {
+            marks_per_second: 1,
+            ..OPTIONS
+        },
+    )
+    .await;
+    scene.plan(|plan| plan.marks = ["a", "b", "c"].map(taint_it).to_vec());
+    scene.pass(Duration::from_millis(100)).await;
+    assert_eq!(cluster.marked(), ["a"]);
+    scene.plan(|plan| plan.marks = vec![taint_it("c")]);
+    scene.pass(Duration::from_secs(10)).await;
+    assert_eq!(cluster.marked(), ["a", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_comes_again_before_its_outcome_was_known_is_not_carried_out_twice() {
+    let cluster = Fake::new();
+    cluster.node("a", None);
+    let mut scene = Scene::new(&cluster).await;
+    cluster.inner().slow = Duration::from_millis(500);
+    for _ in 0..10 {
+        scene.plan(|plan| plan.marks = vec![taint_it("a")]);
+        scene.pass(Duration::from_millis(100)).await;
+    }
+    scene.pass(Duration::from_secs(5)).await;
+    assert_eq!(cluster.marked(), ["a"]);
+    assert!(
+        !scene
+            .seen
+            .iter()
+            .any(|report| matches!(report, Report::MarkFailed { .. })),
+        "{:?}",
+        scene.seen
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_fails_is_reported_and_tried_again_only_by_a_later_plan() {
+    let cluster = Fake::new();
+    cluster.node("a", None);
+    let mut scene = Scene::new(&cluster).await;
+    cluster.inner().marks_fail = vec!["a".to_owned()];
+    scene.plan(|plan| plan.marks = vec![taint_it("a")]);
+    scene.pass(Duration::from_secs(30)).await;
+    assert_eq!(cluster.marked(), ["a"]);
+    assert!(scene.seen.iter().any(|report| matches!(
+        report,
+        Report::MarkFailed {
+            cause: Cause::Taint,
+            ..
+        }
+    )));
+    cluster.inner().marks_fail.clear();
+    scene.plan(|plan| plan.marks = vec![taint_it("a")]);
+    scene.pass(Duration::from_secs(1)).await;
+    assert!(cluster.record("a").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_a_person_changed_is_not_marked() {
+    let cluster = Fake::new();
+    cluster.node("a", Some(&tainted("a")));
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.marks = vec![taint_it("a")]);
+    scene.pass(Duration::from_secs(1)).await;
+    assert!(cluster.marked().is_empty());
+    assert!(matches!(
+        scene.seen.last(),
+        Some(Report::MarkFailed {
+            error: ClusterError::Superseded { .. },
+            ..
+        })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_clusters_record_nothing_begins_and_what_is_there_is_still_released() {
+    let cluster = Fake::new();
+    cluster.node("a", None);
+    cluster.node("z", Some(&tainted("z")));
+    let mut scene = Scene::new(&cluster).await;
+    let mut record = ClusterRecord::default();
+    record
+        .drains
+        .insert((scene.now(), NodeName::from("a")), Uid::from("uid-a"));
+    cluster.inner().lease_fails = true;
+    scene.plan(|plan| {
+        plan.cluster = Some(record.clone());
+        plan.marks = vec![taint_it("a"), release_it("z")];
+    });
+    scene.pass(Duration::from_millis(500)).await;
+    assert_eq!(cluster.marked(), ["z"]);
+    assert!(
+        scene
+            .seen
+            .iter()
+            .any(|report| matches!(report, Report::RecordFailed { .. }))
+    );
+    assert!(scene.seen.iter().any(|report| matches!(
+        report,
+        Report::MarkFailed {
+            cause: Cause::Taint,
+            ..
+        }
+    )));
+    // It can be written again: the record first, then the mark.
+    cluster.inner().lease_fails = false;
+    scene.pass(Duration::from_secs(3)).await;
+    scene.plan(|plan| {
+        plan.cluster = Some(record.clone());
+        plan.marks = vec![taint_it("a")];
+    });
+    scene.pass(Duration::from_secs(1)).await;
+    assert_eq!(cluster.marked(), ["z", "a"]);
+    assert_eq!(cluster.lease_view().record, Ok(record));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pausing_stops_every_write_at_once_and_what_was_decided_before_is_not_made_up_for() {
+    let cluster = Fake::new();
+    for name in ["a", "b", "c", "d"] {
+        cluster.node(name, None);
+    }
+    cluster.node("z", Some(&tainted("z")));
+    let mut scene = Scene::with(
+        &cluster,
+        ActuatorOptions {
+            marks_per_second: 1,
+            ..OPTIONS
+        },
+    )
+    .await;
+    scene.plan(|plan| plan.marks = ["a", "b", "c", "d"].map(taint_it).to_vec());
+    scene
+        .until("two marked", |scene| scene.cluster.marked().len() == 2)
+        .await;
+    cluster.edit_lease(|view| view.paused = true);
+    let at = cluster.written().len();
+    scene.pass(Duration::from_secs(60)).await;
+    // Clean-up stops as well.
+    scene.plan(|plan| plan.marks = vec![release_it("z")]);
+    scene.pass(Duration::from_secs(60)).await;
+    assert_eq!(cluster.written().len(), at, "{:?}", cluster.written());
+    cluster.edit_lease(|view| view.paused = false);
+    scene.pass(Duration::from_secs(60)).await;
+    assert_eq!(cluster.marked().len(), 2, "only a new plan is carried out");
+    scene.plan(|plan| plan.marks = vec![release_it("z")]);
+    scene.pass(Duration::from_secs(5)).await;
+    assert_eq!(cluster.marked().last().map(String::as_str), Some("z"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_does_not_lead_writes_nothing_and_a_plan_from_before_is_not_carried_out() {
+    let cluster = Fake::new();
+    cluster.node("a", None);
+    let first = Scene::new(&cluster).await;
+    let mut second = Scene::start(&cluster, OPTIONS);
+    second.plan(|plan| plan.marks = vec![taint_it("a")]);
+    second.pass(Duration::from_secs(30)).await;
+    assert!(cluster.marked().is_empty());
+    drop(first.kill());
+    second
+        .until("leads", |scene| scene.leader.leadership().borrow().leader)
+        .await;
+    second.pass(Duration::from_secs(10)).await;
+    assert!(
+        cluster.marked().is_empty(),
+        "it was decided on what another was acting on"
+    );
+    second.plan(|plan| plan.marks = vec![taint_it("a")]);
+    second.pass(Duration::from_secs(1)).await;
+    assert_eq!(cluster.marked(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_process_wakes_and_writes_nothing() {
+    let cluster = Fake::new();
+    for name in ["a", "b", "c"] {
+        cluster.node(name, None);
+    }
+    let mut scene = Scene::with(
+        &cluster,
+        ActuatorOptions {
+            marks_per_second: 1,
+            ..OPTIONS
+        },
+    )
+    .await;
+    scene.plan(|plan| plan.marks = ["a", "b", "c"].map(taint_it).to_vec());
+    scene
+        .until("one marked", |scene| scene.cluster.marked().len() == 1)
+        .await;
+    cluster.inner().lease_fails = true;
+    cluster.clock.suspend(Duration::from_secs(60));
+    scene.pass(Duration::from_secs(30)).await;
+    assert_eq!(cluster.marked(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_reach_observe_nothing_is_ever_written() {
+    let cluster = Fake::new();
+    cluster.node("a", None);
+    let mut scene = Scene::with(
+        &cluster,
+        ActuatorOptions {
+            reach: Reach::Observe,
+            ..OPTIONS
+        },
+    )
+    .await;
+    scene.plan(|plan| plan.marks = vec![taint_it("a")]);
+    scene.pass(Duration::from_secs(60)).await;
+    assert!(cluster.written().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutting_down_begins_nothing_and_waits_for_what_is_under_way() {
+    let cluster = Fake::new();
+    cluster.node("a", None);
+    cluster.node("b", None);
+    let mut scene = Scene::with(
+        &cluster,
+        ActuatorOptions {
+            marks_per_second: 1,
+            ..OPTIONS
+        },
+    )
+    .await;
+    cluster.inner().slow = Duration::from_secs(3);
+    scene.plan(|plan| plan.marks = ["a", "b"].map(taint_it).to_vec());
+    scene
+        .until("one sent", |scene| scene.cluster.marked().len() == 1)
+        .await;
+    scene.shutdown.cancel();
+    scene.actuator.await.expect("ends");
+    assert_eq!(cluster.marked(), ["a"]);
+    let reports = scene.reports.drain();
+    assert!(
+        reports
+            .iter()
+            .any(|report| matches!(report, Report::Marked { .. })),
+        "{reports:?}"
+    );
+}

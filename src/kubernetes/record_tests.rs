@@ -1,0 +1,247 @@
+use foreshock_core::drain::PodOutcome;
+use proptest::prelude::*;
+
+use super::*;
+
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    (0_i64..4_000_000_000, 0_i32..1_000_000_000)
+        .prop_map(|(second, nano)| Timestamp::new(second, nano).expect("in range"))
+}
+
+fn taint() -> impl Strategy<Value = Taint> {
+    (
+        "[a-z]{1,10}(/[a-z]{1,10})?",
+        "[a-z]{0,5}",
+        prop_oneof![
+            Just(TaintEffect::NoSchedule),
+            Just(TaintEffect::PreferNoSchedule),
+            Just(TaintEffect::NoExecute)
+        ],
+    )
+        .prop_map(|(key, value, effect)| Taint { key, value, effect })
+}
+
+fn alert() -> impl Strategy<Value = ActingAlert> {
+    (
+        "[0-9a-f]{16}",
+        "[A-Za-z]{1,40}",
+        timestamp(),
+        0.0..=1.0_f64,
+        prop::sample::select(Reach::ALL.to_vec()),
+        timestamp(),
+    )
+        .prop_map(
+            |(fingerprint, name, starts_at, floor, reach, expires_at)| ActingAlert {
+                fingerprint,
+                name,
+                starts_at,
+                floor: Risk::new(floor).expect("within 0 and 1"),
+                reach,
+                expires_at,
+            },
+        )
+}
+
+fn outcome() -> impl Strategy<Value = NodeOutcome> {
+    prop_oneof![
+        Just(NodeOutcome::Drained),
+        prop::sample::select(PodOutcome::ALL.to_vec()).prop_map(NodeOutcome::Ended)
+    ]
+}
+
+fn record() -> impl Strategy<Value = NodeRecord> {
+    let marks = (
+        prop::option::of(taint()),
+        prop::option::of(taint()),
+        prop::option::of(prop_oneof![
+            Just(RiskLabel::Caution),
+            Just(RiskLabel::AtRisk)
+        ]),
+        prop::option::of("[a-z-]{0,20}"),
+    )
+        .prop_map(|(taint, caution_taint, label, label_before)| Marks {
+            taint,
+            caution_taint,
+            label,
+            label_before,
+        });
+    let drain = (
+        timestamp(),
+        any::<u32>(),
+        prop::option::of((timestamp(), outcome())),
+    )
+        .prop_map(|(started_at, attempts, ended)| DrainRecord {
+            started_at,
+            attempts,
+            ended,
+        });
+    (
+        (
+            prop::sample::select(RecordedPhase::ALL.to_vec()),
+            timestamp(),
+            prop::collection::vec(
+                ".{0,40}".prop_map(|reason| clean(&reason, REASON_MAX)),
+                0..8,
+            ),
+            prop::collection::vec(alert(), 0..16),
+            prop::collection::vec(timestamp(), 0..16),
+        ),
+        prop::option::of(timestamp()),
+        prop::option::of(timestamp()),
+        any::<bool>(),
+        marks,
+        prop::option::of(drain),
+    )
+        .prop_map(
+            |(
+                (phase, since, reasons, alerts, repeats),
+                released_at,
+                veto_until,
+                had_features,
+                marks,
+                drain,
+            )| {
+                NodeRecord {
+                    instance: "foreshock".to_owned(),
+                    uid: Uid::from("1f-2e"),
+                    phase,
+                    since,
+                    reasons,
+                    alerts,
+                    repeats,
+                    released_at,
+                    veto_until,
+                    had_features,
+                    marks,
+                    drain,
+                }
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn a_record_is_read_back_as_it_was_written(record in record()) {
+        let text = encode(&record).expect("fits");
+        prop_assert_eq!(
+            decode(Some(&text), "foreshock", &Uid::from("1f-2e")),
+            RecordState::Ours(Box::new(record))
+        );
+    }
+
+    #[test]
+    fn a_cluster_record_is_read_back_as_it_was_written(
+        drains in prop::collection::btree_map((timestamp(), "[a-z0-9.-]{1,30}"), "[0-9a-f-]{1,36}", 0..50),
+        storm in prop::option::of((timestamp(), prop::option::of(timestamp()))),
+    ) {
+        let record = ClusterRecord {
+            drains: drains
+                .into_iter()
+                .map(|((at, node), uid)| ((at, NodeName::from(node)), Uid::from(uid)))
+                .collect(),
+            storm: storm.map(|(since, calm_since)| Storm { since, calm_since }),
+        };
+        let text = encode_cluster(&record).expect("fits");
+        prop_assert_eq!(decode_cluster(Some(&text)), Ok(record));
+    }
+
+    #[test]
+    fn any_text_is_read_without_a_panic_and_never_taken_for_ours(text in ".{0,200}") {
+        let state = decode(Some(&text), "foreshock", &Uid::from("1f-2e"));
+        prop_assert!(matches!(state, RecordState::Unreadable { .. }), "{:?}", state);
+        let _ = decode_cluster(Some(&text));
+    }
+
+    #[test]
+    fn a_damaged_record_is_read_without_a_panic(record in record(), at in any::<prop::sample::Index>(), with in ".") {
+        let text = encode(&record).expect("fits");
+        let mut chars: Vec<char> = text.chars().collect();
+        let at = at.index(chars.len());
+        chars[at] = with.chars().next().unwrap_or('x');
+        let damaged: String = chars.into_iter().collect();
+        let _ = decode(Some(&damaged), "foreshock", &Uid::from("1f-2e"));
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_told_apart() {
+    let clear = NodeRecord::clear("foreshock", &Uid::from("a"), Timestamp::UNIX_EPOCH);
+    let text = encode(&clear).expect("fits");
+    let ours = Uid::from("a");
+    let check = |text: Option<&str>, instance: &str, uid: &Uid, expected: &str| {
+        let state = decode(text, instance, uid);
+        assert!(
+            format!("{state:?}").contains(expected),
+            "{text:?} gave {state:?}"
+        );
+    };
+    check(None, "foreshock", &ours, "Absent");
+    check(Some(&text), "foreshock", &ours, "Ours");
+    check(
+        Some(&text),
+        "other",
+        &ours,
+        "Foreign { instance: \"foreshock\" }",
+    );
+    check(Some(&text), "foreshock", &Uid::from("b"), "OtherUid");
+    check(
+        Some(&text.replace("\"version\":1", "\"version\":2")),
+        "foreshock",
+        &ours,
+        "version 2",
+    );
+    check(
+        Some(&text.replace("clear", "melted")),
+        "foreshock",
+        &ours,
+        "melted",
+    );
+    check(
+        Some(&text.replace("\"marks\":{", "\"marks\":{\"condition\":true")),
+        "foreshock",
+        &ours,
+        "condition",
+    );
+    check(
+        Some("{\"version\":1}"),
+        "foreshock",
+        &ours,
+        "names no instance",
+    );
+    check(Some("[]"), "foreshock", &ours, "Unreadable");
+    check(Some(""), "foreshock", &ours, "Unreadable");
+    check(Some(&"{".repeat(10_000)), "foreshock", &ours, "Unreadable");
+    check(Some(&"[".repeat(60_000)), "foreshock", &ours, "Unreadable");
+    check(
+        Some(&" ".repeat(NODE_RECORD_BYTES_MAX + 1)),
+        "foreshock",
+        &ours,
+        "bytes",
+    );
+}
+
+#[test]
+fn the_largest_record_stays_below_a_tenth_of_what_annotations_may_take() {
+    let mut record = NodeRecord::clear("foreshock", &Uid::from("a"), Timestamp::UNIX_EPOCH);
+    record.reasons = vec!["\u{7}<script>".repeat(10_000); 100];
+    record.alerts = vec![
+        ActingAlert {
+            fingerprint: "f".repeat(1000),
+            name: "é\n".repeat(1000),
+            starts_at: Timestamp::UNIX_EPOCH,
+            floor: Risk::ZERO,
+            reach: Reach::Evict,
+            expires_at: Timestamp::UNIX_EPOCH,
+        };
+        100
+    ];
+    record.repeats = vec![Timestamp::UNIX_EPOCH; 100];
+    let text = encode(&record).expect("fits");
+    assert!(text.len() < 26_000, "{}", text.len());
+    assert!(!text.contains('\u{7}') && !text.contains("\\u0007"));
+    assert!(
+        decode(Some(&text), "foreshock", &Uid::from("a"))
+            .ours()
+            .is_some()
+    );
+}
