@@ -366,7 +366,7 @@ pub(super) fn alerts(section: &mut Section<'_>) -> AlertRules {
         for text in texts {
             match Matcher::parse(&text) {
                 Ok(matcher) => matchers.push(matcher),
-                Err(error) => rule.fault("match", error.to_string()),
+                Err(error) => rule.fault("match", on_one_line(&error.to_string())),
             }
         }
         if rule.is_missing("floor") {
@@ -383,4 +383,9 @@ pub(super) fn alerts(section: &mut Section<'_>) -> AlertRules {
         }
     });
     AlertRules { node_labels, rules }
+}
+
+/// Regular expressions explain themselves with a drawing of several lines; a fault is a line in a list.
+fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,6 +1,9 @@
 //! Integration tests, one binary.
 
+mod bad_input;
 mod bed;
+mod fleet;
+mod healthy;
 mod journey;
 mod kubernetes;
 mod scenario;
