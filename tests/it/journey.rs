@@ -142,10 +142,7 @@ async fn every_panel_moves(scene: &Scene) {
             ("step", "1"),
         ];
         let answer = scene.prometheus.get("/api/v1/query_range", &range).await;
-        let series = answer["result"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
+        let series = answer["result"].as_array().cloned().unwrap_or_default();
         assert!(!series.is_empty(), "no data for {title}: {promql}");
         let points: Vec<&Vec<Value>> = series
             .iter()
