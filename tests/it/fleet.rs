@@ -25,8 +25,8 @@ use crate::support::{init, wait_until};
 const NODES: usize = 20;
 /// Relative difference that is allowed between the two ways.
 const TOLERANCE: f64 = 0.02;
-/// And this share of the feature's noise, below which no two Nodes differ anyway.
-const NOISE_SHARE: f64 = 0.05;
+/// And this share of the feature's noise, for values that are almost nothing.
+const NOISE_SHARE: f64 = 0.001;
 
 /// Two matrices of one time, cell by cell.
 #[derive(Default)]
@@ -142,6 +142,14 @@ fn faults(specs: &[&str], start: Timestamp) -> Vec<foreshock::simulate::fleet::F
             spec.starting(start)
         })
         .collect()
+}
+
+/// How many Nodes are in an incident; several must be, or nothing is said of sick ones.
+fn sick(fleet: &Fleet) -> usize {
+    let nodes = fleet.names();
+    let sick = nodes.filter(|node| fleet.degraded(node).is_some()).count();
+    assert!(sick >= 4, "only {sick} Nodes are in an incident");
+    sick
 }
 
 fn seconds(n: u64) -> Duration {
@@ -305,6 +313,10 @@ async fn what_a_scraping_prometheus_says_of_the_fleet_is_what_the_fleet_computes
         comparison.add(&said.matrix, &computed);
         next += 3 * interval;
     }
+    println!(
+        "{} of {NODES} Nodes are sick",
+        served.fleet.with(|fleet| sick(fleet))
+    );
     comparison.judge("scraped", false);
 }
 
@@ -484,6 +496,7 @@ async fn windows_of_an_hour_and_a_day_agree_with_a_prometheus_that_has_the_histo
         assert!(said.problems.is_empty(), "{:?}", said.problems);
         comparison.add(&said.matrix, computed);
     }
+    println!("{} of {NODES} Nodes are sick", sick(&fleet));
     comparison.judge("history", true);
 }
 
