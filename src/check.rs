@@ -16,9 +16,12 @@ use crate::kubernetes::client::KubeCluster;
 use crate::kubernetes::{Cluster, NodeTable};
 use crate::model::loaded::Model;
 use crate::prometheus::PrometheusTelemetry;
+use crate::web::WebError;
 
 /// How long the first list of Nodes may take.
 const SYNC_MAX: Duration = Duration::from_secs(15);
+/// How long a foreshock that runs may take to say so.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Nodes or features that one line names; beyond it they are counted.
 const NAMED_MAX: usize = 8;
 
@@ -134,8 +137,32 @@ fn model(config: &Config, findings: &mut Findings) {
 async fn listener(config: &Config, findings: &mut Findings) {
     match crate::web::bind(&config.listen.to_string()).await {
         Ok(_) => findings.fine("listen", format!("{} is free", config.listen)),
+        Err(WebError::PortInUse { .. }) if is_foreshock(config).await => {
+            findings.fine(
+                "listen",
+                format!("{}: a foreshock answers there", config.listen),
+            );
+        }
         Err(error) => findings.fail("listen", chain(&error)),
     }
+}
+
+/// Whether the port is taken by a foreshock that runs, as when `check` is asked in its own Pod.
+async fn is_foreshock(config: &Config) -> bool {
+    let Ok(client) = reqwest::Client::builder()
+        .timeout(ANSWER_MAX)
+        .no_proxy()
+        .build()
+    else {
+        return false;
+    };
+    let url = format!("http://127.0.0.1:{}/api/health", config.listen.port());
+    let Ok(answer) = client.get(url).send().await else {
+        return false;
+    };
+    // Another program may answer too, and with anything.
+    let body = answer.json::<serde_json::Value>().await.unwrap_or_default();
+    body["version"].is_string() && body["leader"].is_boolean()
 }
 
 async fn kubernetes(config: &Config, findings: &mut Findings) -> Option<NodeDirectory> {

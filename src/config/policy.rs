@@ -355,19 +355,19 @@ pub(super) fn alerts(section: &mut Section<'_>) -> AlertRules {
         ],
     );
     let rules = section.tables("rules", |rule| {
-        let mut matchers = Vec::new();
         let texts = rule.texts("match", &[]);
-        for text in &texts {
-            match Matcher::parse(text) {
-                Ok(matcher) => matchers.push(matcher),
-                Err(error) => rule.fault("match", on_one_line(&error.to_string())),
-            }
-        }
         if texts.is_empty() {
             rule.fault(
                 "match",
                 "needs at least one matcher, such as 'alertname=\"NodeMemoryMajorPagesFaults\"'",
             );
+        }
+        let mut matchers = Vec::new();
+        for text in texts {
+            match Matcher::parse(&text) {
+                Ok(matcher) => matchers.push(matcher),
+                Err(error) => rule.fault("match", on_one_line(&error.to_string())),
+            }
         }
         if rule.is_missing("floor") {
             rule.fault(

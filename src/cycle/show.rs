@@ -501,7 +501,7 @@ impl Cycle {
                     .any(|verdict| marked(table, &verdict.node.name))
             })
         {
-            degraded.push("marks of ours are on Nodes although policy.reach is observe: run `foreshock release`".to_owned());
+            degraded.push("marks of ours are on Nodes although policy.reach is observe: take them off as the README says".to_owned());
         }
         Health {
             prometheus: PrometheusHealth {

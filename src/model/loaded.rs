@@ -7,12 +7,10 @@ use std::time::Duration;
 use foreshock_core::decision::policy::Reach;
 
 use super::artifact::{Artifact, Limits, ModelError, Source};
+use super::built_in::built_in;
 use super::scorer::TreeScorer;
 use crate::features::Schema;
 use crate::snapshot::{CardFeature, ModelCard, ModelName};
-
-/// The model that comes with the program, made by `foreshock train --synthetic`.
-const BUILT_IN: &[u8] = include_bytes!("../../models/synthetic.json");
 
 /// A model ready for the service.
 #[derive(Clone)]
@@ -40,7 +38,7 @@ impl Model {
     ) -> Result<Self, ModelError> {
         let artifact = match file {
             Some(path) => Artifact::read(path, &Limits::default())?,
-            None => Artifact::parse(BUILT_IN, &Limits::default())?,
+            None => built_in()?,
         };
         artifact.matches(schema)?;
         Ok(Self::of(&artifact, schema, act_untrained))

@@ -90,7 +90,7 @@ const fn column(feature: &'static str, group: Group, harmless: f64, alone: f64) 
 /// healthy machine may read at any value (context switches, entropy, Pods, collectors without
 /// hardware), and what the simulated fleet cannot teach (memory errors, RAID, clock).
 pub const COLUMNS: [SyntheticColumn; 28] = [
-    column("load_per_core", Group::Cpu, 6.0, 7.0),
+    column("load_per_core", Group::Cpu, 8.0, 8.0),
     column("psi_cpu", Group::Cpu, 1.0, 1.0),
     column("cpu_steal", Group::Cpu, 0.3, 0.35),
     column("cpu_throttles", Group::Cpu, 50.0, 200.0),
@@ -104,8 +104,8 @@ pub const COLUMNS: [SyntheticColumn; 28] = [
     column("disk_queue", Group::Disk, 120.0, 300.0),
     column("disk_await_read", Group::Disk, 0.2, 0.5),
     column("disk_await_write", Group::Disk, 0.12, 0.5),
-    column("psi_io", Group::Disk, 0.35, 0.8),
-    column("procs_blocked", Group::Disk, 4.0, 8.0),
+    column("psi_io", Group::Disk, 0.6, 0.95),
+    column("procs_blocked", Group::Disk, 8.0, 12.0),
     column("fs_used", Group::Filesystem, 0.92, 0.92),
     column("fs_in_24h", Group::Filesystem, 1.0, 1.5),
     column("fs_broken", Group::Filesystem, 0.0, 1.0),
