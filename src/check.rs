@@ -12,13 +12,16 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::cycle::chain;
 use crate::features::{NodeDirectory, NodeEntry, Telemetered, Telemetry, grid};
-use crate::kubernetes::Cluster;
 use crate::kubernetes::client::KubeCluster;
+use crate::kubernetes::{Cluster, NodeTable};
 use crate::model::loaded::Model;
 use crate::prometheus::PrometheusTelemetry;
+use crate::web::WebError;
 
 /// How long the first list of Nodes may take.
 const SYNC_MAX: Duration = Duration::from_secs(15);
+/// How long a foreshock that runs may take to say so.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Nodes or features that one line names; beyond it they are counted.
 const NAMED_MAX: usize = 8;
 
@@ -134,8 +137,32 @@ fn model(config: &Config, findings: &mut Findings) {
 async fn listener(config: &Config, findings: &mut Findings) {
     match crate::web::bind(&config.listen.to_string()).await {
         Ok(_) => findings.fine("listen", format!("{} is free", config.listen)),
+        Err(WebError::PortInUse { .. }) if is_foreshock(config).await => {
+            findings.fine(
+                "listen",
+                format!("{}: a foreshock answers there", config.listen),
+            );
+        }
         Err(error) => findings.fail("listen", chain(&error)),
     }
+}
+
+/// Whether the port is taken by a foreshock that runs, as when `check` is asked in its own Pod.
+async fn is_foreshock(config: &Config) -> bool {
+    let Ok(client) = reqwest::Client::builder()
+        .timeout(ANSWER_MAX)
+        .no_proxy()
+        .build()
+    else {
+        return false;
+    };
+    let url = format!("http://127.0.0.1:{}/api/health", config.listen.port());
+    let Ok(answer) = client.get(url).send().await else {
+        return false;
+    };
+    // Another program may answer too, and with anything.
+    let body = answer.json::<serde_json::Value>().await.unwrap_or_default();
+    body["version"].is_string() && body["leader"].is_boolean()
 }
 
 async fn kubernetes(config: &Config, findings: &mut Findings) -> Option<NodeDirectory> {
@@ -155,22 +182,23 @@ async fn kubernetes(config: &Config, findings: &mut Findings) -> Option<NodeDire
         }
     };
     let mut nodes = cluster.nodes();
-    let synced = tokio::time::timeout(SYNC_MAX, nodes.wait_for(|table| table.synced)).await;
-    let synced = synced
+    // A refusal is an answer too: trying again, as `run` would, does not change it.
+    let answered = |table: &Arc<NodeTable>| table.synced || table.problem.is_some();
+    let answer = tokio::time::timeout(SYNC_MAX, nodes.wait_for(answered)).await;
+    let table = answer
         .ok()
         .and_then(Result::ok)
         .map(|table| Arc::clone(&table));
-    let table = match synced {
-        Some(table) => table,
-        None => {
-            let problem = nodes
-                .borrow()
-                .problem
-                .clone()
-                .unwrap_or_else(|| format!("no answer within {SYNC_MAX:?}"));
-            findings.fail("kubernetes", format!("{}: {problem}", cluster.url()));
-            return None;
-        }
+    let Some(table) = table.filter(|table| table.synced) else {
+        let problem = nodes
+            .borrow()
+            .problem
+            .clone()
+            .unwrap_or_else(|| format!("no answer within {SYNC_MAX:?}"));
+        findings.fail("kubernetes", format!("{}: {problem}", cluster.url()));
+        // Where the server answers at all, it says which right is missing.
+        permissions(config, &cluster, findings).await;
+        return None;
     };
     findings.fine(
         "kubernetes",
@@ -185,6 +213,19 @@ async fn kubernetes(config: &Config, findings: &mut Findings) -> Option<NodeDire
         };
         findings.fail("kubernetes", detail);
     }
+    permissions(config, &cluster, findings).await;
+    let entries = table.nodes.values().map(|entry| NodeEntry {
+        name: entry.facts.id.name.clone(),
+        uid: entry.facts.id.uid.clone(),
+        created: entry.facts.created_at,
+        hostname: entry.hostname.clone(),
+        addresses: entry.addresses.clone(),
+    });
+    Some(NodeDirectory::new(entries))
+}
+
+/// Whether the credentials have every right that the configured reach needs.
+async fn permissions(config: &Config, cluster: &KubeCluster, findings: &mut Findings) {
     match cluster.permissions(config.policy.reach).await {
         Err(error) => findings.fail("permissions", chain(&error)),
         Ok(permissions) => {
@@ -211,14 +252,6 @@ async fn kubernetes(config: &Config, findings: &mut Findings) -> Option<NodeDire
             }
         }
     }
-    let entries = table.nodes.values().map(|entry| NodeEntry {
-        name: entry.facts.id.name.clone(),
-        uid: entry.facts.id.uid.clone(),
-        created: entry.facts.created_at,
-        hostname: entry.hostname.clone(),
-        addresses: entry.addresses.clone(),
-    });
-    Some(NodeDirectory::new(entries))
 }
 
 async fn prometheus(config: &Config, nodes: Option<NodeDirectory>, findings: &mut Findings) {

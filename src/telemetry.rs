@@ -9,7 +9,9 @@ use crate::config::Log;
 
 /// Begins to log as configured. A second call changes nothing.
 pub fn start(log: &Log) {
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // kube's client logs every 5xx as an error; whether it is one is for the caller to say.
+    let level = format!("kube_client=off,{}", log.level);
+    let filter = EnvFilter::try_new(&level).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = fmt()
         .with_env_filter(filter)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::model::built_in;
 use crate::model::synthetic::{self, Progress, Size};
 
 #[derive(Debug, Args)]
@@ -18,7 +19,7 @@ pub(super) struct TrainArgs {
     #[arg(long, required = true)]
     synthetic: bool,
     /// Seed: the same seed makes the same file, byte for byte.
-    #[arg(long, default_value_t = 20_261_101, value_name = "N")]
+    #[arg(long, default_value_t = built_in::SEED, value_name = "N")]
     seed: u64,
     /// Where the model goes.
     #[arg(long, value_name = "FILE")]

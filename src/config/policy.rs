@@ -355,18 +355,19 @@ pub(super) fn alerts(section: &mut Section<'_>) -> AlertRules {
         ],
     );
     let rules = section.tables("rules", |rule| {
-        let mut matchers = Vec::new();
-        for text in rule.texts("match", &[]) {
-            match Matcher::parse(&text) {
-                Ok(matcher) => matchers.push(matcher),
-                Err(error) => rule.fault("match", error.to_string()),
-            }
-        }
-        if matchers.is_empty() {
+        let texts = rule.texts("match", &[]);
+        if texts.is_empty() {
             rule.fault(
                 "match",
                 "needs at least one matcher, such as 'alertname=\"NodeMemoryMajorPagesFaults\"'",
             );
+        }
+        let mut matchers = Vec::new();
+        for text in texts {
+            match Matcher::parse(&text) {
+                Ok(matcher) => matchers.push(matcher),
+                Err(error) => rule.fault("match", on_one_line(&error.to_string())),
+            }
         }
         if rule.is_missing("floor") {
             rule.fault(
@@ -382,4 +383,9 @@ pub(super) fn alerts(section: &mut Section<'_>) -> AlertRules {
         }
     });
     AlertRules { node_labels, rules }
+}
+
+/// Regular expressions explain themselves with a drawing of several lines; a fault is a line in a list.
+fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

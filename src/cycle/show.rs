@@ -491,6 +491,7 @@ impl Cycle {
         {
             degraded.push("the record on the Lease is not known, so nothing is begun".to_owned());
         }
+        degraded.extend(leadership.problem.clone());
         degraded.extend(self.shown.audit.clone());
         if self.options.policy.reach == Reach::Observe
             && decision.is_some_and(|decision| {
@@ -500,7 +501,7 @@ impl Cycle {
                     .any(|verdict| marked(table, &verdict.node.name))
             })
         {
-            degraded.push("marks of ours are on Nodes although policy.reach is observe: run `foreshock release`".to_owned());
+            degraded.push("marks of ours are on Nodes although policy.reach is observe: take them off as the README says".to_owned());
         }
         Health {
             prometheus: PrometheusHealth {

@@ -110,7 +110,7 @@ impl Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// `feature`, or `feature:derivation` such as `mem_used:peers`: a [`ColumnName`].
+    /// `feature`, or `feature:derivation` such as `mem_used:peers`: a [`ColumnName`](crate::features::ColumnName).
     pub name: String,
     /// [`Schema::digest_of`] the feature alone, as far as [`MEANING_DIGITS`]: the model only fits a
     /// schema in which the feature means the same.

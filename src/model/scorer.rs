@@ -56,7 +56,7 @@ pub trait Scorer: Send + Sync {
     /// Where the model learned.
     fn source(&self) -> Source;
 
-    /// The columns that the model takes: what [`crate::features::derive`] is to make.
+    /// The columns that the model takes: what [`derive()`](crate::features::derive()) is to make.
     fn columns(&self) -> &[ColumnName];
 
     /// Scores every row.

@@ -49,13 +49,12 @@ impl Problem {
         problem
     }
 
-    /// There is no such Node.
+    /// There is no such Node, or nobody knows yet.
     pub(super) fn no_node(name: &str, synced: bool) -> Self {
-        let detail = if synced {
-            format!("there is no Node `{name}`; `GET /api/nodes` lists those there are")
-        } else {
-            format!("there is no Node `{name}`: the first list of Nodes has not come yet")
-        };
+        if !synced {
+            return Self::busy("the first list of Nodes has not come yet");
+        }
+        let detail = format!("there is no Node `{name}`; `GET /api/nodes` lists those there are");
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 

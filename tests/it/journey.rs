@@ -1,9 +1,13 @@
 //! The main job, end to end, on real servers: a Node degrades, is tainted, its Pods move within their
 //! budgets, it recovers and is given back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::scenario::{ACCOUNT, Scene, SceneOptions, lasting};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::scenario::{ACCOUNT, LEDGER_NODE, Scene, SceneOptions, lasting};
 use crate::support::{Version, init, wait_for};
 
 const OUR_TAINT: &str = "degradation=true:NoSchedule";
@@ -110,9 +114,57 @@ async fn alert_path_in_the_dark(scene: &Scene, node: &str) {
 async fn a_degrading_node_is_tainted_drained_and_given_back() {
     init();
     let scene = Scene::start(SceneOptions::default()).await;
-    telemetry_path(&scene, "worker-07").await;
+    scene.fire("worker-04", true);
+    telemetry_path(&scene, LEDGER_NODE).await;
+    scene.fire("worker-04", false);
+    scene.wait_released("worker-04", 60).await;
     scene.print_timeline();
-    scene.judge(&["worker-07"]);
+    scene.judge(&[LEDGER_NODE, "worker-04"]);
+    every_panel_moves(&scene).await;
+}
+
+/// Every query of the shipped dashboard has data over the scenario, and no panel stays constant.
+async fn every_panel_moves(scene: &Scene) {
+    let (start, end) = (
+        scene.started().as_second().to_string(),
+        Timestamp::now().as_second().to_string(),
+    );
+    let mut moving: BTreeMap<String, bool> = BTreeMap::new();
+    for (title, promql) in crate::shipped::dashboard::queries() {
+        let promql = ["$cluster", "$job", "$instance", "$node"]
+            .iter()
+            .fold(promql, |promql, name| promql.replace(name, ".*"));
+        let promql = promql.replace("$__rate_interval", "10s");
+        let range = [
+            ("query", promql.as_str()),
+            ("start", &start),
+            ("end", &end),
+            ("step", "1"),
+        ];
+        let answer = scene.prometheus.get("/api/v1/query_range", &range).await;
+        let series = answer["result"].as_array().cloned().unwrap_or_default();
+        assert!(!series.is_empty(), "no data for {title}: {promql}");
+        let points: Vec<&Vec<Value>> = series
+            .iter()
+            .filter_map(|series| series["values"].as_array())
+            .collect();
+        let values: BTreeSet<&str> = points
+            .iter()
+            .flat_map(|points| points.iter().filter_map(|point| point[1].as_str()))
+            .collect();
+        let lengths: BTreeSet<usize> = points.iter().map(|points| points.len()).collect();
+        *moving.entry(title).or_default() |= values.len() > 1 || lengths.len() > 1;
+    }
+    let still: Vec<&String> = moving
+        .iter()
+        .filter(|(_, moves)| !**moves)
+        .map(|(title, _)| title)
+        .collect();
+    assert!(
+        still.is_empty(),
+        "panels that stay constant over the scenario: {still:?}"
+    );
+    println!("{} panels, each with data that moves", moving.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,11 @@
 //! Integration tests, one binary.
 
+mod bad_input;
 mod bed;
+mod fleet;
+mod healthy;
 mod journey;
+mod kubernetes;
 mod scenario;
 mod shipped;
 mod support;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,6 +23,8 @@ use crate::support::{Version, free_port, http, wait_for, wait_until};
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:foreshock:foreshock";
 /// Nodes of every scene: worker-01 to worker-20.
 pub(crate) const NODES: usize = 20;
+/// Where the slow Pods of the scene run at first.
+pub(crate) const LEDGER_NODE: &str = "worker-07";
 /// Severity of every fault in these tests: a multiple of a tenth, which training never uses.
 pub(crate) const SEVERITY: f64 = 0.8;
 
@@ -49,9 +51,9 @@ pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
     pub(crate) watcher: Watcher,
     pub(crate) prometheus: Prometheus,
-    pub(crate) alertmanager: Alertmanager,
+    _alertmanager: Alertmanager,
     pub(crate) fires: Targets,
-    fleet: Server,
+    _fleet: Server,
     fleet_url: String,
     started: Timestamp,
     _workdir: Workdir,
@@ -93,9 +95,9 @@ impl Scene {
             cluster,
             watcher,
             prometheus,
-            alertmanager,
+            _alertmanager: alertmanager,
             fires,
-            fleet,
+            _fleet: fleet,
             fleet_url,
             started: Timestamp::now(),
             _workdir: workdir,
@@ -131,8 +133,14 @@ impl Scene {
         answer["nodes"].as_array().cloned().unwrap_or_default()
     }
 
+    /// What the API shows of a Node; nothing yet while foreshock has just been started.
     pub(crate) async fn node(&self, name: &str) -> Value {
-        self.foreshock.get_json(&format!("/api/nodes/{name}")).await
+        let (status, body) = self.foreshock.get(&format!("/api/nodes/{name}")).await;
+        match status {
+            503 => Value::Null,
+            200 => serde_json::from_str(&body).expect("the API writes JSON"),
+            _ => panic!("GET /api/nodes/{name}: {status} {body}"),
+        }
     }
 
     /// Begins a fault of the fleet, now.
@@ -320,9 +328,9 @@ impl Scene {
         println!("{}", self.watcher.timeline_text());
     }
 
-    /// Ends the process of the fleet, as if every exporter died at once.
-    pub(crate) fn fleet(&mut self) -> &mut Server {
-        &mut self.fleet
+    /// When everything had been started.
+    pub(crate) fn started(&self) -> Timestamp {
+        self.started
     }
 
     fn clock(&self) -> String {
@@ -351,7 +359,7 @@ pub(crate) fn lasting(node: &Value) -> Value {
 }
 
 async fn start_fleet(workdir: &Workdir) -> (Server, String) {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_foreshock"));
+    let program = Path::new(env!("CARGO_BIN_EXE_foreshock"));
     let args = [
         "fleet",
         "--nodes",
@@ -401,7 +409,7 @@ pub(crate) async fn apply_account(cluster: &Cluster) {
 /// 200 Pods: Deployments with and without budgets, a StatefulSet, a DaemonSet.
 async fn populate(cluster: &Cluster) {
     cluster.kubectl(&["create", "namespace", "shop"]).await;
-    let mut all = vec![
+    let all = [
         deployment("shop", "api", 40),
         budget("shop", "api", ("maxUnavailable", json!(2))),
         deployment("shop", "web", 50),
@@ -411,11 +419,11 @@ async fn populate(cluster: &Cluster) {
         stateful_set("shop", "store", 10),
         budget("shop", "store", ("minAvailable", json!(9))),
         daemon_set("shop", "agent"),
+        ledger("shop", "ledger"),
+        budget("shop", "ledger", ("maxUnavailable", json!(1))),
     ];
-    cluster
-        .apply(&all.drain(..).collect::<Vec<_>>().join("\n---\n"))
-        .await;
-    for name in ["api", "web", "cart", "mail"] {
+    cluster.apply(&all.join("\n---\n")).await;
+    for name in ["api", "web", "cart", "mail", "ledger"] {
         cluster
             .wait_rollout("shop", &format!("deployment/{name}"))
             .await;
@@ -441,6 +449,22 @@ fn stateful_set(namespace: &str, name: &str, replicas: usize) -> String {
             "replicas": replicas, "serviceName": name, "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": {"app": name}}, "template": pod_template(name, &json!([])),
         },
+    })
+    .to_string()
+}
+
+/// Two Pods that like [`LEDGER_NODE`] and are slow to get ready: the second has to wait for its budget.
+fn ledger(namespace: &str, name: &str) -> String {
+    let mut template = pod_template(name, &json!([]));
+    template["metadata"]["annotations"] =
+        json!({"bed/ready-delay": "5s", "bed/ready-delay-max": "6s"});
+    template["spec"]["affinity"] = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+        "weight": 100,
+        "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [LEDGER_NODE]}]},
+    }]}});
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": namespace, "name": name},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": name}}, "template": template},
     })
     .to_string()
 }
@@ -509,7 +533,7 @@ fn alertmanager_config(foreshock: &str) -> String {
 
 /// The waiting times of the policy are shortened; thresholds and limits are the defaults but for
 /// `drains_per_hour`, since some tests drain more Nodes than an hour allows.
-fn foreshock_config(listen: &str, prometheus: &str, kubeconfig: &PathBuf, reach: &str) -> String {
+fn foreshock_config(listen: &str, prometheus: &str, kubeconfig: &Path, reach: &str) -> String {
     let mut text = String::new();
     write!(
         text,

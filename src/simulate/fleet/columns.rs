@@ -27,10 +27,54 @@ use super::row::{counter as c, gauge as g};
 #[derive(Clone, Debug)]
 pub struct Columns {
     schema: Arc<Schema>,
-    /// How to compute each column; `None` for a feature that the simulation does not know.
-    formulas: Vec<Option<Formula>>,
+    /// How to compute each column.
+    plans: Vec<Plan>,
     rate_ms: i64,
     stale_ms: i64,
+}
+
+/// How one column is computed.
+#[derive(Clone, Debug)]
+struct Plan {
+    /// `None` for a feature that the simulation does not know.
+    formula: Option<Formula>,
+    every_ms: i64,
+    history_ms: i64,
+    /// What must have been seen for each source to count; `None` for a collector that is not
+    /// simulated.
+    bits: Vec<Option<u32>>,
+    /// Whether the source depends on the sensors of the machine.
+    by_sensor: bool,
+}
+
+impl Plan {
+    fn new(feature: &Feature) -> Self {
+        let name = feature.name.as_str();
+        let formula = FORMULAS.iter().find(|(known, _)| *known == name);
+        let bits = feature.sources.iter().map(|source| match &source.group {
+            None => Some(0),
+            Some(group) => Collector::of_name(group).map(Collector::bit),
+        });
+        Self {
+            formula: formula.map(|(_, formula)| *formula),
+            every_ms: feature.every.map_or(1, millis).max(1),
+            history_ms: millis(feature.history),
+            bits: bits.collect(),
+            by_sensor: name == "temp_vs_crit",
+        }
+    }
+
+    /// Which of the sources, in the order of the built-in schema, a Node answers by.
+    fn source(&self, node: &SimulatedNode) -> u8 {
+        match node.hardware.sensors {
+            Sensors::HwmonPlain if self.by_sensor => 1,
+            Sensors::ThermalZone if self.by_sensor => 2,
+            Sensors::HwmonCritical(_)
+            | Sensors::HwmonPlain
+            | Sensors::ThermalZone
+            | Sensors::None => 0,
+        }
+    }
 }
 
 const QUARTER_HOUR_MS: i64 = 900_000;
@@ -192,13 +236,8 @@ impl Columns {
     /// For a schema, with the `rate_window` and `stale_after` of the configuration (5 min and 2 min
     /// by default). A feature that the simulation does not know stays missing.
     pub fn new(schema: Arc<Schema>, rate_window: Duration, stale_after: Duration) -> Self {
-        let formula = |feature: &Feature| {
-            let name = feature.name.as_str();
-            let known = FORMULAS.iter().find(|(known, _)| *known == name);
-            known.map(|(_, formula)| *formula)
-        };
         Self {
-            formulas: schema.features().iter().map(formula).collect(),
+            plans: schema.features().iter().map(Plan::new).collect(),
             schema,
             rate_ms: millis(rate_window),
             stale_ms: millis(stale_after),
@@ -241,30 +280,29 @@ impl Columns {
         let (history, beside) = fleet.histories.get(index)?;
         let node = fleet.nodes.get(index)?;
         let at_ms = at.as_millisecond();
-        let (_, scraped_ms) = history
+        let (last, scraped_ms) = history
             .fresh(at_ms)
-            .filter(|(_, t)| at_ms - t < self.stale_ms)?;
+            .filter(|(_, scraped_ms)| at_ms - scraped_ms < self.stale_ms)?;
         let mut moments = Moments::default();
-        let columns = self.schema.features().iter().zip(&self.formulas);
-        for (column, (feature, formula)) in columns.enumerate() {
-            let Some(formula) = formula else { continue };
+        let columns = self.schema.features().iter().zip(&self.plans);
+        for (column, (feature, plan)) in columns.enumerate() {
+            let Some(formula) = plan.formula else {
+                continue;
+            };
             // Asked for at multiples of `every` only: the value is as old as the last of them.
-            let every = feature.every.map_or(1, millis).max(1);
-            let asked_ms = at_ms.div_euclid(every) * every;
-            let history_ms = millis(feature.history);
-            if history_ms > 0 && !history.covers(asked_ms, history_ms) {
+            let asked_ms = at_ms.div_euclid(plan.every_ms) * plan.every_ms;
+            if plan.history_ms > 0 && !history.covers(asked_ms, plan.history_ms) {
+                continue;
+            }
+            let source = plan.source(node);
+            // The collector must have succeeded now, whenever the value was asked for.
+            let bits = plan.bits.get(usize::from(source)).copied().flatten();
+            if bits.is_none_or(|bits| !history.shows(last, bits)) {
                 continue;
             }
             let Some(moment) = moments.at(history, asked_ms, self.rate_ms) else {
                 continue;
             };
-            let source = source_of(feature, node);
-            let Some(bits) = bits_of(feature, source) else {
-                continue;
-            };
-            if !history.shows(moment.last, bits) {
-                continue;
-            }
             let sight = Sight {
                 node,
                 history,
@@ -289,24 +327,6 @@ impl Columns {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
-}
-
-/// Which of a feature's sources, in the order of the built-in schema, a Node answers by.
-fn source_of(feature: &Feature, node: &SimulatedNode) -> u8 {
-    match (feature.name.as_str(), node.hardware.sensors) {
-        ("temp_vs_crit", Sensors::HwmonPlain) => 1,
-        ("temp_vs_crit", Sensors::ThermalZone) => 2,
-        _ => 0,
-    }
-}
-
-/// What must have been seen for a source to count; `None` if the schema has no such source or names
-/// a collector that is not simulated.
-fn bits_of(feature: &Feature, source: u8) -> Option<u32> {
-    match &feature.sources.get(usize::from(source))?.group {
-        None => Some(0),
-        Some(group) => Collector::of_name(group).map(Collector::bit),
-    }
 }
 
 /// One evaluation time, and what is found there.

@@ -133,11 +133,11 @@ impl History {
         ups(then_ms) > ups(then_ms - (history_ms / 12).max(300_000))
     }
 
-    /// The last scrape at or before a time, if it succeeded: its place and time.
+    /// The last scrape at or before a time, if it succeeded and told whose it is: its place and time.
     pub(super) fn fresh(&self, at_ms: i64) -> Option<(usize, i64)> {
         let place = self.recent.until(at_ms).checked_sub(1)?;
-        let up = seen(&self.recent.rows[place], self.layout) & UP != 0;
-        up.then(|| (place, self.recent.times[place]))
+        self.shows(place, UP | Collector::Uname.bit())
+            .then(|| (place, self.recent.times[place]))
     }
 
     /// Whether a scrape brought all of these bits.
@@ -258,13 +258,16 @@ impl History {
         times: usize,
         values: usize,
     ) -> Option<f64> {
-        let sum = |gauge| self.long_sum(at_ms, length_ms, gauge);
-        let n = sum(times)?;
+        let edge = self.edge(at_ms, length_ms, Edge::Before)?;
+        let last = self.recent.until(at_ms).checked_sub(1)?;
+        let now = &self.recent.rows[last][2 * self.layout.counters..];
+        let sum = |gauge: usize| now[gauge] - edge.value(gauge - gauge::SCRAPES);
+        let n = sum(times);
         if n < 1.5 {
             return None;
         }
-        let (t, tt) = (sum(times + 1)?, sum(times + 2)?);
-        let (y, ty) = (sum(values)?, sum(values + 1)?);
+        let (t, tt) = (sum(times + 1), sum(times + 2));
+        let (y, ty) = (sum(values), sum(values + 1));
         let variance = tt - t * t / n;
         if variance <= 1e-12 {
             return None;

@@ -3,6 +3,7 @@
 mod answers;
 mod fixture;
 mod listener;
+#[cfg(feature = "page")]
 mod served;
 mod streams;
 

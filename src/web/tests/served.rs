@@ -1,5 +1,5 @@
 //! The page over a made-up fleet, for looking at it:
-//! `FORESHOCK_FIXTURE=127.0.0.1:5151 cargo test --lib served -- --ignored`.
+//! `FORESHOCK_FIXTURE=127.0.0.1:5151 cargo test --features page --lib served`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,6 @@ fn present(count: usize, mode: &str) -> Snapshot {
 }
 
 #[tokio::test]
-#[ignore = "serves until it is stopped; for looking at the page"]
 async fn the_made_up_fleet_is_served_until_stopped() {
     let address = std::env::var("FORESHOCK_FIXTURE").unwrap_or("127.0.0.1:5151".into());
     let count = std::env::var("FORESHOCK_NODES").map_or(24, |count| count.parse().unwrap());

@@ -212,6 +212,16 @@ fn a_lost_collector_takes_its_features_and_no_others() {
 }
 
 #[test]
+fn without_its_name_a_node_is_unknown_as_a_whole() {
+    let mut fleet = remembering(1, 2, &["worker-01:lost-collector:for=1h:target=uname"]);
+    fleet.advance(minute(10));
+    let matrix = columns().matrix(&fleet, fleet.now());
+    assert_eq!(matrix.scraped_at[0], None);
+    assert!(matrix.values.row(0).iter().all(|value| value.is_nan()));
+    assert!(matrix.scraped_at[1].is_some());
+}
+
+#[test]
 fn a_vanished_exporter_is_silence_and_no_incident() {
     let mut fleet = remembering(1, 2, &["worker-01:vanished-exporter:at=70m:for=10m"]);
     let columns = columns();

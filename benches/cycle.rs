@@ -1,0 +1,151 @@
+//! What one cycle costs in a cluster of 5,000 Nodes: deciding, auditing, scoring, explaining.
+//!
+//! `cargo bench` prints the times; nothing here fails for being slow.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use foreshock::core::decision::audit::audit;
+use foreshock::core::decision::decide;
+use foreshock::core::decision::memory::Memory;
+use foreshock::core::decision::world::{Fact, NodeFacts, Score, World};
+use foreshock::core::node::{NodeId, NodeName};
+use foreshock::core::record::{ClusterRecord, RecordState};
+use foreshock::core::risk::Risk;
+use foreshock::features::{FeatureMatrix, History, Schema, Usual, derive};
+use foreshock::model::loaded::Model;
+use foreshock::model::scorer::Scorer;
+use jiff::Timestamp;
+
+const NODES: usize = 5_000;
+
+fn names() -> Vec<NodeName> {
+    (0..NODES)
+        .map(|n| NodeName::from(format!("worker-{n:05}")))
+        .collect()
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_790_000_000).expect("in range")
+}
+
+/// A number in `0.0..1.0` that differs from row to row.
+fn noise(row: usize, column: usize) -> f64 {
+    ((row * 7_919 + column * 104_729) % 1_000) as f64 / 1_000.0
+}
+
+fn deciding(criterion: &mut Criterion) {
+    let config =
+        foreshock::config::Config::parse("[policy]\nreach = \"evict\"", "bench".as_ref(), [])
+            .expect("a valid configuration");
+    let nodes: BTreeMap<NodeName, NodeFacts> = names()
+        .into_iter()
+        .map(|name| {
+            let facts = NodeFacts {
+                id: NodeId::new(name.clone(), format!("uid-{name}")),
+                created_at: Timestamp::UNIX_EPOCH,
+                ready: true,
+                cordoned: false,
+                control_plane: false,
+                zone: None,
+                taints: Vec::new(),
+                risk_label: None,
+                record: RecordState::Absent,
+                excluded: false,
+                hold_until: None,
+                taken_by: None,
+                pods: Fact::Unknown,
+            };
+            (name, facts)
+        })
+        .collect();
+    // One Node in a hundred is at risk.
+    let scores = nodes
+        .keys()
+        .enumerate()
+        .map(|(n, name)| {
+            let risk = Risk::new(if n % 100 == 0 { 0.9 } else { 0.02 }).expect("a probability");
+            (
+                name.clone(),
+                Score {
+                    risk: Ok(risk),
+                    at: now(),
+                    reasons: vec!["disk".to_owned()],
+                },
+            )
+        })
+        .collect();
+    let world = World {
+        at: now(),
+        nodes,
+        scores,
+        alerts: BTreeMap::new(),
+        resolved: BTreeMap::new(),
+        cluster: Some(ClusterRecord::default()),
+        paused: false,
+        writes: BTreeMap::new(),
+        drains: BTreeMap::new(),
+    };
+    let decision = decide(&config.policy, &Memory::default(), &world);
+    criterion.bench_function("decide, 5,000 Nodes", |bencher| {
+        bencher.iter(|| {
+            decide(
+                &config.policy,
+                black_box(&decision.memory),
+                black_box(&world),
+            )
+        });
+    });
+    criterion.bench_function("audit, 5,000 Nodes", |bencher| {
+        bencher.iter(|| {
+            audit(
+                &config.policy,
+                &decision.memory,
+                black_box(&world),
+                decision.plan.clone(),
+            )
+        });
+    });
+}
+
+fn scoring(criterion: &mut Criterion) {
+    let schema = Arc::new(Schema::built_in());
+    let model =
+        Model::load(None, &schema, false).expect("the built-in model fits the built-in features");
+    let mut matrix = FeatureMatrix::missing(now(), Arc::clone(&schema), names());
+    for ((row, column), value) in matrix.values.indexed_iter_mut() {
+        *value = noise(row, column) * 0.2;
+    }
+    let columns = derive(model.scorer.columns(), &matrix, &History::default())
+        .expect("the columns are there");
+    let usual = Usual::of(&matrix);
+    criterion.bench_function("derive, 5,000 Nodes", |bencher| {
+        bencher.iter(|| {
+            derive(
+                model.scorer.columns(),
+                black_box(&matrix),
+                &History::default(),
+            )
+        });
+    });
+    criterion.bench_function("score, 5,000 Nodes", |bencher| {
+        bencher.iter(|| model.scorer.score(black_box(&columns)));
+    });
+    criterion.bench_function("explain, 5,000 Nodes", |bencher| {
+        bencher.iter(|| {
+            (0..NODES)
+                .filter_map(|row| {
+                    let of = |feature: &foreshock::features::FeatureName| {
+                        usual.value(row, schema.column_of(feature.as_str())?)
+                    };
+                    model.scorer.explain(&columns, row, &of)
+                })
+                .count()
+        });
+    });
+}
+
+criterion_group!(benches, deciding, scoring);
+criterion_main!(benches);
