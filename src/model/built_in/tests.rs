@@ -7,9 +7,9 @@ use ndarray::Array2;
 use super::*;
 use crate::features::{FeatureMatrix, History, Schema, derive};
 use crate::model::artifact::Source;
-use crate::model::rule::rule_score;
+use crate::model::rule::{RULES, Rule, rule_score};
 use crate::model::scorer::{Scorer, TreeScorer};
-use crate::model::synthetic::{COLUMNS, Group};
+use crate::model::synthetic::{COLUMNS, Group, SyntheticColumn};
 use crate::simulate::fleet::{
     Columns, FaultKind, FaultSpec, Fleet, FleetOptions, MemoryOptions, Scrapes,
     is_training_severity,
@@ -438,4 +438,40 @@ fn a_matrix_of_thousands_is_scored_and_explained_consistently() {
         let sum: f64 = explanation.contributions.iter().map(|c| c.log_odds).sum();
         assert!((explanation.base + sum - score.log_odds).abs() < 1e-5);
     }
+}
+
+#[test]
+fn the_documentation_has_the_tables_of_the_code() {
+    let text = include_str!("../../../docs/model.md");
+    for SyntheticColumn {
+        feature,
+        harmless,
+        alone,
+        ..
+    } in COLUMNS
+    {
+        let row = format!("| `{feature}` | {harmless} | {alone} |");
+        assert!(text.contains(&row), "docs/model.md lacks {row}");
+    }
+    for Rule {
+        feature,
+        from,
+        full,
+        weight,
+    } in RULES
+    {
+        let row = format!("| `{feature}` | {from} | {full} | {weight} |");
+        assert!(text.contains(&row), "docs/model.md lacks {row}");
+    }
+    let figures = built_in().unwrap().content().validation.clone().unwrap();
+    for figure in [
+        format!("{:.2}", figures.pr_auc),
+        format!("{:.2}", figures.brier_skill),
+    ] {
+        assert!(
+            text.contains(&format!("| {figure} |")),
+            "docs/model.md lacks {figure}"
+        );
+    }
+    assert!(text.contains(&format!("--seed {SEED}")));
 }
