@@ -376,6 +376,8 @@ fn a_failed_write_is_tried_again_later() {
             let failed = OwnWrite::Failed {
                 problem: "conflict".into(),
                 retry_at: until,
+                taints: false,
+                drains: false,
             };
             world.writes.insert("n3".into(), failed);
         })
@@ -386,6 +388,20 @@ fn a_failed_write_is_tried_again_later() {
         Expect::Holds(HoldReason::WriteFailed),
     );
     check(&failed(now()), "n3", Expect::Does(Cause::Taint));
+}
+
+#[test]
+fn a_write_whose_answer_was_lost_counts_against_the_limits_until_it_is_settled() {
+    let lost = confirmed().with_world(|world| {
+        let failed = OwnWrite::Failed {
+            problem: "connection reset".into(),
+            retry_at: after(now(), MINUTE),
+            taints: true,
+            drains: false,
+        };
+        world.writes.insert("n5".into(), failed);
+    });
+    check(&lost, "n3", Expect::Holds(HoldReason::TaintedMax));
 }
 
 #[test]

@@ -160,13 +160,17 @@ pub(super) async fn run(
                 drain.say_again();
             }
             Orders::Go(order) => {
-                if drain.sending.is_cancelled() {
-                    drain.sending = CancellationToken::new();
-                }
                 let table = pods
                     .get_or_insert_with(|| shared.cluster.watch_pods(&node))
                     .borrow_and_update()
                     .clone();
+                // Evictions that wait for their turn are called back too: the turn may come long after
+                // a person has excluded the Node, or a storm has begun.
+                if !order.sends || table.problem.is_some() {
+                    drain.sending.cancel();
+                } else if drain.sending.is_cancelled() {
+                    drain.sending = CancellationToken::new();
+                }
                 let (actions, pause) =
                     drain.advance(order, &table, is_ready(&nodes.borrow_and_update(), &node));
                 for Action::Evict {
@@ -179,6 +183,7 @@ pub(super) async fn run(
                 }
                 wake = Instant::now() + pause;
                 if drain.state.ended.is_some() {
+                    drain.sending.cancel();
                     pods = None;
                     continue;
                 }

@@ -266,6 +266,7 @@ impl Run {
 
     /// Takes the plan over. What is not in it is withdrawn.
     fn adopt(&mut self, plan: Option<&Plan>) {
+        self.follow_clock();
         let plan = plan.filter(|plan| self.leads_from.is_some_and(|from| plan.at >= from));
         let Some(plan) = plan else {
             self.withdraw_all(&Orders::Cancelled);
@@ -277,26 +278,49 @@ impl Run {
         } else {
             plan.marks.as_slice()
         };
+        // While the cluster's record is on its way, the marks that wait for it stay: a newer plan may not
+        // know of it. The next plan after it has landed is taken over whole.
+        if self.record_writing {
+            self.wanted = drains_of(plan);
+            self.sync_drains(true);
+            return;
+        }
         // A plan that was decided before the last mark was sent may not count it. What it begins waits
         // for the next plan, which is already on its way: the sent mark has woken the cycle.
         let counts_all = self.last_sent.is_none_or(|sent| at > sent);
         self.finish_failed = false;
         self.queue = marks
             .iter()
-            .filter(|order| !self.is_known(order, at) && (counts_all || !order.cause.begins()))
+            .filter(|order| !self.is_known(order, at) && (counts_all || !order.begins()))
             .cloned()
             .collect();
         self.record_wanted = plan
             .cluster
             .clone()
-            .filter(|_| !self.paused && at >= self.marks_from);
+            .filter(|_| !self.paused && at >= self.marks_from && counts_all);
         self.record_failed = None;
-        self.wanted = plan
-            .drains
-            .iter()
-            .map(|order| (order.node.name.clone(), order.clone()))
-            .collect();
+        self.wanted = drains_of(plan);
         self.sync_drains(true);
+    }
+
+    /// The wall clock may be set back. Times from before that would shut out every plan until it has
+    /// caught up, so they become the present.
+    fn follow_clock(&mut self) {
+        let now = self.clock.now();
+        let leads_from = self.leads_from.as_mut();
+        let times = leads_from
+            .into_iter()
+            .chain(self.last_sent.as_mut())
+            .chain([&mut self.marks_from]);
+        let mut jumped = false;
+        for time in times.filter(|time| **time > now) {
+            *time = now;
+            jumped = true;
+        }
+        if jumped {
+            warn!(now = %now, "the clock was set back");
+            self.finished.clear();
+        }
     }
 
     /// Whether the order is being carried out, or its outcome was not known to who decided it.
@@ -385,9 +409,9 @@ impl Run {
                 .in_flight
                 .values()
                 .chain(&self.queue)
-                .any(|order| !order.cause.begins());
+                .any(|order| !order.begins());
             let waits = |order: &MarkOrder| {
-                self.in_flight.contains_key(&order.node.name) || (finishing && order.cause.begins())
+                self.in_flight.contains_key(&order.node.name) || (finishing && order.begins())
             };
             let Some(at) = self.queue.iter().position(|order| !waits(order)) else {
                 return later;
@@ -432,7 +456,7 @@ impl Run {
     fn skip_beginnings(&mut self, problem: &str) {
         let (reports, now) = (&self.reports, self.clock.now());
         self.queue.retain(|order| {
-            if order.cause.begins() {
+            if order.begins() {
                 reports.send(Report::MarkFailed {
                     node: order.node.clone(),
                     cause: order.cause,
@@ -443,7 +467,7 @@ impl Run {
                     at: now,
                 });
             }
-            !order.cause.begins()
+            !order.begins()
         });
     }
 
@@ -457,6 +481,8 @@ impl Run {
                 match result {
                     Ok(()) => {
                         self.record_wanted.take_if(|_| is_wanted);
+                        // Plans that were decided before this do not know of it.
+                        self.last_sent = Some(now);
                         self.reports.send(Report::RecordWritten { record });
                     }
                     Err(error) => {
@@ -473,7 +499,7 @@ impl Run {
             Written::Mark(order, result) => {
                 self.in_flight.remove(&order.node.name);
                 let success = result.is_ok();
-                self.finish_failed |= !success && !order.cause.begins();
+                self.finish_failed |= !success && !order.begins();
                 match result {
                     Ok(entry) => {
                         if let Some(event) = event_of(&order) {
@@ -604,6 +630,13 @@ impl Run {
         }
         self.tasks.shutdown().await;
     }
+}
+
+fn drains_of(plan: &Plan) -> BTreeMap<NodeName, DrainOrder> {
+    plan.drains
+        .iter()
+        .map(|order| (order.node.name.clone(), order.clone()))
+        .collect()
 }
 
 /// Whether the Node's own record says that this very drain runs. Nothing is evicted from a Node that

@@ -47,6 +47,9 @@ use crate::snapshot::{ModelCard, ModelName, Shortened, Snapshot};
 
 /// The least time between two decisions.
 const DECISION_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// The watch of the Nodes may be broken for so long, as when the API server restarts, before nothing
+/// is begun on what it showed last.
+const NODES_BROKEN_MAX: Duration = Duration::from_secs(10);
 /// Pods are asked for on so many Nodes at once.
 const POD_QUERIES_MAX: usize = 4;
 /// Facts about Pods are asked for again when they are this old: well before a decision calls them stale.
@@ -131,6 +134,7 @@ pub struct Cycle {
     scored: Option<Arc<Scored>>,
     telemetry_problem: Option<String>,
     telemetry_running: bool,
+    nodes_broken_since: Option<Instant>,
     alerts_problem: Option<String>,
     pods: BTreeMap<NodeName, (Uid, Timestamp, Vec<PodFacts>)>,
     pods_asked: BTreeMap<NodeName, Timestamp>,
@@ -192,6 +196,7 @@ impl Cycle {
             scored: None,
             telemetry_problem: None,
             telemetry_running: false,
+            nodes_broken_since: None,
             alerts_problem: None,
             pods: BTreeMap::new(),
             pods_asked: BTreeMap::new(),
@@ -216,6 +221,13 @@ impl Cycle {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
+                // Before everything that can come in a stream: at most ten times a second it starves
+                // nobody, and a flood of alerts must not keep a running drain under old orders.
+                () = tokio::time::sleep_until(pace.due) => {
+                    let wait = self.decide_once().await;
+                    // The end of a wait is looked at when it comes, not at the next tick.
+                    pace.decided(wait.map_or(self.options.interval, |wait| wait.min(self.options.interval)));
+                },
                 report = next_report(self.parts.reports.as_mut()) => match report {
                     Some(report) => {
                         self.take_report(report);
@@ -231,11 +243,6 @@ impl Cycle {
                     }
                     // The queue's other end lives in the web server, which ends with the process.
                     None => return,
-                },
-                () = tokio::time::sleep_until(pace.due) => {
-                    let wait = self.decide_once().await;
-                    // The end of a wait is looked at when it comes, not at the next tick.
-                    pace.decided(wait.map_or(self.options.interval, |wait| wait.min(self.options.interval)));
                 },
                 answer = self.answers.join_next(), if !self.answers.is_empty() => {
                     self.take_answer(answer);
@@ -538,6 +545,7 @@ impl Cycle {
         // Milliseconds are enough for anything that is decided, and for anybody who reads it.
         let now = milliseconds(self.parts.clock.now());
         self.own.tidy(table, now);
+        let nodes_known = self.nodes_are_known(table);
         let scored = self.scored.clone();
         let instances = scored
             .as_ref()
@@ -568,7 +576,7 @@ impl Cycle {
                 .unwrap_or_default(),
             alerts,
             resolved: self.book.resolved(),
-            cluster: leadership.record,
+            cluster: leadership.record.filter(|_| nodes_known),
             paused: leadership.paused,
             writes: self.own.writes(),
             drains: self.own.drains.clone(),
@@ -581,6 +589,17 @@ impl Cycle {
             Some(_) | None => Fact::Unknown,
         };
         NodeFacts { pods, ..facts }
+    }
+
+    /// Whether the watch of the Nodes is fit to decide on. While it is broken for longer than a moment
+    /// nothing is begun and no drain sends: a person's `exclude`, or another's mark, would not be seen.
+    fn nodes_are_known(&mut self, table: &NodeTable) -> bool {
+        if table.problem.is_none() {
+            self.nodes_broken_since = None;
+            return true;
+        }
+        let since = *self.nodes_broken_since.get_or_insert_with(Instant::now);
+        since.elapsed() < NODES_BROKEN_MAX
     }
 
     /// Where nothing is ever written, every process counts as leader.

@@ -76,7 +76,9 @@ impl OwnWrites {
                     write.until = Some(after(now, LOST_FOR));
                 }
             }
-            Report::MarkFailed { node, error, .. } => {
+            Report::MarkFailed {
+                node, cause, error, ..
+            } => {
                 let failures = self
                     .writes
                     .get(&node.name)
@@ -85,9 +87,13 @@ impl OwnWrites {
                     .saturating_mul(1 << failures.min(8))
                     .min(RETRY_MAX);
                 let retry_at = after(now, pause);
+                // It may have taken place all the same: an answer that was lost, or a 5xx from in between.
+                let (taints, drains) = (*cause == Cause::Taint, *cause == Cause::DrainStart);
                 let state = OwnWrite::Failed {
                     problem: error.to_string(),
                     retry_at,
+                    taints,
+                    drains,
                 };
                 // The count is kept beyond the retry, so that the next pause is longer.
                 let until = Some(after(retry_at, RETRY_MAX));
@@ -109,8 +115,13 @@ impl OwnWrites {
             Report::RecordWritten { .. }
             | Report::RecordFailed { .. }
             | Report::Answered { .. }
-            | Report::Pod(_)
-            | Report::Lost { .. } => {}
+            | Report::Pod(_) => {}
+            // What became of a write may be among what was lost.
+            Report::Lost { .. } => {
+                for write in self.writes.values_mut() {
+                    write.until.get_or_insert(after(now, LOST_FOR));
+                }
+            }
         }
     }
 

@@ -94,8 +94,8 @@ pub fn patch_for(
     let label = label(&seen, before, after)?;
 
     let changes = removed || added || label != Change::Keep;
-    if changes || order.cause.begins() {
-        left_alone(&seen, order.cause, now)?;
+    if changes || order.begins() {
+        left_alone(&seen, order.begins(), now)?;
     }
     let mut patch = base(&seen, order.record.as_deref(), instance)?;
     if removed || added {
@@ -190,7 +190,7 @@ fn is_expected(state: &RecordState, expects: Option<&NodeRecord>) -> Result<(), 
     Err(Superseded::Record(problem))
 }
 
-fn left_alone(seen: &NodeEntry, cause: Cause, now: Timestamp) -> Result<(), Superseded> {
+fn left_alone(seen: &NodeEntry, begins: bool, now: Timestamp) -> Result<(), Superseded> {
     let hands_off = |detail: String| Err(Superseded::HandsOff(detail));
     if seen.facts.excluded {
         return hands_off("annotation foreshock.dev/exclude".to_owned());
@@ -208,7 +208,7 @@ fn left_alone(seen: &NodeEntry, cause: Cause, now: Timestamp) -> Result<(), Supe
     }
     match &seen.facts.taken_by {
         // What is ours may always leave; nothing new comes to a Node that somebody takes away.
-        Some(who) if cause.begins() => hands_off(who.clone()),
+        Some(who) if begins => hands_off(who.clone()),
         Some(_) | None => Ok(()),
     }
 }

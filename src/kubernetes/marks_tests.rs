@@ -31,8 +31,13 @@ fn clear() -> NodeRecord {
 }
 
 fn marked(marks: Marks) -> NodeRecord {
+    let phase = if marks.taint.is_some() {
+        RecordedPhase::Tainted
+    } else {
+        RecordedPhase::Clear
+    };
     NodeRecord {
-        phase: RecordedPhase::Tainted,
+        phase,
         marks,
         ..clear()
     }

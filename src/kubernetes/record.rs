@@ -337,12 +337,30 @@ impl TryFrom<NodeWire> for NodeRecord {
         if wire.repeats.len() > Self::REPEATS_MAX {
             return too_many("taints", wire.repeats.len());
         }
+        let phase = named(&wire.phase, "phase", |name| {
+            RecordedPhase::ALL
+                .into_iter()
+                .find(|phase| phase.as_str() == name)
+        })?;
+        // A record that contradicts itself was not written by us, or not whole.
+        if wire.marks.taint.is_some() != (phase != RecordedPhase::Clear) {
+            return Err(format!(
+                "phase {} and taint contradict each other",
+                phase.as_str()
+            ));
+        }
+        let runs = wire
+            .drain
+            .as_ref()
+            .is_some_and(|drain| drain.ended.is_none());
+        if runs != (phase == RecordedPhase::Draining) && phase != RecordedPhase::Drained {
+            return Err(format!(
+                "phase {} and drain contradict each other",
+                phase.as_str()
+            ));
+        }
         Ok(Self {
-            phase: named(&wire.phase, "phase", |name| {
-                RecordedPhase::ALL
-                    .into_iter()
-                    .find(|phase| phase.as_str() == name)
-            })?,
+            phase,
             instance: wire.instance,
             uid: Uid::from(wire.uid),
             since: wire.since,

@@ -101,6 +101,14 @@ fn record() -> impl Strategy<Value = NodeRecord> {
                 marks,
                 drain,
             )| {
+                // Phase, taint and drain have to agree; a record that contradicts itself is unreadable.
+                let phase = match (&marks.taint, &drain) {
+                    (None, _) => RecordedPhase::Clear,
+                    (Some(_), Some(DrainRecord { ended: None, .. })) => RecordedPhase::Draining,
+                    (Some(_), _) if phase == RecordedPhase::Drained => phase,
+                    (Some(_), _) => RecordedPhase::Tainted,
+                };
+                let drain = drain.filter(|_| phase != RecordedPhase::Clear);
                 NodeRecord {
                     instance: "foreshock".to_owned(),
                     uid: Uid::from("1f-2e"),
@@ -244,4 +252,16 @@ fn the_largest_record_stays_below_a_tenth_of_what_annotations_may_take() {
             .ours()
             .is_some()
     );
+}
+
+#[test]
+fn a_record_that_contradicts_itself_stops_its_own_node_and_no_other() {
+    let uid = Uid::from("1f-2e");
+    let tainted = NodeRecord {
+        phase: RecordedPhase::Tainted,
+        ..NodeRecord::clear("foreshock", &uid, Timestamp::UNIX_EPOCH)
+    };
+    let text = encode(&tainted).expect("fits");
+    let state = decode(Some(&text), "foreshock", &uid);
+    assert!(matches!(state, RecordState::Unreadable { .. }), "{state:?}");
 }

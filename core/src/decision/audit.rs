@@ -199,7 +199,9 @@ impl<'a> Audit<'a> {
         };
         for (name, node) in &world.nodes {
             let in_flight = match world.writes.get(name) {
-                Some(OwnWrite::InFlight { taints, drains }) => (*taints, *drains),
+                Some(
+                    OwnWrite::InFlight { taints, drains } | OwnWrite::Failed { taints, drains, .. },
+                ) => (*taints, *drains),
                 _ => (false, false),
             };
             if let RecordState::Ours(record) = &node.record {

@@ -117,6 +117,7 @@ pub(super) fn live(s: &Situation<'_>, memory: &mut NodeMemory) -> Lifecycle {
         life.begin = None;
         life.drain = None;
     }
+    see_marks(s, memory, record);
     life.level = level(s, memory, record, &life.holds, may_write).or_else(|| upkeep(s, record?));
     if !may_write {
         life.finish = None;
@@ -347,7 +348,9 @@ fn hands_off(s: &Situation<'_>) -> Vec<Hold> {
         }
         RecordState::Absent | RecordState::OtherUid | RecordState::Ours(_) => {}
     }
-    if let Some(OwnWrite::Failed { problem, retry_at }) = s.world.writes.get(&s.node.id.name)
+    if let Some(OwnWrite::Failed {
+        problem, retry_at, ..
+    }) = s.world.writes.get(&s.node.id.name)
         && s.world.at < *retry_at
     {
         holds.push(hold(
@@ -738,7 +741,7 @@ fn drain_order(s: &Situation<'_>, record: &NodeRecord) -> MarkOrder {
             .ended
             .is_some_and(|(_, outcome)| outcome != NodeOutcome::Ended(PodOutcome::Cancelled))
     });
-    let attempts = failed.map_or(0, |drain| drain.attempts) + 1;
+    let attempts = failed.map_or(0, |drain| drain.attempts).saturating_add(1);
     let next = with_evidence(
         s,
         NodeRecord {
@@ -885,6 +888,21 @@ fn veto(s: &Situation<'_>, record: Option<&NodeRecord>) -> Option<MarkOrder> {
     Some(order(s, Cause::Veto, note, next))
 }
 
+/// Notes when the marks changed: when it is seen, not when it is planned. An order may be withdrawn.
+fn see_marks(s: &Situation<'_>, memory: &mut NodeMemory, record: Option<&NodeRecord>) {
+    let marks = record
+        .map(|record| record.marks.clone())
+        .unwrap_or_default();
+    if memory
+        .marks_seen
+        .as_ref()
+        .is_some_and(|seen| *seen != marks)
+    {
+        memory.caution_changed_at = Some(s.world.at);
+    }
+    memory.marks_seen = Some(marks);
+}
+
 /// Brings label and caution taint to what the band asks for.
 fn level(
     s: &Situation<'_>,
@@ -925,8 +943,6 @@ fn level(
     if !due || held || !may_write {
         return None;
     }
-    memory.caution_changed_at = Some(s.world.at);
-    memory.caution_differs_since = None;
     let label = wanted.label.map_or("none", RiskLabel::as_str);
     let note = format!("risk label {label}: {}", because(s));
     let next = NodeRecord {

@@ -122,8 +122,10 @@ impl Room {
                 .ours()
                 .map_or(RecordedPhase::Clear, |record| record.phase);
             let (taints, drains) = match world.writes.get(name) {
-                Some(OwnWrite::InFlight { taints, drains }) => (*taints, *drains),
-                Some(OwnWrite::Failed { .. }) | None => (false, false),
+                Some(
+                    OwnWrite::InFlight { taints, drains } | OwnWrite::Failed { taints, drains, .. },
+                ) => (*taints, *drains),
+                None => (false, false),
             };
             let tainted = taints || drains || recorded != RecordedPhase::Clear;
             if tainted {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::verdict::Phase;
 use crate::node::NodeId;
-use crate::record::Storm;
+use crate::record::{Marks, Storm};
 
 /// What is remembered about one Node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,8 +18,10 @@ pub struct NodeMemory {
     pub model_at_risk_since: Option<Timestamp>,
     /// Since when the caution marks ought to be other than they are.
     pub caution_differs_since: Option<Timestamp>,
-    /// When the caution marks were last changed.
+    /// When the marks were last seen to change.
     pub caution_changed_at: Option<Timestamp>,
+    /// The marks of the record, as last seen.
+    pub marks_seen: Option<Marks>,
     /// Since when it looks well, with fresh features, under our taint.
     pub well_since: Option<Timestamp>,
     /// The phase last shown, and since when.

@@ -80,6 +80,20 @@ pub struct MarkOrder {
 }
 
 impl MarkOrder {
+    /// Whether this begins something, as against finishing or cleaning up what was begun. Marks that
+    /// follow the band begin something only where they rise.
+    pub fn begins(&self) -> bool {
+        let label = |record: &Option<Box<NodeRecord>>| {
+            record.as_ref().and_then(|record| record.marks.label)
+        };
+        match self.cause {
+            Cause::Caution => {
+                !self.taints_added().is_empty() || label(&self.record) > label(&self.expects)
+            }
+            cause => cause.begins(),
+        }
+    }
+
     /// Our taints that the order adds.
     pub fn taints_added(&self) -> Vec<&Taint> {
         difference(self.record.as_deref(), self.expects.as_deref())

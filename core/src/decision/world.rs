@@ -104,6 +104,10 @@ pub enum OwnWrite {
         problem: String,
         /// Not again before this.
         retry_at: Timestamp,
+        /// It would have set our taint. It counts, because it may have taken place.
+        taints: bool,
+        /// It would have started a drain, and counts likewise.
+        drains: bool,
     },
 }
 

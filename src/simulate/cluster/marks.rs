@@ -64,8 +64,8 @@ impl State {
         remove_taints(&mut taints, before, after, order.cause)?;
         add_taints(&mut taints, before, after)?;
         let label = label(node.risk_label.as_ref(), before, after)?;
-        if taints != node.taints || label != node.risk_label || order.cause.begins() {
-            self.left_alone(node, order.cause)?;
+        if taints != node.taints || label != node.risk_label || order.begins() {
+            self.left_alone(node, order.begins())?;
         }
         Ok(Change {
             taints,
@@ -77,7 +77,7 @@ impl State {
         })
     }
 
-    fn left_alone(&self, node: &Node, cause: Cause) -> Result<(), String> {
+    fn left_alone(&self, node: &Node, begins: bool) -> Result<(), String> {
         let held = match &node.hold_until {
             Some(HoldUntil::Time(until)) => *until > self.now,
             Some(HoldUntil::Malformed(_)) => true,
@@ -87,7 +87,7 @@ impl State {
             Err("it is to be left alone: annotation foreshock.dev/exclude".to_owned())
         } else if held {
             Err("it is to be left alone: annotation foreshock.dev/hold-until".to_owned())
-        } else if let (Some(who), true) = (&node.taken_by, cause.begins()) {
+        } else if let (Some(who), true) = (&node.taken_by, begins) {
             // What is ours may always leave; nothing new comes to a Node that somebody takes away.
             Err(format!("it is to be left alone: {who}"))
         } else {
