@@ -266,7 +266,7 @@ async fn killed_after(scene: &mut Scene, node: &str, n: usize, by_alert: bool) {
     if by_alert {
         scene.fire(node, false);
     }
-    scene.wait_released(node, 150).await;
+    scene.wait_released(node, 240).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
