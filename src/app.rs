@@ -147,6 +147,14 @@ pub async fn serve(
         kubernetes = cluster.is_some(),
         "starting"
     );
+    for shortened in config.shortened() {
+        info!(
+            key = shortened.key,
+            value = ?shortened.value,
+            default = ?shortened.default,
+            "waiting time is shorter than its default"
+        );
+    }
 
     let mut tasks: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
     let writer = match &cluster {

@@ -156,3 +156,92 @@ impl OwnWrites {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use foreshock_core::node::NodeId;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn sent() -> OwnWrites {
+        let mut own = OwnWrites::default();
+        let node = NodeId::new("a", "uid-a");
+        own.take(
+            &Report::MarkSent {
+                node,
+                cause: Cause::Taint,
+                at: NOW,
+            },
+            NOW,
+        );
+        own
+    }
+
+    fn taints_counted(own: &OwnWrites) -> bool {
+        own.writes().values().any(|write| {
+            matches!(
+                write,
+                OwnWrite::InFlight { taints: true, .. } | OwnWrite::Failed { taints: true, .. }
+            )
+        })
+    }
+
+    fn failed(own: &mut OwnWrites, at: Timestamp) {
+        let error = ClusterError::Failed {
+            action: "patch".into(),
+            detail: "reset".into(),
+        };
+        let node = NodeId::new("a", "uid-a");
+        own.take(
+            &Report::MarkFailed {
+                node,
+                cause: Cause::Taint,
+                error,
+                at,
+            },
+            at,
+        );
+    }
+
+    #[test]
+    fn a_write_that_failed_goes_on_counting_since_it_may_have_taken_place() {
+        let mut own = sent();
+        failed(&mut own, NOW);
+        own.tidy(&NodeTable::default(), after(NOW, RETRY_MIN));
+        assert!(taints_counted(&own));
+    }
+
+    #[test]
+    fn failures_are_repeated_with_growing_pauses() {
+        let mut own = sent();
+        let pauses: Vec<Duration> = (0..8)
+            .map(|_| {
+                failed(&mut own, NOW);
+                match own.writes().values().next() {
+                    Some(OwnWrite::Failed { retry_at, .. }) => {
+                        foreshock_core::time::since(NOW, *retry_at)
+                    }
+                    other => panic!("{other:?}"),
+                }
+            })
+            .collect();
+        assert_eq!(pauses[0], RETRY_MIN);
+        assert!(
+            pauses.windows(2).all(|pair| pair[0] <= pair[1]),
+            "{pauses:?}"
+        );
+        assert_eq!(pauses[7], RETRY_MAX);
+    }
+
+    #[test]
+    fn reports_that_were_lost_leave_no_node_busy_for_ever() {
+        let mut own = sent();
+        own.tidy(&NodeTable::default(), after(NOW, 100 * LOST_FOR));
+        assert!(taints_counted(&own), "without an answer it stays under way");
+        own.take(&Report::Lost { count: 1 }, NOW);
+        own.tidy(&NodeTable::default(), after(NOW, LOST_FOR));
+        assert!(own.writes().is_empty());
+    }
+}

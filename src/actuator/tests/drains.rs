@@ -489,3 +489,36 @@ async fn a_leader_that_loses_the_lease_sends_no_further_eviction_and_the_next_go
     evicted.dedup();
     assert_eq!((evicted.len(), cluster.evictions().len()), (40, 40));
 }
+
+/// Evictions that waited for their turn left long after a person had excluded the Node.
+#[tokio::test(start_paused = true)]
+async fn evictions_that_wait_for_their_turn_are_called_back_when_nothing_may_be_sent() {
+    let cluster = Fake::new();
+    draining_node(&cluster, ["p1", "p2", "p3", "p4"].map(pod).to_vec());
+    let slow = ActuatorOptions {
+        evictions_per_second: 1,
+        ..OPTIONS
+    };
+    let mut scene = Scene::with(&cluster, slow).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_millis(200)).await;
+    let sent = cluster.evictions().len();
+    assert!(
+        (1..4).contains(&sent),
+        "some wait for their turn: {sent} sent"
+    );
+    scene.plan(|plan| {
+        let order = drain_it("a", START);
+        plan.drains = vec![DrainOrder {
+            sends: false,
+            ..order
+        }];
+    });
+    scene.pass(Duration::from_secs(30)).await;
+    assert_eq!(cluster.evictions().len(), sent);
+    // Allowed again, those that were called back go.
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("all evicted", |scene| scene.cluster.evictions().len() == 4)
+        .await;
+}

@@ -311,3 +311,21 @@ async fn shutting_down_begins_nothing_and_waits_for_what_is_under_way() {
         "{reports:?}"
     );
 }
+
+/// Every plan was dropped for as long as the step, in silence.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_is_set_back_does_not_stop_the_leader() {
+    let cluster = Fake::new();
+    for name in ["a", "b"] {
+        cluster.node(name, None);
+    }
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.marks = vec![taint_it("a")]);
+    scene.pass(Duration::from_millis(100)).await;
+    cluster.clock.jump(jiff::SignedDuration::from_hours(-3));
+    for _ in 0..3 {
+        scene.plan(|plan| plan.marks = vec![taint_it("b")]);
+        scene.pass(Duration::from_millis(100)).await;
+    }
+    assert_eq!(cluster.marked(), ["a", "b"]);
+}
