@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use foreshock_core::decision::audit::AuditedPlan;
-use foreshock_core::decision::policy::Reach;
+use foreshock_core::decision::policy::{Policy, Reach};
+use foreshock_core::record::Taint;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -100,11 +101,21 @@ pub fn kube_options(config: &Config) -> KubeOptions {
         instance: config.kubernetes.instance.clone(),
         namespace: config.kubernetes.namespace.clone().unwrap_or_default(),
         node_selector: config.kubernetes.node_selector.clone(),
-        taints: std::iter::once(&config.policy.taint)
-            .chain(&config.policy.caution_taint)
-            .cloned()
-            .collect(),
+        taints: taints(&config.policy),
     }
+}
+
+/// Every taint that may be written, of the policy and of its pools.
+fn taints(policy: &Policy) -> Vec<Taint> {
+    let pools = policy.pools.iter().map(|pool| &pool.rules);
+    let mut taints: Vec<Taint> = std::iter::once(&policy.rules)
+        .chain(pools)
+        .flat_map(|rules| std::iter::once(&rules.taint).chain(&rules.caution_taint))
+        .cloned()
+        .collect();
+    taints.sort();
+    taints.dedup();
+    taints
 }
 
 /// Runs the service until shutdown.
@@ -142,7 +153,7 @@ pub async fn serve(
     info!(
         version = env!("CARGO_PKG_VERSION"),
         model = model.name.name,
-        reach = policy.reach.as_str(),
+        reach = policy.reach_max().as_str(),
         model_reach = model.name.reach.as_str(),
         kubernetes = cluster.is_some(),
         "starting"
@@ -165,7 +176,7 @@ pub async fn serve(
                 .map(|address| address.to_string());
             writer(
                 &config,
-                policy.reach,
+                policy.reach_max(),
                 address,
                 Arc::clone(cluster),
                 Arc::clone(&clock),
@@ -221,6 +232,7 @@ pub async fn serve(
             missing_max: config.model.missing_max,
             shortened: config.shortened(),
             policy,
+            pools: config.pools,
             model: model.name,
             card: model.card,
             started_at,

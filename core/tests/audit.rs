@@ -77,7 +77,7 @@ fn n3(good: &mut Good) -> &mut foreshock_core::decision::world::NodeFacts {
 fn every_limit_is_refused_by_its_name() {
     let faults: Vec<Fault> = vec![
         (Broken::Observe, tainting, |good| {
-            good.policy.reach = Reach::Observe
+            good.policy.rules.reach = Reach::Observe
         }),
         (Broken::Stale, tainting, |good| {
             good.plan.at = ago(now(), MINUTE)
@@ -172,26 +172,28 @@ fn every_limit_is_refused_by_its_name() {
         (Broken::Storm, tainting, |good| {
             good.memory.storm = Some(Storm {
                 since: now(),
+                about: "4 of 10 Nodes".into(),
                 calm_since: None,
             })
         }),
         (Broken::Storm, draining, |good| {
             good.memory.storm = Some(Storm {
                 since: now(),
+                about: "4 of 10 Nodes".into(),
                 calm_since: None,
             })
         }),
         (Broken::Reach, tainting, |good| {
-            good.policy.reach = Reach::Label
+            good.policy.rules.reach = Reach::Label
         }),
         (Broken::Reach, starting, |good| {
-            good.policy.reach = Reach::Taint
+            good.policy.rules.reach = Reach::Taint
         }),
         (Broken::Reach, draining, |good| {
             good.policy.model_trusted = false
         }),
         (Broken::Unconfirmed, tainting, |good| {
-            good.policy.confirm_for = HOUR
+            good.policy.rules.confirm_for = HOUR
         }),
         (Broken::RepeatOffender, starting, |good| {
             let repeats = vec![ago(now(), MINUTE), ago(now(), HOUR), ago(now(), 2 * HOUR)];
@@ -206,7 +208,7 @@ fn every_limit_is_refused_by_its_name() {
                 .repeats = repeats;
         }),
         (Broken::DrainAfter, starting, |good| {
-            good.policy.drain_after = HOUR
+            good.policy.rules.drain_after = HOUR
         }),
         (Broken::LastNode, tainting, |good| {
             good.world
@@ -249,7 +251,7 @@ fn every_limit_is_refused_by_its_name() {
                 .insert("n3".into(), vec![alert("X", 0.8, Reach::Evict)]);
         }),
         (Broken::Recovery, releasing, |good| {
-            good.policy.recover_for = 2 * HOUR
+            good.policy.rules.recover_for = 2 * HOUR
         }),
     ];
     for (index, (limit, make, break_it)) in faults.iter().enumerate() {

@@ -138,7 +138,7 @@ impl Case {
             }
         });
         scene = scene.with_policy(|policy| {
-            policy.reach = self.reach;
+            policy.rules.reach = self.reach;
             policy.model_trusted = self.trusted;
             policy.limits.tainted_max = Limit::Count(self.tainted_max);
             policy.limits.draining_max = Limit::Count(self.draining_max);
@@ -332,7 +332,7 @@ fn what_is_done_stays_within_every_budget() {
             .values()
             .filter(|node| node.ready && !node.cordoned)
             .count();
-        let taint = &scene.policy.taint;
+        let taint = &scene.policy.rules.taint;
         let in_flight = scene.world.writes.len();
         let (before, after) = (
             with_our_taint(&scene.world, taint),
@@ -348,7 +348,7 @@ fn what_is_done_stays_within_every_budget() {
                 node.ready
                     && !node.cordoned
                     && node.taints.is_empty()
-                    && !score.is_ok_and(|risk| risk > scene.policy.at_risk)
+                    && !score.is_ok_and(|risk| risk > scene.policy.rules.at_risk)
             });
             prop_assert!(well.count() >= 1, "no Node is left for the work");
         }
@@ -382,7 +382,7 @@ fn tainted_and_in_flight(scene: &Scene) -> usize {
         .filter(|name| {
             scene.world.nodes[*name]
                 .taints
-                .contains(&scene.policy.taint)
+                .contains(&scene.policy.rules.taint)
         })
         .count()
 }
@@ -454,7 +454,7 @@ fn the_audit_passes_what_the_planner_plans() {
 fn observing_changes_what_is_done_and_never_what_is_seen() {
     always("observe", |scene, decision| {
         let mut observing = scene.clone();
-        observing.policy.reach = Reach::Observe;
+        observing.policy.rules.reach = Reach::Observe;
         let seen = decide(&observing.policy, &observing.memory, &observing.world);
         prop_assert_eq!(&seen.plan, &Plan::empty(now()));
         for (name, verdict) in &seen.verdicts {
@@ -485,7 +485,12 @@ fn more_is_asked_than_done_only_with_a_reason() {
             let in_flight = scene.world.writes.contains_key(name);
             let asked =
                 verdict.band == foreshock_core::risk::Band::AtRisk || verdict.risk.is_none();
-            if asked && !ordered && !draining && !in_flight && scene.policy.reach == Reach::Evict {
+            if asked
+                && !ordered
+                && !draining
+                && !in_flight
+                && scene.policy.rules.reach == Reach::Evict
+            {
                 prop_assert!(
                     verdict.hold().is_some(),
                     "no reason is given for {name}: {verdict:#?}"

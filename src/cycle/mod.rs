@@ -38,9 +38,10 @@ use crate::alertmanager::{
     WebhookReceiver,
 };
 use crate::clock::Clock;
+use crate::config::PoolSelectors;
 use crate::events::EventLog;
 use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
-use crate::kubernetes::{Cluster, ClusterError, NodeTable};
+use crate::kubernetes::{Cluster, ClusterError, NodeEntry, NodeTable};
 use crate::metrics::Counters;
 use crate::model::scorer::Scorer;
 use crate::snapshot::{ModelCard, ModelName, Shortened, Snapshot};
@@ -67,6 +68,8 @@ pub struct CycleOptions {
     pub missing_max: f64,
     /// What the operator allows.
     pub policy: Arc<Policy>,
+    /// Which Nodes are in which pool.
+    pub pools: PoolSelectors,
     /// Waiting times shorter than the defaults, to be shown.
     pub shortened: Vec<Shortened>,
     /// The model in use.
@@ -556,7 +559,7 @@ impl Cycle {
             table
                 .nodes
                 .iter()
-                .map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone())))
+                .map(|(name, entry)| (name.clone(), self.facts_of(entry)))
                 .collect()
         } else {
             let scraped = scored.iter().flat_map(|scored| scored.matrix.nodes.iter());
@@ -578,17 +581,26 @@ impl Cycle {
             resolved: self.book.resolved(),
             cluster: leadership.record.filter(|_| nodes_known),
             paused: leadership.paused,
+            // Nothing measures it yet across the fleet; a Node's own inputs speak for themselves.
+            drift: None,
             writes: self.own.writes(),
             drains: self.own.drains.clone(),
         }
     }
 
-    fn with_pods(&self, facts: NodeFacts) -> NodeFacts {
+    /// What is known of a Node: what the watch shows, its pool, and its Pods where they were asked for.
+    fn facts_of(&self, entry: &NodeEntry) -> NodeFacts {
+        let facts = entry.facts.clone();
+        let pool = self.options.pools.pool_of(&entry.labels).map(str::to_owned);
         let pods = match self.pods.get(&facts.id.name) {
             Some((uid, at, pods)) if *uid == facts.id.uid => Fact::Known(*at, pods.clone()),
             Some(_) | None => Fact::Unknown,
         };
-        NodeFacts { pods, ..facts }
+        NodeFacts {
+            pods,
+            pool,
+            ..facts
+        }
     }
 
     /// Whether the watch of the Nodes is fit to decide on. While it is broken for longer than a moment
@@ -604,7 +616,7 @@ impl Cycle {
 
     /// Where nothing is ever written, every process counts as leader.
     fn leads(&self) -> bool {
-        self.options.policy.reach == Reach::Observe || self.parts.leadership.borrow().leader
+        self.options.policy.reach_max() == Reach::Observe || self.parts.leadership.borrow().leader
     }
 }
 
@@ -653,6 +665,7 @@ fn unwatched(name: &NodeName) -> NodeFacts {
         cordoned: false,
         control_plane: false,
         zone: None,
+        pool: None,
         taints: Vec::new(),
         risk_label: None,
         record: RecordState::Absent,

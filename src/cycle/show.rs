@@ -487,13 +487,15 @@ impl Cycle {
                 .as_ref()
                 .map(|problem| format!("Alertmanager: {problem}")),
         );
-        if self.options.policy.reach > Reach::Observe && leadership.record.is_none() && table.synced
+        if self.options.policy.reach_max() > Reach::Observe
+            && leadership.record.is_none()
+            && table.synced
         {
             degraded.push("the record on the Lease is not known, so nothing is begun".to_owned());
         }
         degraded.extend(leadership.problem.clone());
         degraded.extend(self.shown.audit.clone());
-        if self.options.policy.reach == Reach::Observe
+        if self.options.policy.reach_max() == Reach::Observe
             && decision.is_some_and(|decision| {
                 decision
                     .verdicts

@@ -18,6 +18,7 @@ mod pod;
 mod pods;
 pub mod rate;
 pub mod record;
+pub mod selector;
 pub mod text;
 pub(crate) mod watch;
 

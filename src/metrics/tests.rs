@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use foreshock_core::decision::plan::Cause;
-use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach};
+use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach, Rules};
 use foreshock_core::decision::verdict::{Hold, HoldReason, Phase, Verdict};
 use foreshock_core::drain::{Choice, DrainRules};
 use foreshock_core::node::NodeId;
@@ -25,37 +25,43 @@ fn policy() -> Arc<Policy> {
     let minute = Duration::from_secs(60);
     Arc::new(Policy {
         instance: "foreshock".into(),
-        reach: Reach::Observe,
         model_trusted: false,
-        at_risk: Risk::new(0.65).expect("a risk"),
-        caution: Risk::new(0.5).expect("a risk"),
-        recover_below: Risk::new(0.5).expect("a risk"),
-        confirm_for: minute,
-        drain_after: minute,
-        recover_for: minute,
-        probation: minute,
-        repeat_max: 2,
-        repeat_window: minute,
-        veto_for: minute,
-        tainted_for_max: minute,
-        new_node_age: minute,
         score_age_max: minute,
         facts_age_max: minute,
-        taint: Taint {
-            key: "degradation".into(),
-            value: "true".into(),
-            effect: TaintEffect::NoSchedule,
+        rules: Rules {
+            reach: Reach::Observe,
+            at_risk: Risk::new(0.65).expect("a risk"),
+            caution: Risk::new(0.5).expect("a risk"),
+            recover_below: Risk::new(0.5).expect("a risk"),
+            confirm_for: minute,
+            drain_after: minute,
+            recover_for: minute,
+            probation: minute,
+            repeat_max: 2,
+            repeat_window: minute,
+            veto_for: minute,
+            tainted_for_max: minute,
+            new_node_age: minute,
+            taint: Taint {
+                key: "degradation".into(),
+                value: "true".into(),
+                effect: TaintEffect::NoSchedule,
+            },
+            caution_taint: None,
+            control_plane: ControlPlane::Exclude,
+            windows: Vec::new(),
         },
-        caution_taint: None,
-        control_plane: ControlPlane::Exclude,
         limits: Limits {
             tainted_max: Limit::Count(1),
             draining_max: Limit::Count(1),
             drains_per_hour: 6,
+            zone_tainted_max: None,
+            zone_draining_max: None,
             storm_share: 0.2,
             storm_min: 3,
             storm_window: minute,
         },
+        pools: Vec::new(),
         drain: DrainRules {
             grace_cap: None,
             deadline: minute,
@@ -125,6 +131,7 @@ fn full() -> Snapshot {
     ];
     snapshot.storm = Some(Storm {
         since: at(0),
+        about: "4 of 10 Nodes".into(),
         calm_since: None,
     });
     snapshot.limits = vec![LimitUse {

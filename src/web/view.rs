@@ -633,7 +633,7 @@ impl HealthJson {
             leader: health.leader,
             leader_name: health.leader_name.clone(),
             paused: health.paused,
-            reach: ReachWord(snapshot.policy.reach),
+            reach: ReachWord(snapshot.policy.reach_max()),
             prometheus: PrometheusJson {
                 ok: health.prometheus.ok,
                 age_seconds: health
@@ -822,13 +822,13 @@ impl StatsJson {
             },
             uptime_seconds: seconds(since(snapshot.started_at, now)),
             policy: PolicyJson {
-                at_risk: policy.at_risk.as_f64(),
-                caution: policy.caution.as_f64(),
-                recover_below: policy.recover_below.as_f64(),
-                taint: policy.taint.to_string(),
-                confirm_for_seconds: seconds(policy.confirm_for),
-                drain_after_seconds: seconds(policy.drain_after),
-                recover_for_seconds: seconds(policy.recover_for),
+                at_risk: policy.rules.at_risk.as_f64(),
+                caution: policy.rules.caution.as_f64(),
+                recover_below: policy.rules.recover_below.as_f64(),
+                taint: policy.rules.taint.to_string(),
+                confirm_for_seconds: seconds(policy.rules.confirm_for),
+                drain_after_seconds: seconds(policy.rules.drain_after),
+                recover_for_seconds: seconds(policy.rules.recover_for),
             },
             shortened: snapshot
                 .shortened

@@ -40,6 +40,7 @@ fn present(count: usize, mode: &str) -> Snapshot {
         "storm" => {
             snapshot.storm = Some(foreshock_core::record::Storm {
                 since: at(now - 130),
+                about: "4 of 10 Nodes".into(),
                 calm_since: None,
             });
         }
