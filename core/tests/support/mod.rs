@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod pods;
+pub mod timeline;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
