@@ -140,10 +140,8 @@ fn inputs(
 ) -> BTreeMap<Input, Option<Timestamp>> {
     let mut seen = BTreeMap::new();
     let mut see = |input: Input| {
-        if !seen.contains_key(&input) {
-            let first = memory.inputs.get(&input).copied();
-            seen.insert(input, first.unwrap_or(Some(world.at)));
-        }
+        let first = memory.inputs.get(&input).copied();
+        seen.entry(input).or_insert(first.unwrap_or(Some(world.at)));
     };
     for node in world.nodes.values() {
         for input in inputs_of(policy, world, evidence, node) {
