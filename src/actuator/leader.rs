@@ -27,7 +27,7 @@ const REQUESTS_MAX: usize = 16;
 /// A conflict is resolved by reading again, so often.
 const TRIES: u32 = 3;
 /// A stranger's `leaseDurationSeconds` is honoured up to this.
-const DURATION_MAX: Duration = Duration::from_secs(300);
+pub(super) const DURATION_MAX: Duration = Duration::from_secs(300);
 
 /// The times of the election: those of Kubernetes' own components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
