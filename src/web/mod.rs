@@ -10,6 +10,7 @@ mod cache;
 mod guard;
 mod hand_on;
 mod history;
+mod lift;
 mod openapi;
 mod page;
 mod plan;
@@ -38,9 +39,10 @@ use tokio::sync::watch;
 use crate::events::EventLog;
 use crate::snapshot::Snapshot;
 
+pub(crate) use guard::read_secret;
 pub use hand_on::{Lead, Leads, PeerUrl};
 pub use openapi::document as openapi_document;
-pub use plan::{DaemonSetView, DrainPlan, ImpossibleView, PlannedPod};
+pub use plan::{DaemonSetView, DispositionWord, DrainPlan, ImpossibleView, PlannedPod};
 pub use server::{WebError, bind, serve};
 
 /// What the web shows, and the doors to what it may cause.

@@ -558,3 +558,24 @@ async fn events_are_paged_filtered_and_ordered() {
     let other = fetch(server.address, "/api/events?after=5-3").await.json();
     assert_eq!(other["gap"], true);
 }
+
+#[tokio::test]
+async fn explain_understands_what_is_answered_about_any_node() {
+    let scene = scene(snapshot(24, 40));
+    let server = server(scene.state, WebOptions::default()).await;
+    let nodes = fetch(server.address, "/api/nodes").await.json();
+    let nodes = nodes["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 24);
+    for node in nodes {
+        let name = node["node"].as_str().unwrap();
+        let reply = fetch(server.address, &format!("/api/nodes/{name}")).await;
+        let text = crate::cli::explain::table(&reply.body).unwrap();
+        assert!(text.starts_with("Name:"), "{text}");
+        for hold in node["holds"].as_array().unwrap() {
+            assert!(hold["lifted_by"].as_str().is_some_and(|by| !by.is_empty()));
+            assert!(text.contains(hold["reason"].as_str().unwrap()), "{text}");
+        }
+        // Whatever Prometheus and Alertmanager say, the terminal obeys none of it.
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+    }
+}
