@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::lift::lifted_by;
 use super::plan::DrainPlan;
 use super::words::{
     AskedWord, BandWord, HoldWord, KindWord, OutcomeWord, PhaseWord, ReachWord, Time, UnitWord,
@@ -106,6 +107,8 @@ pub(super) struct HoldJson {
     detail: String,
     /// When time alone lifts it.
     until: Option<Time>,
+    /// What would lift it.
+    lifted_by: &'static str,
 }
 
 impl HoldJson {
@@ -114,6 +117,7 @@ impl HoldJson {
             reason: HoldWord(hold.reason),
             detail: hold.detail.clone(),
             until: hold.until.map(Time),
+            lifted_by: lifted_by(hold.reason),
         }
     }
 }
