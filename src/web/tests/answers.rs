@@ -175,6 +175,10 @@ async fn nodes_are_filtered_and_an_unknown_risk_is_null() {
     let node = &unknown.json()["nodes"][0];
     assert_eq!(node["risk"], Value::Null);
     assert_eq!(node["hold"]["reason"], "unknown");
+    assert_eq!(
+        node["hold"]["lift"],
+        foreshock_core::decision::verdict::HoldReason::Unknown.lift()
+    );
 }
 
 #[tokio::test]
