@@ -319,7 +319,7 @@ fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCas
     // The same cases in every run: a test that fails by chance is a test that is run again.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let config = Config {
-        cases: 4_000,
+        cases: support::cases(4_000),
         failure_persistence: None,
         ..Config::default()
     };

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use self::own::OwnWrites;
 use self::score::{Scored, features_of, score};
@@ -139,6 +139,8 @@ pub struct Cycle {
     telemetry_running: bool,
     nodes_broken_since: Option<Instant>,
     alerts_problem: Option<String>,
+    /// The evidence in the book is that of a leader.
+    led: bool,
     pods: BTreeMap<NodeName, (Uid, Timestamp, Vec<PodFacts>)>,
     pods_asked: BTreeMap<NodeName, Timestamp>,
     answers: JoinSet<Answer>,
@@ -201,6 +203,7 @@ impl Cycle {
             telemetry_running: false,
             nodes_broken_since: None,
             alerts_problem: None,
+            led: false,
             pods: BTreeMap::new(),
             pods_asked: BTreeMap::new(),
             answers: JoinSet::new(),
@@ -545,6 +548,7 @@ impl Cycle {
 
     fn world(&mut self, table: &NodeTable) -> World {
         let leadership = self.parts.leadership.borrow_and_update().clone();
+        self.forget_alerts_of_another_time(&leadership);
         // Milliseconds are enough for anything that is decided, and for anybody who reads it.
         let now = milliseconds(self.parts.clock.now());
         self.own.tidy(table, now);
@@ -585,6 +589,17 @@ impl Cycle {
             drift: None,
             writes: self.own.writes(),
             drains: self.own.drains.clone(),
+        }
+    }
+
+    /// Once another process leads, webhooks reach that one, and an alert that was taken here would never
+    /// be seen to end. Alerts that act are in the records of their Nodes.
+    fn forget_alerts_of_another_time(&mut self, leadership: &Leadership) {
+        if leadership.leader {
+            self.led = true;
+        } else if leadership.other_leads && std::mem::take(&mut self.led) {
+            info!("another process leads; alerts that were sent here are forgotten");
+            self.book = AlertBook::new(Arc::clone(&self.options.alerts));
         }
     }
 

@@ -25,6 +25,14 @@ use jiff::Timestamp;
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
 
+/// How many cases a property draws. Mutation tests ask for fewer: they run everything hundreds of times.
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("FORESHOCK_PROPERTY_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(usual)
+}
+
 /// The time of every scene.
 pub fn now() -> Timestamp {
     "2026-03-01T12:00:00Z".parse().expect("a valid time")
