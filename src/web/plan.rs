@@ -329,6 +329,7 @@ mod tests {
             tolerates_taint: false,
             own: false,
             budgets: Vec::new(),
+            needs: foreshock_core::room::Needs::default(),
         }
     }
 
