@@ -202,6 +202,13 @@ pub async fn serve(
         None => None,
     };
     let metrics = Arc::new(Metrics::new(snapshots.clone(), Arc::clone(&counters)));
+    let plans = PlanDoor::new(
+        cluster.clone(),
+        Arc::clone(&policy),
+        config.eviction_rate,
+        Arc::clone(&clock),
+        snapshots.clone(),
+    );
     let state = WebState {
         snapshots,
         events: Arc::clone(&events),
@@ -214,12 +221,7 @@ pub async fn serve(
             counters: Arc::clone(&counters),
         }),
         control: writer.control,
-        plans: Arc::new(PlanDoor {
-            cluster: cluster.clone(),
-            policy: Arc::clone(&policy),
-            rate: config.eviction_rate,
-            clock: Arc::clone(&clock),
-        }),
+        plans: Arc::new(plans),
         clock: {
             let clock = Arc::clone(&clock);
             Arc::new(move || clock.now())

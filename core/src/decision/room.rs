@@ -16,7 +16,7 @@ use crate::drain::{Disposition, DrainOrder, PodFacts, classify};
 use crate::node::NodeName;
 use crate::record::Taint;
 use crate::risk::Band;
-use crate::room::{Going, NoPlace, Place, Survivor, place};
+use crate::room::{Going, NoPlace, Place, Survivor, choose, place};
 use crate::time::{after, since};
 
 /// So many more Nodes are looked at when those so far do not suffice; also what the shell reads at once.
@@ -116,8 +116,12 @@ impl<'a> Looking<'a> {
             return held(HoldReason::FactsUnknown, detail, Some(from));
         }
         let survivors = self.survivors.get_or_insert_with(|| now.survivors());
-        let chosen = match choose(now, survivors, then) {
-            Ok(chosen) => chosen,
+        let bare: Vec<Survivor<'_>> = survivors
+            .iter()
+            .map(|node| now.survivor(node, &[]))
+            .collect();
+        let chosen: Vec<&NodeFacts> = match choose(&bare, then, SURVIVORS_MAX) {
+            Ok(chosen) => chosen.into_iter().map(|at| survivors[at]).collect(),
             Err(barred) => return no_room(survivors.len(), &barred),
         };
         let mut upto = 0;
@@ -215,64 +219,6 @@ fn budgets(pod: &PodFacts) -> impl Iterator<Item = (&str, &str)> {
     pod.budgets
         .iter()
         .map(|budget| (pod.id.namespace.as_str(), budget.name.as_str()))
-}
-
-/// The Nodes that are looked at, in order: in turn for each kind of Pod the next that is not barred to it,
-/// so that a Pod with few to choose from finds its own among them. The Pods that are barred everywhere, if
-/// there are any: nothing more has to be read then.
-fn choose<'a>(
-    now: &After<'a, '_>,
-    survivors: &[&'a NodeFacts],
-    then: &[Going<'_>],
-) -> Result<Vec<&'a NodeFacts>, Vec<NoPlace>> {
-    let mut kinds: Vec<&Going<'_>> = Vec::new();
-    for going in then {
-        if !kinds.iter().any(|kind| kind.pod.needs == going.pod.needs) {
-            kinds.push(going);
-        }
-    }
-    let bars = |node: &NodeFacts, going: &Going<'_>| now.survivor(node, &[]).bars(going);
-    let mut found: Vec<Vec<&'a NodeFacts>> = Vec::new();
-    let mut barred: Vec<NoPlace> = Vec::new();
-    for kind in kinds {
-        let fitting = survivors
-            .iter()
-            .copied()
-            .filter(|node| bars(node, kind).is_none());
-        let fitting: Vec<&NodeFacts> = fitting.take(SURVIVORS_MAX).collect();
-        if fitting.is_empty() {
-            let mut obstacles = BTreeMap::new();
-            for obstacle in survivors.iter().filter_map(|node| bars(node, kind)) {
-                *obstacles.entry(obstacle).or_default() += 1;
-            }
-            let of_kind = then
-                .iter()
-                .filter(|going| going.pod.needs == kind.pod.needs);
-            barred.extend(of_kind.map(|going| NoPlace {
-                pod: going.pod.id.clone(),
-                obstacles: obstacles.clone(),
-            }));
-        }
-        found.push(fitting);
-    }
-    if !barred.is_empty() {
-        barred.sort_by(|a, b| a.pod.cmp(&b.pod));
-        return Err(barred);
-    }
-    // Those with the fewest to choose from are served first.
-    found.sort_by_key(Vec::len);
-    let mut chosen: Vec<&NodeFacts> = Vec::new();
-    for round in 0..SURVIVORS_MAX {
-        for of_kind in &found {
-            if let Some(node) = of_kind.get(round)
-                && chosen.len() < SURVIVORS_MAX
-                && !chosen.iter().any(|there| there.id == node.id)
-            {
-                chosen.push(node);
-            }
-        }
-    }
-    Ok(chosen)
 }
 
 impl<'w> After<'w, '_> {

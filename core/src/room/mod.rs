@@ -25,4 +25,6 @@ pub use needs::{
     HostPort, Needs, NodeTerm, Operator, PodTerm, Protocol, Requirement, Resources, Spread,
     Toleration, VolumeTopology,
 };
-pub use place::{Going, HOSTNAME, NoPlace, Obstacle, Place, Placement, Survivor, place};
+pub use place::{
+    Going, HOSTNAME, NoPlace, Obstacle, Place, Placement, Survivor, choose, fits, place,
+};

@@ -136,6 +136,71 @@ pub fn place(survivors: &[Survivor<'_>], first: &[Going<'_>], then: &[Going<'_>]
     placement
 }
 
+/// Whether the Pod fits on the Node beside those that are there.
+pub fn fits(survivor: &Survivor<'_>, going: &Going<'_>) -> bool {
+    Bin::new(survivor).refuses(going).is_none()
+}
+
+/// Which Nodes to look at, by index and in order, before any of their Pods are known: in turn for each
+/// kind of Pod the next that is not barred to it, so that a Pod with few to choose from finds its own among
+/// them. `max` at most.
+///
+/// # Errors
+///
+/// The Pods that are barred from every one of them: nothing more has to be known then.
+pub fn choose(
+    survivors: &[Survivor<'_>],
+    pods: &[Going<'_>],
+    max: usize,
+) -> Result<Vec<usize>, Vec<NoPlace>> {
+    let alike = |a: &Going<'_>, b: &Going<'_>| a.pod.needs == b.pod.needs && a.from == b.from;
+    let mut kinds: Vec<&Going<'_>> = Vec::new();
+    for going in pods {
+        if !kinds.iter().any(|kind| alike(kind, going)) {
+            kinds.push(going);
+        }
+    }
+    let mut open: Vec<Vec<usize>> = Vec::new();
+    let mut barred: Vec<NoPlace> = Vec::new();
+    for kind in kinds {
+        let to_it = (0..survivors.len()).filter(|at| survivors[*at].bars(kind).is_none());
+        let to_it: Vec<usize> = to_it.take(max).collect();
+        if to_it.is_empty() {
+            let mut obstacles = BTreeMap::new();
+            for obstacle in survivors.iter().filter_map(|survivor| survivor.bars(kind)) {
+                *obstacles.entry(obstacle).or_default() += 1;
+            }
+            barred.extend(
+                pods.iter()
+                    .filter(|going| alike(kind, going))
+                    .map(|going| NoPlace {
+                        pod: going.pod.id.clone(),
+                        obstacles: obstacles.clone(),
+                    }),
+            );
+        }
+        open.push(to_it);
+    }
+    if !barred.is_empty() {
+        barred.sort_by(|a, b| a.pod.cmp(&b.pod));
+        return Err(barred);
+    }
+    // Those with the fewest to choose from are served first.
+    open.sort_by_key(Vec::len);
+    let mut chosen: Vec<usize> = Vec::new();
+    for round in 0..max {
+        for of_kind in &open {
+            if let Some(at) = of_kind.get(round)
+                && chosen.len() < max
+                && !chosen.contains(at)
+            {
+                chosen.push(*at);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
 impl Survivor<'_> {
     /// Why the Pod could never run here, whatever else does. This needs nothing of the Pods here.
     pub fn bars(&self, going: &Going<'_>) -> Option<Obstacle> {

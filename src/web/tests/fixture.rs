@@ -734,6 +734,7 @@ impl Plans for Doors {
                 pods: pods(),
                 rules: rules(),
                 rate: 20.0,
+                room: None,
             })
         };
         Box::pin(async move { result })
