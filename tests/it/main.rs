@@ -6,6 +6,7 @@ mod fleet;
 mod healthy;
 mod journey;
 mod kubernetes;
+mod room;
 mod scenario;
 mod shipped;
 mod support;
