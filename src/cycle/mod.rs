@@ -9,7 +9,7 @@ mod own;
 mod score;
 mod show;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,6 +130,8 @@ pub struct Cycle {
     options: CycleOptions,
     parts: CycleParts,
     nodes: watch::Receiver<Arc<NodeTable>>,
+    /// Nodes with marks of ours that are not among them.
+    strays: Option<watch::Receiver<Arc<BTreeSet<NodeName>>>>,
     // Keeps the channel of a loop without a cluster open.
     _no_nodes: Option<watch::Sender<Arc<NodeTable>>>,
     memory: Memory,
@@ -193,6 +195,7 @@ impl Cycle {
             book: AlertBook::new(Arc::clone(&options.alerts)),
             own: OwnWrites::default(),
             shown: Shown::default(),
+            strays: parts.cluster.as_ref().map(|cluster| cluster.strays()),
             options,
             parts,
             nodes,

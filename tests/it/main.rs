@@ -6,6 +6,7 @@ mod fleet;
 mod healthy;
 mod journey;
 mod kubernetes;
+mod replicas;
 mod scenario;
 mod shipped;
 mod support;
