@@ -3,9 +3,13 @@
 mod bad_input;
 mod bed;
 mod fleet;
+mod hands_off;
 mod healthy;
 mod journey;
+mod kills;
 mod kubernetes;
+mod outage;
 mod scenario;
 mod shipped;
 mod support;
+mod switch;
