@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use foreshock_core::decision::audit::AuditedPlan;
-use foreshock_core::decision::policy::Reach;
+use foreshock_core::decision::policy::{Policy, Reach};
+use foreshock_core::record::Taint;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use crate::alertmanager::{AlertmanagerClient, webhook_queue};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::cycle::{Cycle, CycleOptions, CycleParts};
-use crate::doors::{NoSwitch, PlanDoor, Switch, WebhookDoor};
+use crate::doors::{LeadDoor, NoSwitch, PlanDoor, Switch, WebhookDoor};
 use crate::events::{EventKind, EventLog, NewEvent};
 use crate::features::Telemetry;
 use crate::kubernetes::Cluster;
@@ -28,7 +29,7 @@ use crate::model::artifact::ModelError;
 use crate::model::loaded::Model;
 use crate::prometheus::{PrometheusTelemetry, SetupError};
 use crate::snapshot::Snapshot;
-use crate::web::{self, Control, WebError, WebState};
+use crate::web::{self, Control, PeerUrl, WebError, WebState};
 
 /// Why the service cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,9 @@ pub enum AppError {
         "no way to Kubernetes; correct [kubernetes], or set kubernetes.enabled = false to only watch"
     )]
     Kubernetes(#[from] ConnectError),
+    /// `listen.advertise`.
+    #[error("listen.advertise: {0}")]
+    Advertise(String),
     /// The HTTP client for Alertmanager cannot be made.
     #[error("Alertmanager cannot be asked")]
     Alertmanager(#[source] reqwest::Error),
@@ -100,11 +104,21 @@ pub fn kube_options(config: &Config) -> KubeOptions {
         instance: config.kubernetes.instance.clone(),
         namespace: config.kubernetes.namespace.clone().unwrap_or_default(),
         node_selector: config.kubernetes.node_selector.clone(),
-        taints: std::iter::once(&config.policy.taint)
-            .chain(&config.policy.caution_taint)
-            .cloned()
-            .collect(),
+        taints: taints(&config.policy),
     }
+}
+
+/// Every taint that may be written, of the policy and of its pools.
+fn taints(policy: &Policy) -> Vec<Taint> {
+    let pools = policy.pools.iter().map(|pool| &pool.rules);
+    let mut taints: Vec<Taint> = std::iter::once(&policy.rules)
+        .chain(pools)
+        .flat_map(|rules| std::iter::once(&rules.taint).chain(&rules.caution_taint))
+        .cloned()
+        .collect();
+    taints.sort();
+    taints.dedup();
+    taints
 }
 
 /// Runs the service until shutdown.
@@ -142,7 +156,7 @@ pub async fn serve(
     info!(
         version = env!("CARGO_PKG_VERSION"),
         model = model.name.name,
-        reach = policy.reach.as_str(),
+        reach = policy.reach_max().as_str(),
         model_reach = model.name.reach.as_str(),
         kubernetes = cluster.is_some(),
         "starting"
@@ -159,13 +173,10 @@ pub async fn serve(
     let mut tasks: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
     let writer = match &cluster {
         Some(cluster) => {
-            let address = listener
-                .local_addr()
-                .ok()
-                .map(|address| address.to_string());
+            let address = advertised(&config, &listener)?;
             writer(
                 &config,
-                policy.reach,
+                policy.reach_max(),
                 address,
                 Arc::clone(cluster),
                 Arc::clone(&clock),
@@ -203,6 +214,10 @@ pub async fn serve(
             counters: Arc::clone(&counters),
         }),
         control: writer.control,
+        leads: Arc::new(LeadDoor {
+            leadership: writer.leadership.clone(),
+            counters: Arc::clone(&counters),
+        }),
         plans: Arc::new(PlanDoor {
             cluster: cluster.clone(),
             policy: Arc::clone(&policy),
@@ -221,6 +236,7 @@ pub async fn serve(
             missing_max: config.model.missing_max,
             shortened: config.shortened(),
             policy,
+            pools: config.pools,
             model: model.name,
             card: model.card,
             started_at,
@@ -265,6 +281,26 @@ pub async fn serve(
     wind_up(tasks, shutdown).await
 }
 
+/// Where the other replicas reach this one, for the Lease.
+fn advertised(config: &Config, listener: &TcpListener) -> Result<Option<String>, AppError> {
+    let listening = listener
+        .local_addr()
+        .map_err(|source| WebError::Listener { source })?;
+    let url = PeerUrl::advertised(
+        config.advertise.as_deref(),
+        listening,
+        config.web.tls.is_some(),
+    )
+    .map_err(AppError::Advertise)?;
+    if url.is_none() && config.policy.reach_max() > Reach::Observe {
+        info!(
+            key = "listen.advertise",
+            "other replicas cannot hand requests on to this one: its address is not known"
+        );
+    }
+    Ok(url.map(|url| url.as_str().to_owned()))
+}
+
 /// Waits for the tasks. The first that ends brings the others down; one that ends before it was told
 /// to is a failure.
 async fn wind_up(
@@ -303,6 +339,7 @@ impl Writer {
             paused: false,
             record: None,
             holder: None,
+            other_leads: false,
             address: None,
             problem: None,
         });

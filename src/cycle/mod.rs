@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use self::own::OwnWrites;
 use self::score::{Scored, features_of, score};
@@ -38,9 +38,10 @@ use crate::alertmanager::{
     WebhookReceiver,
 };
 use crate::clock::Clock;
+use crate::config::PoolSelectors;
 use crate::events::EventLog;
 use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
-use crate::kubernetes::{Cluster, ClusterError, NodeTable};
+use crate::kubernetes::{Cluster, ClusterError, NodeEntry, NodeTable};
 use crate::metrics::Counters;
 use crate::model::scorer::Scorer;
 use crate::snapshot::{ModelCard, ModelName, Shortened, Snapshot};
@@ -67,6 +68,8 @@ pub struct CycleOptions {
     pub missing_max: f64,
     /// What the operator allows.
     pub policy: Arc<Policy>,
+    /// Which Nodes are in which pool.
+    pub pools: PoolSelectors,
     /// Waiting times shorter than the defaults, to be shown.
     pub shortened: Vec<Shortened>,
     /// The model in use.
@@ -136,6 +139,8 @@ pub struct Cycle {
     telemetry_running: bool,
     nodes_broken_since: Option<Instant>,
     alerts_problem: Option<String>,
+    /// The evidence in the book is that of a leader.
+    led: bool,
     pods: BTreeMap<NodeName, (Uid, Timestamp, Vec<PodFacts>)>,
     pods_asked: BTreeMap<NodeName, Timestamp>,
     answers: JoinSet<Answer>,
@@ -198,6 +203,7 @@ impl Cycle {
             telemetry_running: false,
             nodes_broken_since: None,
             alerts_problem: None,
+            led: false,
             pods: BTreeMap::new(),
             pods_asked: BTreeMap::new(),
             answers: JoinSet::new(),
@@ -542,6 +548,7 @@ impl Cycle {
 
     fn world(&mut self, table: &NodeTable) -> World {
         let leadership = self.parts.leadership.borrow_and_update().clone();
+        self.forget_alerts_of_another_time(&leadership);
         // Milliseconds are enough for anything that is decided, and for anybody who reads it.
         let now = milliseconds(self.parts.clock.now());
         self.own.tidy(table, now);
@@ -556,7 +563,7 @@ impl Cycle {
             table
                 .nodes
                 .iter()
-                .map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone())))
+                .map(|(name, entry)| (name.clone(), self.facts_of(entry)))
                 .collect()
         } else {
             let scraped = scored.iter().flat_map(|scored| scored.matrix.nodes.iter());
@@ -578,17 +585,37 @@ impl Cycle {
             resolved: self.book.resolved(),
             cluster: leadership.record.filter(|_| nodes_known),
             paused: leadership.paused,
+            // Nothing measures it yet across the fleet; a Node's own inputs speak for themselves.
+            drift: None,
             writes: self.own.writes(),
             drains: self.own.drains.clone(),
         }
     }
 
-    fn with_pods(&self, facts: NodeFacts) -> NodeFacts {
+    /// Once another process leads, webhooks reach that one, and an alert that was taken here would never
+    /// be seen to end. Alerts that act are in the records of their Nodes.
+    fn forget_alerts_of_another_time(&mut self, leadership: &Leadership) {
+        if leadership.leader {
+            self.led = true;
+        } else if leadership.other_leads && std::mem::take(&mut self.led) {
+            info!("another process leads; alerts that were sent here are forgotten");
+            self.book = AlertBook::new(Arc::clone(&self.options.alerts));
+        }
+    }
+
+    /// What is known of a Node: what the watch shows, its pool, and its Pods where they were asked for.
+    fn facts_of(&self, entry: &NodeEntry) -> NodeFacts {
+        let facts = entry.facts.clone();
+        let pool = self.options.pools.pool_of(&entry.labels).map(str::to_owned);
         let pods = match self.pods.get(&facts.id.name) {
             Some((uid, at, pods)) if *uid == facts.id.uid => Fact::Known(*at, pods.clone()),
             Some(_) | None => Fact::Unknown,
         };
-        NodeFacts { pods, ..facts }
+        NodeFacts {
+            pods,
+            pool,
+            ..facts
+        }
     }
 
     /// Whether the watch of the Nodes is fit to decide on. While it is broken for longer than a moment
@@ -604,7 +631,7 @@ impl Cycle {
 
     /// Where nothing is ever written, every process counts as leader.
     fn leads(&self) -> bool {
-        self.options.policy.reach == Reach::Observe || self.parts.leadership.borrow().leader
+        self.options.policy.reach_max() == Reach::Observe || self.parts.leadership.borrow().leader
     }
 }
 
@@ -653,6 +680,7 @@ fn unwatched(name: &NodeName) -> NodeFacts {
         cordoned: false,
         control_plane: false,
         zone: None,
+        pool: None,
         taints: Vec::new(),
         risk_label: None,
         record: RecordState::Absent,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshock_core::decision::Decision;
 use foreshock_core::decision::plan::Cause;
 use foreshock_core::decision::policy::Reach;
 use foreshock_core::decision::verdict::{HoldReason, Phase, Verdict};
 use foreshock_core::decision::world::World;
+use foreshock_core::decision::{Decision, Group, Usage};
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::Storm;
 use foreshock_core::risk::Band;
@@ -400,7 +400,8 @@ impl Cycle {
             .book
             .shown(now, Some(&self.alert_nodes(table, &instances)));
         let storm = decision.storm.clone();
-        let usage = decision.usage;
+        let ramp = decision.ramp.clone();
+        let limits = limits_of(&decision.usage);
         let nodes = decision.verdicts.into_values().map(|verdict| {
             let name = &verdict.node.name;
             let scored = scored
@@ -415,7 +416,11 @@ impl Cycle {
                     .as_ref()
                     .and_then(|scored| scored.missing.get(name).copied())
                     .unwrap_or(1.0),
-                pool: None,
+                pool: table
+                    .nodes
+                    .get(name)
+                    .and_then(|entry| self.options.pools.pool_of(&entry.labels))
+                    .map(str::to_owned),
                 entry: table.nodes.get(name).cloned(),
                 drain: world.drains.get(name).cloned(),
                 verdict,
@@ -425,12 +430,6 @@ impl Cycle {
         let usual: Arc<dyn UsualValues> = match &scored {
             Some(scored) => Arc::clone(&scored.usual) as Arc<dyn UsualValues>,
             None => Arc::new(NothingUsual),
-        };
-        let limit = |name, used, max| LimitUse {
-            name,
-            scope: "cluster".to_owned(),
-            used,
-            max,
         };
         let snapshot = Snapshot {
             at: now,
@@ -442,15 +441,8 @@ impl Cycle {
             usual,
             alerts,
             storm,
-            limits: vec![
-                limit("tainted_max", usage.tainted, usage.tainted_max),
-                limit("draining_max", usage.draining, usage.draining_max),
-                limit(
-                    "drains_per_hour",
-                    usage.drains_last_hour,
-                    usage.drains_per_hour,
-                ),
-            ],
+            ramp,
+            limits,
             health,
             policy: Arc::clone(&self.options.policy),
             interval: self.options.interval,
@@ -487,13 +479,15 @@ impl Cycle {
                 .as_ref()
                 .map(|problem| format!("Alertmanager: {problem}")),
         );
-        if self.options.policy.reach > Reach::Observe && leadership.record.is_none() && table.synced
+        if self.options.policy.reach_max() > Reach::Observe
+            && leadership.record.is_none()
+            && table.synced
         {
             degraded.push("the record on the Lease is not known, so nothing is begun".to_owned());
         }
         degraded.extend(leadership.problem.clone());
         degraded.extend(self.shown.audit.clone());
-        if self.options.policy.reach == Reach::Observe
+        if self.options.policy.reach_max() == Reach::Observe
             && decision.is_some_and(|decision| {
                 decision
                     .verdicts
@@ -521,6 +515,35 @@ impl Cycle {
             degraded,
         }
     }
+}
+
+/// The limits as page and metrics show them, the cluster's first.
+fn limits_of(usage: &Usage) -> Vec<LimitUse> {
+    let of_cluster = [
+        ("tainted_max", usage.tainted, usage.tainted_max),
+        ("draining_max", usage.draining, usage.draining_max),
+        (
+            "drains_per_hour",
+            usage.drains_last_hour,
+            usage.drains_per_hour,
+        ),
+    ];
+    let of_cluster = of_cluster.into_iter().map(|(name, used, max)| LimitUse {
+        name,
+        scope: "cluster".to_owned(),
+        used,
+        max,
+    });
+    let of_groups = usage.groups.iter().map(|usage| LimitUse {
+        name: usage.limit,
+        scope: match &usage.group {
+            Group::Zone(zone) => format!("zone/{}", zone.as_deref().unwrap_or_default()),
+            Group::Pool(pool) => format!("pool/{pool}"),
+        },
+        used: usage.used,
+        max: usage.max,
+    });
+    of_cluster.chain(of_groups).collect()
 }
 
 fn marked(table: &NodeTable, name: &NodeName) -> bool {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod budget;
+mod by_hand;
 pub mod client;
 mod connect;
 mod events;
@@ -18,9 +19,11 @@ mod pod;
 mod pods;
 pub mod rate;
 pub mod record;
+pub mod selector;
 pub mod text;
 pub(crate) mod watch;
 
+pub use by_hand::ByHand;
 pub use client::{Guard, KubeCluster, WRITE_LIMIT};
 pub use connect::{ConnectError, KubeOptions};
 pub use pod::Surroundings;

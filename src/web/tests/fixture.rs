@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach};
+use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach, Rules};
 use foreshock_core::decision::verdict::{Hold, HoldReason, Phase, Verdict};
 use foreshock_core::decision::world::{Fact, NodeFacts};
 use foreshock_core::drain::{
@@ -28,8 +28,8 @@ use crate::snapshot::{
     LimitUse, ModelCard, ModelName, NodeView, PrometheusHealth, Shortened, Snapshot,
 };
 use crate::web::{
-    Bytes, Control, ControlError, PlanError, PlanFacts, Plans, Switched, WebState, Webhook,
-    WebhookAnswer,
+    Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, Plans, Switched, WebState,
+    Webhook, WebhookAnswer,
 };
 
 /// The start of everything.
@@ -64,37 +64,43 @@ pub(super) fn policy() -> Policy {
     let seconds = Duration::from_secs;
     Policy {
         instance: "foreshock".into(),
-        reach: Reach::Evict,
         model_trusted: true,
-        at_risk: risk(0.65),
-        caution: risk(0.5),
-        recover_below: risk(0.5),
-        confirm_for: seconds(5),
-        drain_after: seconds(5),
-        recover_for: seconds(30),
-        probation: seconds(3_600),
-        repeat_max: 2,
-        repeat_window: seconds(86_400),
-        veto_for: seconds(86_400),
-        tainted_for_max: seconds(21_600),
-        new_node_age: seconds(600),
         score_age_max: seconds(120),
         facts_age_max: seconds(60),
-        taint: Taint {
-            key: "degradation".into(),
-            value: "true".into(),
-            effect: TaintEffect::NoSchedule,
+        rules: Rules {
+            reach: Reach::Evict,
+            at_risk: risk(0.65),
+            caution: risk(0.5),
+            recover_below: risk(0.5),
+            confirm_for: seconds(5),
+            drain_after: seconds(5),
+            recover_for: seconds(30),
+            probation: seconds(3_600),
+            repeat_max: 2,
+            repeat_window: seconds(86_400),
+            veto_for: seconds(86_400),
+            tainted_for_max: seconds(21_600),
+            new_node_age: seconds(600),
+            taint: Taint {
+                key: "degradation".into(),
+                value: "true".into(),
+                effect: TaintEffect::NoSchedule,
+            },
+            caution_taint: None,
+            control_plane: ControlPlane::Exclude,
+            windows: Vec::new(),
         },
-        caution_taint: None,
-        control_plane: ControlPlane::Exclude,
         limits: Limits {
             tainted_max: Limit::Percent(10.0),
             draining_max: Limit::Count(1),
             drains_per_hour: 6,
+            zone_tainted_max: None,
+            zone_draining_max: None,
             storm_share: 0.2,
             storm_min: 3,
             storm_window: seconds(300),
         },
+        pools: Vec::new(),
         drain: rules(),
     }
 }
@@ -389,7 +395,7 @@ fn view(
             node: id.clone(),
             model_risk: case.risk.map(risk),
             risk: case.risk.map(risk),
-            band: policy.band(case.risk.map(risk)),
+            band: policy.rules.band(case.risk.map(risk)),
             phase: case.phase,
             since: at(now - 25 - (n as i64 % 5) * 400),
             reach: Reach::Evict,
@@ -413,8 +419,12 @@ fn view(
                 ready: n != 12,
                 cordoned: n == 15,
                 control_plane: false,
+                pool: None,
                 zone: Some(format!("eu-central-1{}", ["a", "b", "c"][n % 3])),
-                taints: tainted.then(|| policy.taint.clone()).into_iter().collect(),
+                taints: tainted
+                    .then(|| policy.rules.taint.clone())
+                    .into_iter()
+                    .collect(),
                 risk_label: None,
                 record: RecordState::Absent,
                 excluded: false,
@@ -663,6 +673,20 @@ pub(super) struct Doors {
     pub(super) stuck: bool,
     /// Whether it survives the end of the process.
     pub(super) lasting: bool,
+    /// Who leads; this process where it is `None`.
+    pub(super) lead: Mutex<Option<Lead>>,
+    /// What became of webhooks that were handed on.
+    pub(super) handed_on: Mutex<Vec<bool>>,
+}
+
+impl Leads for Doors {
+    fn who(&self) -> Lead {
+        self.lead.lock().unwrap().clone().unwrap_or(Lead::Here)
+    }
+
+    fn handed_on(&self, taken: bool) {
+        self.handed_on.lock().unwrap().push(taken);
+    }
 }
 
 impl Webhook for Doors {
@@ -670,9 +694,6 @@ impl Webhook for Doors {
         let answer = match &body[..] {
             b"full" => WebhookAnswer::QueueFull,
             b"panic" => panic!("made to"),
-            b"follower" => WebhookAnswer::Unavailable {
-                problem: "the leader does not answer".into(),
-            },
             [b'{', ..] => WebhookAnswer::Accepted { alerts: 1 },
             _ => WebhookAnswer::Malformed {
                 problem: "not JSON".into(),
@@ -751,6 +772,7 @@ pub(super) fn scene_with(snapshot: Snapshot, doors: Doors) -> Scene {
             webhook: doors.clone(),
             control: doors.clone(),
             plans: doors.clone(),
+            leads: doors.clone(),
             clock: Arc::new(move || after(now, Duration::from_secs(1))),
         },
         doors,
