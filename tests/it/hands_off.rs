@@ -17,7 +17,9 @@ use foreshock::core::node::NodeId;
 use foreshock::core::record::{
     DrainRecord, Marks, NodeRecord, RecordState, RecordedPhase, RiskLabel, Taint, TaintEffect,
 };
-use foreshock::kubernetes::{Cluster as _, ClusterError, KubeCluster, KubeOptions, record};
+use foreshock::kubernetes::{
+    ByHand as _, Cluster as _, ClusterError, KubeCluster, KubeOptions, record,
+};
 use http::{Method, Request};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
@@ -639,6 +641,7 @@ async fn interleave(
     let guard = Arc::clone(&middle);
     cluster.set_guard(Arc::new(move || guard.guard(&handle)));
 
+    let taints = [taint(), caution_taint()];
     let mut dice = Dice(seed);
     let mut counts = Counts::default();
     let mut node = co_writer.lock().await.look().await;
@@ -657,7 +660,7 @@ async fn interleave(
         counts.tried += 1;
         let result = if dice.percent(2) {
             // A person's word: it does not ask the guard.
-            let released = cluster.release(&id.name, &[]).await;
+            let released = cluster.take_off(&id.name, &taints, false).await;
             *counts.carried_out.entry("release by hand").or_default() += 1;
             let mut co_writer = co_writer.lock().await;
             node = co_writer.look().await;
@@ -734,7 +737,7 @@ async fn interleave(
     let mut co_writer = co_writer.lock().await;
     co_writer.make_way().await;
     for _ in 0..10 {
-        if cluster.release(&id.name, &[]).await.is_ok() {
+        if cluster.take_off(&id.name, &taints, false).await.is_ok() {
             break;
         }
     }

@@ -58,18 +58,19 @@ async fn begin_drain(scene: &Scene, node: &str) {
     assert!(left.len() > 4, "{node} is in the middle of it: {left:?}");
 }
 
-/// From `thrown` on there is nothing but the Lease; the figure is how long after it the last write came.
-fn stands_still(scene: &Scene, name: &str, thrown: Timestamp) {
+/// From a second after `thrown` on there is nothing but the Lease. Returns how many milliseconds after it
+/// the last write came, 0 where none did.
+fn stands_still(scene: &Scene, thrown: Timestamp) -> i128 {
     let late: Vec<String> = writes_after(scene, thrown + LIMIT)
         .iter()
         .map(|event| format!("{} {} {}", event.received, event.verb, event.uri))
         .collect();
     assert!(late.is_empty(), "written after the switch: {late:#?}");
-    let last = writes_after(scene, thrown)
+    writes_after(scene, thrown)
         .iter()
         .map(|event| event.received.duration_since(thrown).as_millis())
-        .max();
-    figure(name, last.unwrap_or(0));
+        .max()
+        .unwrap_or(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +95,7 @@ async fn the_switch_stops_every_write_within_a_second_and_survives_a_restart() {
     assert_eq!(status, 200, "{body}");
     is_paused(&scene, node).await;
     renewals_after(&scene, thrown, 3).await;
-    stands_still(&scene, "pause_api_last_write_ms", thrown);
+    stands_still(&scene, thrown);
     // Over a kill, and over an end in good order.
     scene.foreshock.kill9();
     scene.foreshock.restart().await;
@@ -104,7 +105,7 @@ async fn the_switch_stops_every_write_within_a_second_and_survives_a_restart() {
     scene.foreshock.restart().await;
     is_paused(&scene, node).await;
     renewals_after(&scene, restarted, 3).await;
-    stands_still(&scene, "pause_api_last_write_ms", thrown);
+    figure("pause_api_last_write_ms", stands_still(&scene, thrown));
     assert!(
         !scene.watcher.pods_on(node).is_empty(),
         "the drain waits, it has not ended"
@@ -164,7 +165,7 @@ async fn the_switch_stops_every_write_within_a_second_and_survives_a_restart() {
     scene.foreshock.kill9();
     scene.foreshock.restart().await;
     is_paused(&scene, node).await;
-    stands_still(&scene, "pause_lease_last_write_ms", thrown);
+    stands_still(&scene, thrown);
     assert_eq!(
         scene.taints(node).await,
         ["degradation=true:NoSchedule"],
@@ -176,7 +177,7 @@ async fn the_switch_stops_every_write_within_a_second_and_survives_a_restart() {
             view["band"] == "at_risk"
         })
         .await;
-    stands_still(&scene, "pause_lease_last_write_ms", thrown);
+    figure("pause_lease_last_write_ms", stands_still(&scene, thrown));
     resume(&scene).await;
     scene.wait_phase(node, "drained", 60).await;
     scene.fire(node, false);
