@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::Cycle;
+use super::time::{self, Break};
 use crate::actuator::Report;
 use crate::alertmanager::{AlertOutcome, Applied};
 use crate::events::{EventKind, EventLog, NewEvent};
@@ -183,6 +184,29 @@ impl Shown {
             }
             events.push(event.reason(received.outcome.as_str()));
         }
+    }
+
+    /// The time since the last decision is not what the clock says, or was not watched.
+    pub(super) fn broke_off(&self, events: &EventLog, now: Timestamp, what: Break) {
+        let message = match what {
+            Break::Jumped(by) => {
+                let words = time::words(by);
+                warn!(
+                    by_seconds = by.as_secs(),
+                    "the clock was set; waits begin again, and nothing is begun meanwhile"
+                );
+                format!("{words}: all waits begin again, and nothing is begun meanwhile")
+            }
+            Break::Unwatched(gap) => {
+                warn!(
+                    gap_seconds = gap.as_secs(),
+                    "nothing was decided for a while, as when the process is suspended; waits begin again"
+                );
+                let gap = humantime::format_duration(Duration::from_secs(gap.as_secs()));
+                format!("nothing was looked at for {gap}: all waits begin again")
+            }
+        };
+        events.push(NewEvent::new(now, EventKind::Health, message).reason("clock"));
     }
 
     /// What is new in a decision.
@@ -460,7 +484,12 @@ impl Cycle {
         self.parts.snapshots.send_replace(Arc::new(snapshot));
     }
 
-    fn health(&self, table: &NodeTable, now: Timestamp, decision: Option<&Decision>) -> Health {
+    fn health(&mut self, table: &NodeTable, now: Timestamp, decision: Option<&Decision>) -> Health {
+        let settling = self.times.settling(self.parts.clock.boottime());
+        let settling = settling.map(|(why, left)| {
+            let until = foreshock_core::time::after(now, left);
+            format!("{why}: nothing is begun before {until:.0}, so that what has to be waited for has really passed")
+        });
         let features_at = self.scored.as_ref().map(|scored| scored.at());
         let stale = features_at.is_none_or(|at| since(at, now) > self.options.policy.score_age_max);
         let problem = self.telemetry_problem.clone().or_else(|| {
@@ -487,6 +516,7 @@ impl Cycle {
         {
             degraded.push("the record on the Lease is not known, so nothing is begun".to_owned());
         }
+        degraded.extend(settling);
         degraded.extend(leadership.problem.clone());
         degraded.extend(self.shown.audit.clone());
         if self.options.policy.reach_max() == Reach::Observe
