@@ -1,4 +1,4 @@
-//! What requests may cause: the webhook, the switch, and the plan of a drain.
+//! What requests may cause, and where: the webhook, the switch, the plan of a drain, and who leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tracing::debug;
 
-use crate::actuator::LeaderHandle;
+use crate::actuator::{LeaderHandle, Leadership};
 use crate::alertmanager::{Taken, WebhookQueue};
 use crate::clock::Clock;
 use crate::cycle::chain;
@@ -25,8 +25,8 @@ use crate::kubernetes::Cluster;
 use crate::metrics::{Counters, WebhookOutcome};
 use crate::snapshot::Snapshot;
 use crate::web::{
-    Bytes, Control, ControlError, PlanError, PlanFacts, PlanRoom, Plans, Switched, Webhook,
-    WebhookAnswer,
+    Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, PlanRoom, Plans, Switched,
+    Webhook, WebhookAnswer,
 };
 
 /// Puts what Alertmanager sends into the queue.
@@ -51,6 +51,35 @@ impl Webhook for WebhookDoor {
         };
         self.counters.webhook(outcome);
         answer
+    }
+}
+
+/// Who leads, by the Lease.
+pub(crate) struct LeadDoor {
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Leads for LeadDoor {
+    fn who(&self) -> Lead {
+        let leadership = self.leadership.borrow();
+        if leadership.leader {
+            Lead::Here
+        } else if leadership.other_leads {
+            Lead::There {
+                address: leadership.address.clone(),
+            }
+        } else {
+            Lead::Nobody
+        }
+    }
+
+    fn handed_on(&self, taken: bool) {
+        self.counters.webhook(if taken {
+            WebhookOutcome::Forwarded
+        } else {
+            WebhookOutcome::ForwardFailed
+        });
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 use foreshock_core::decision::audit::{Limit as Broken, audit};
 use foreshock_core::decision::memory::Memory;
 use foreshock_core::decision::plan::Plan;
-use foreshock_core::decision::policy::{Limit, Policy, Reach};
+use foreshock_core::decision::policy::{Limit, Policy, Pool, PoolLimits, Reach};
+use foreshock_core::decision::window::Window;
 use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts, OwnWrite, ScoreUnknown, World};
 use foreshock_core::decision::{Decision, decide};
 use foreshock_core::drain::{EvictionAllowance, PodFacts};
-use foreshock_core::record::{RecordState, RecordedPhase, Storm, Taint, TaintEffect};
+use foreshock_core::record::{Ramp, RecordState, RecordedPhase, Storm, Taint, TaintEffect};
 use foreshock_core::room::{HostPort, PodTerm, Protocol, Spread, VolumeTopology};
 use foreshock_core::time::{after, ago};
 use support::pods::{budget, sized, with};
@@ -117,6 +118,47 @@ fn anything(topology_key: &str) -> PodTerm {
         namespaces: None,
         selector: Some(Vec::new()),
     }
+}
+
+fn pooled(scene: Scene) -> Scene {
+    scene
+        .with_policy(|policy| {
+            policy.pools = vec![Pool {
+                name: "gpu".into(),
+                rules: policy.rules.clone(),
+                limits: PoolLimits::default(),
+            }];
+        })
+        .node("n3", |node| node.pool = Some("gpu".into()))
+}
+
+fn pooled_tainting() -> Good {
+    Good::of(pooled(scene().at_risk("n3", 0.9, MINUTE)))
+}
+
+fn pooled_starting() -> Good {
+    let tainted =
+        scene()
+            .at_risk("n3", 0.9, MINUTE)
+            .marked("n3", RecordedPhase::Tainted, 2 * MINUTE);
+    Good::of(pooled(tainted))
+}
+
+/// As if the planner had come to this ramp after a storm.
+fn ramp(good: &mut Good, width: u32, nodes: &[&str]) {
+    let nodes = nodes
+        .iter()
+        .map(|name| ((*name).into(), format!("uid-{name}").as_str().into()))
+        .collect();
+    let ramp = Some(Ramp {
+        since: now(),
+        width,
+        nodes,
+    });
+    good.memory.ramp.clone_from(&ramp);
+    let standing = good.world.cluster.clone().expect("the scene has one");
+    let record = good.plan.cluster.get_or_insert(standing);
+    record.ramp = ramp;
 }
 
 type Fault = (Broken, fn() -> Good, fn(&mut Good));
@@ -278,6 +320,48 @@ fn every_limit_is_refused_by_its_name() {
         (Broken::DrainsPerHour, starting, |good| {
             good.policy.limits.drains_per_hour = 0
         }),
+        (Broken::TaintedMax, tainting, |good| {
+            good.policy.limits.zone_tainted_max = Some(Limit::Count(0))
+        }),
+        (Broken::TaintedMax, pooled_tainting, |good| {
+            good.policy.pools[0].limits.tainted_max = Some(Limit::Count(0))
+        }),
+        (Broken::DrainingMax, starting, |good| {
+            good.policy.limits.zone_draining_max = Some(Limit::Count(0))
+        }),
+        (Broken::DrainingMax, pooled_starting, |good| {
+            good.policy.pools[0].limits.draining_max = Some(Limit::Count(0))
+        }),
+        (Broken::DrainsPerHour, pooled_starting, |good| {
+            good.policy.pools[0].limits.drains_per_hour = Some(0)
+        }),
+        (Broken::Reach, pooled_tainting, |good| {
+            good.policy.pools[0].rules.reach = Reach::Label
+        }),
+        (Broken::Reach, tainting, |good| {
+            let score = good.world.scores.get_mut("n3").expect("scored");
+            score.out_of_range = Some("units".into());
+        }),
+        (Broken::Reach, tainting, |good| {
+            good.world.drift = Some("everything".into())
+        }),
+        (Broken::Window, starting, |good| {
+            let hour = |hour| jiff::civil::time(hour, 0, 0, 0);
+            good.policy.rules.windows = vec![Window {
+                days: Vec::new(),
+                from: hour(1),
+                to: hour(2),
+                time_zone: jiff::tz::TimeZone::UTC,
+            }]
+        }),
+        (Broken::Storm, tainting, |good| ramp(good, 1, &["n7"])),
+        (Broken::Storm, starting, |good| ramp(good, 1, &["n7"])),
+        (Broken::Storm, tainting, |good| ramp(good, 1, &["n3", "n7"])),
+        (Broken::Storm, tainting, |good| ramp(good, 4, &["n3"])),
+        (Broken::ClusterRecord, tainting, |good| {
+            ramp(good, 1, &["n3"]);
+            good.plan.cluster = None;
+        }),
         (Broken::DrainOrder, draining, |good| {
             good.plan.drains[0].deadline_at = after(now(), HOUR)
         }),
@@ -413,5 +497,5 @@ fn every_limit_is_refused_by_its_name() {
     }
     let named: std::collections::BTreeSet<Broken> =
         faults.iter().map(|(limit, ..)| *limit).collect();
-    assert_eq!(named.len(), 29, "every limit has its fault");
+    assert_eq!(named.len(), 30, "every limit has its fault");
 }

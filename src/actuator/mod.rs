@@ -8,11 +8,13 @@ mod drain;
 mod events;
 mod gate;
 mod leader;
+mod release;
 mod reports;
 
 pub use events::EventTx;
 pub use gate::{Closed, Gate, LeaderHandle, Leadership, LeaseError};
 pub use leader::{Leader, LeaderOptions, LeaseTimes, identity};
+pub use release::{Progress, ReleaseError, ReleaseOptions, Summary, rehearse, release};
 pub use reports::{PodReport, REPORTS_MAX, Report, ReportRx, ReportTx, channel as report_channel};
 
 use std::collections::{BTreeMap, VecDeque};

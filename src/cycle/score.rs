@@ -90,6 +90,7 @@ pub(super) fn score(
                 contributions.insert(node.clone(), shown);
             }
         }
+        let target = identity.fresh(node);
         let risk = unknown.map_or(Ok(score.probability), Err);
         all.insert(
             node.clone(),
@@ -99,8 +100,8 @@ pub(super) fn score(
                 reasons,
                 inputs: Inputs {
                     model: Arc::clone(&model_id),
-                    exporter: None,
-                    job: None,
+                    exporter: target.and_then(|target| target.exporter.clone()),
+                    job: target.and_then(|target| target.job.clone()),
                 },
                 out_of_range: None,
             },

@@ -8,7 +8,7 @@ use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reac
 use foreshock_core::decision::verdict::{Hold, HoldReason, Phase, Verdict};
 use foreshock_core::drain::{Choice, DrainRules};
 use foreshock_core::node::NodeId;
-use foreshock_core::record::{ActingAlert, Storm, Taint, TaintEffect};
+use foreshock_core::record::{ActingAlert, Ramp, Storm, Taint, TaintEffect};
 use foreshock_core::risk::{Band, Risk};
 
 use super::*;
@@ -134,12 +134,22 @@ fn full() -> Snapshot {
         about: "4 of 10 Nodes".into(),
         calm_since: None,
     });
-    snapshot.limits = vec![LimitUse {
+    snapshot.ramp = Some(Ramp {
+        since: at(0),
+        width: 2,
+        nodes: BTreeMap::new(),
+    });
+    let limit = |scope: &str, used| LimitUse {
         name: "tainted_max",
-        scope: "cluster".into(),
-        used: 1,
+        scope: scope.into(),
+        used,
         max: 3,
-    }];
+    };
+    snapshot.limits = vec![
+        limit("cluster", 1),
+        limit("zone/a", 3),
+        limit("pool/gpu", 0),
+    ];
     snapshot.health.leader = true;
     snapshot.health.prometheus.ok = true;
     snapshot.health.prometheus.features_at = Some(at(-40));
@@ -256,6 +266,9 @@ fn values_say_what_the_snapshot_says() {
         r#"foreshock_holds{reason="reach"} 1"#,
         r#"foreshock_holds{reason="storm"} 0"#,
         "foreshock_storm 1",
+        "foreshock_storm_ramp_nodes 2.0",
+        r#"foreshock_budget_available{scope="zone/a",limit="tainted_max"} 0"#,
+        r#"foreshock_budget_available{scope="pool/gpu",limit="tainted_max"} 3"#,
         r#"foreshock_budget_available{scope="cluster",limit="tainted_max"} 2"#,
         r#"foreshock_drain_blocked_pods{namespace="shop",pdb="web"} 4"#,
         r#"foreshock_taints_total{action="taint",outcome="ok"} 1"#,

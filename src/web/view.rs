@@ -9,7 +9,7 @@ use foreshock_core::decision::verdict::Hold;
 use foreshock_core::drain::{DrainReport, PodOutcome};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::ActingAlert;
-use foreshock_core::time::since;
+use foreshock_core::time::{after, since};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -104,6 +104,8 @@ pub(super) struct HoldJson {
     reason: HoldWord,
     /// In words.
     detail: String,
+    /// What would lift it: who has to do what, or what has to come true.
+    lift: &'static str,
     /// When time alone lifts it.
     until: Option<Time>,
 }
@@ -113,6 +115,7 @@ impl HoldJson {
         Self {
             reason: HoldWord(hold.reason),
             detail: hold.detail.clone(),
+            lift: hold.reason.lift(),
             until: hold.until.map(Time),
         }
     }
@@ -668,6 +671,8 @@ pub(super) struct StatsJson {
     limits: Vec<LimitJson>,
     /// The storm that is on.
     storm: Option<StormJson>,
+    /// The cautious beginning after the last storm; `null` once the usual limits are the narrower ones.
+    ramp: Option<RampJson>,
     /// Writes to Nodes since the start, by action and outcome.
     taints: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// Pods of drains since the start, by what came of them.
@@ -690,7 +695,7 @@ pub(super) struct StatsJson {
 struct LimitJson {
     /// The key in the configuration.
     name: &'static str,
-    /// `cluster`, `zone/NAME` or `pool/NAME`.
+    /// `cluster`, `zone/NAME` (`zone/` for Nodes without a zone label) or `pool/NAME`.
     scope: String,
     /// How many count against it.
     used: usize,
@@ -698,14 +703,30 @@ struct LimitJson {
     max: usize,
 }
 
-/// A storm.
+/// A storm: so many Nodes turned at risk at once that nothing new is begun.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Storm)]
 struct StormJson {
     /// When it began.
     since: Time,
-    /// Since when few enough Nodes are at risk without our taint.
+    /// What it was seen in: the cluster, a zone, a pool, or an input that many have in common.
+    about: String,
+    /// Since when few enough Nodes are at risk without our taint; `null` while they are not.
     calm_since: Option<Time>,
+    /// When it is over if it stays calm; `null` while it is not calm.
+    until: Option<Time>,
+}
+
+/// The cautious beginning after a storm.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Ramp)]
+struct RampJson {
+    /// Since when it is at this width.
+    since: Time,
+    /// So many Nodes are begun on before it is seen what came of them.
+    width: u32,
+    /// The Nodes that were begun on at this width: the next ones wait for them.
+    nodes: Vec<String>,
 }
 
 /// Alerts.
@@ -789,7 +810,16 @@ impl StatsJson {
                 .collect(),
             storm: snapshot.storm.as_ref().map(|storm| StormJson {
                 since: Time(storm.since),
+                about: storm.about.clone(),
                 calm_since: storm.calm_since.map(Time),
+                until: storm
+                    .calm_since
+                    .map(|calm| Time(after(calm, policy.limits.storm_window))),
+            }),
+            ramp: snapshot.ramp.as_ref().map(|ramp| RampJson {
+                since: Time(ramp.since),
+                width: ramp.width,
+                nodes: ramp.nodes.keys().map(ToString::to_string).collect(),
             }),
             taints,
             evictions: PodOutcome::ALL

@@ -207,10 +207,9 @@ async fn no_room_by_topology_of_a_volume(scene: &Scene) {
     assert_eq!(plan["possible"], false, "{plan}");
     assert_eq!(plan["impossible"][0]["name"], pod.as_str(), "{plan}");
     // The scheduler says the same of one more of its kind.
-    let scale = |replicas: &'static str| {
-        scene
-            .cluster
-            .kubectl(&["scale", "-n", "shop", "deployment/orders", replicas])
+    let scale = async |replicas: &str| {
+        let args = ["scale", "-n", "shop", "deployment/orders", replicas];
+        scene.cluster.kubectl(&args).await
     };
     scale("--replicas=2").await;
     wait_for("the scheduler to find no Node", LIMIT, async || {

@@ -10,7 +10,7 @@ use super::policy::{ControlPlane, Limit, Policy, PoolLimits};
 use super::room::{After, Look, Looking};
 use super::verdict::{Hold, HoldReason};
 use super::world::{NodeFacts, OwnWrite, World};
-use super::{HOUR, Usage, cluster_record};
+use super::{Group as Named, GroupUsage, HOUR, Usage, cluster_record};
 use crate::node::NodeName;
 use crate::record::{Ramp, RecordedPhase, Storm, Taint, TaintEffect};
 use crate::risk::Band;
@@ -149,6 +149,15 @@ enum Group<'a> {
     /// By zone; empty for Nodes without a zone label.
     Zone(&'a str),
     Pool(&'a str),
+}
+
+impl Group<'_> {
+    fn named(self) -> Named {
+        match self {
+            Self::Zone(zone) => Named::Zone((!zone.is_empty()).then(|| zone.to_owned())),
+            Self::Pool(pool) => Named::Pool(pool.to_owned()),
+        }
+    }
 }
 
 impl fmt::Display for Group<'_> {
@@ -495,7 +504,46 @@ impl<'a> Room<'a> {
             draining_max: policy.limits.draining_max.of(self.eligible),
             drains_last_hour: self.drains_last_hour,
             drains_per_hour: policy.limits.drains_per_hour as usize,
+            groups: self.groups_in_use(),
         }
+    }
+
+    /// The configured limits of zones and pools.
+    fn groups_in_use(&self) -> Vec<GroupUsage> {
+        let limits = &self.policy.limits;
+        let mut all: Vec<GroupUsage> = Vec::new();
+        for (group, count) in &self.groups {
+            let (tainted_max, draining_max) = match group {
+                Group::Zone(_) => (limits.zone_tainted_max, limits.zone_draining_max),
+                Group::Pool(_) => (
+                    self.pool_limit(*group, |limits| limits.tainted_max),
+                    self.pool_limit(*group, |limits| limits.draining_max),
+                ),
+            };
+            let drains_per_hour = self.pool_limit(*group, |limits| limits.drains_per_hour);
+            let of = |limit: Option<Limit>| limit.map(|limit| limit.of(count.eligible));
+            let known = [
+                ("tainted_max", count.tainted, of(tainted_max)),
+                ("draining_max", count.draining, of(draining_max)),
+                (
+                    "drains_per_hour",
+                    count.drains_last_hour,
+                    drains_per_hour.map(|max| max as usize),
+                ),
+            ];
+            all.extend(known.into_iter().filter_map(|(limit, used, max)| {
+                Some(GroupUsage {
+                    group: group.named(),
+                    limit,
+                    used,
+                    max: max?,
+                })
+            }));
+        }
+        all.sort_by_key(|usage| usage.max.saturating_sub(usage.used));
+        all.truncate(Usage::GROUPS_MAX);
+        all.sort();
+        all
     }
 }
 

@@ -49,12 +49,36 @@ pub struct Decision {
     pub wants: BTreeMap<NodeName, Timestamp>,
     /// The storm that is on.
     pub storm: Option<Storm>,
+    /// The cautious beginning after the last one, this plan's Nodes included.
+    pub ramp: Option<Ramp>,
     /// The limits as they count now, for metrics and the page.
     pub usage: Usage,
 }
 
-/// The cluster's limits, and how much of each is in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Nodes that have limits of their own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// The Nodes of one zone; `None` for those without a zone label.
+    Zone(Option<String>),
+    /// The Nodes of one pool.
+    Pool(String),
+}
+
+/// One limit of one group, and how much of it is in use.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupUsage {
+    /// Whose.
+    pub group: Group,
+    /// The key in the configuration, without `zone_`.
+    pub limit: &'static str,
+    /// How many count against it.
+    pub used: usize,
+    /// How many may.
+    pub max: usize,
+}
+
+/// The limits, and how much of each is in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Nodes with our taint, planned and in flight included.
     pub tainted: usize,
@@ -68,6 +92,15 @@ pub struct Usage {
     pub drains_last_hour: usize,
     /// `drains_per_hour`.
     pub drains_per_hour: usize,
+    /// Those of zones and pools, as far as they are configured; where there are very many, those with
+    /// the least room. By group and limit.
+    pub groups: Vec<GroupUsage>,
+}
+
+impl Usage {
+    /// Limits of zones and pools that are told: a label that differs from Node to Node may stand
+    /// where a zone is expected, and every one of them becomes a series.
+    pub const GROUPS_MAX: usize = 200;
 }
 
 /// Decides what is to be done about every Node, and why.
@@ -143,6 +176,7 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
         .map(|(name, life)| (name, life.into_verdict()))
         .collect();
     let storm = next.storm.clone();
+    let ramp = next.ramp.clone();
     let plan = if policy.reach_max() == Reach::Observe {
         Plan::empty(world.at)
     } else {
@@ -154,6 +188,7 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
         plan,
         wants,
         storm,
+        ramp,
         usage,
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod pods;
+pub mod timeline;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,6 +25,14 @@ use jiff::Timestamp;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
+
+/// How many cases a property draws. Mutation tests ask for fewer: they run everything hundreds of times.
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("FORESHOCK_PROPERTY_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(usual)
+}
 
 /// The time of every scene.
 pub fn now() -> Timestamp {

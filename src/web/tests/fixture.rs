@@ -29,8 +29,8 @@ use crate::snapshot::{
     LimitUse, ModelCard, ModelName, NodeView, PrometheusHealth, Shortened, Snapshot,
 };
 use crate::web::{
-    Bytes, Control, ControlError, PlanError, PlanFacts, Plans, Switched, WebState, Webhook,
-    WebhookAnswer,
+    Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, Plans, Switched, WebState,
+    Webhook, WebhookAnswer,
 };
 
 /// The start of everything.
@@ -677,6 +677,20 @@ pub(super) struct Doors {
     pub(super) stuck: bool,
     /// Whether it survives the end of the process.
     pub(super) lasting: bool,
+    /// Who leads; this process where it is `None`.
+    pub(super) lead: Mutex<Option<Lead>>,
+    /// What became of webhooks that were handed on.
+    pub(super) handed_on: Mutex<Vec<bool>>,
+}
+
+impl Leads for Doors {
+    fn who(&self) -> Lead {
+        self.lead.lock().unwrap().clone().unwrap_or(Lead::Here)
+    }
+
+    fn handed_on(&self, taken: bool) {
+        self.handed_on.lock().unwrap().push(taken);
+    }
 }
 
 impl Webhook for Doors {
@@ -684,9 +698,6 @@ impl Webhook for Doors {
         let answer = match &body[..] {
             b"full" => WebhookAnswer::QueueFull,
             b"panic" => panic!("made to"),
-            b"follower" => WebhookAnswer::Unavailable {
-                problem: "the leader does not answer".into(),
-            },
             [b'{', ..] => WebhookAnswer::Accepted { alerts: 1 },
             _ => WebhookAnswer::Malformed {
                 problem: "not JSON".into(),
@@ -766,6 +777,7 @@ pub(super) fn scene_with(snapshot: Snapshot, doors: Doors) -> Scene {
             webhook: doors.clone(),
             control: doors.clone(),
             plans: doors.clone(),
+            leads: doors.clone(),
             clock: Arc::new(move || after(now, Duration::from_secs(1))),
         },
         doors,
