@@ -528,8 +528,14 @@ impl Process {
             .collect();
     }
 
-    fn want_pods(&mut self, cluster: &Cluster, wants: &BTreeSet<NodeName>, wall: Timestamp) {
-        let unwanted: Vec<NodeName> = self.with_pods.difference(wants).cloned().collect();
+    fn want_pods(
+        &mut self,
+        cluster: &Cluster,
+        wants: &BTreeMap<NodeName, Timestamp>,
+        wall: Timestamp,
+    ) {
+        let wanted: BTreeSet<NodeName> = wants.keys().cloned().collect();
+        let unwanted: Vec<NodeName> = self.with_pods.difference(&wanted).cloned().collect();
         for name in unwanted {
             self.with_pods.remove(&name);
             if let Some(node) = self.world.nodes.get_mut(&name) {
@@ -537,16 +543,18 @@ impl Process {
             }
         }
         self.news = false;
-        for name in wants {
+        for (name, from) in wants {
             let Some(node) = self.world.nodes.get_mut(name) else {
                 continue;
             };
-            let fresh =
-                matches!(&node.pods, Fact::Known(at, _) if since(*at, wall) < FACTS_REFRESH);
-            if fresh {
+            let known = match &node.pods {
+                Fact::Known(at, _) => Some(*at).filter(|at| at >= from),
+                Fact::Unknown | Fact::Assumed(_) => None,
+            };
+            if known.is_some_and(|at| since(at, wall) < FACTS_REFRESH) {
                 continue;
             }
-            self.news |= node.pods == Fact::Unknown;
+            self.news |= known.is_none();
             node.pods = Fact::Known(wall, cluster.facts(name));
             self.with_pods.insert(name.clone());
         }
