@@ -11,6 +11,8 @@ mod leader;
 mod reports;
 
 pub use events::EventTx;
+#[cfg(test)]
+pub(crate) use events::channel as event_channel;
 pub use gate::{Closed, Gate, LeaderHandle, Leadership, LeaseError};
 pub use leader::{Leader, LeaderOptions, LeaseTimes, identity};
 pub use reports::{PodReport, REPORTS_MAX, Report, ReportRx, ReportTx, channel as report_channel};
@@ -679,7 +681,7 @@ fn event_of(order: &MarkOrder) -> Option<ClusterEvent> {
         Cause::Caution | Cause::Record => return None,
     };
     Some(ClusterEvent {
-        node: order.node.clone(),
+        node: Some(order.node.clone()),
         pod: None,
         reason,
         warning,
