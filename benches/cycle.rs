@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use foreshock::core::decision::audit::audit;
 use foreshock::core::decision::decide;
 use foreshock::core::decision::memory::Memory;
-use foreshock::core::decision::world::{Fact, NodeFacts, Score, World};
+use foreshock::core::decision::world::{Fact, Inputs, NodeFacts, Score, World};
 use foreshock::core::node::{NodeId, NodeName};
 use foreshock::core::record::{ClusterRecord, RecordState};
 use foreshock::core::risk::Risk;
@@ -50,6 +50,7 @@ fn deciding(criterion: &mut Criterion) {
                 cordoned: false,
                 control_plane: false,
                 zone: None,
+                pool: None,
                 taints: Vec::new(),
                 risk_label: None,
                 record: RecordState::Absent,
@@ -73,6 +74,8 @@ fn deciding(criterion: &mut Criterion) {
                     risk: Ok(risk),
                     at: now(),
                     reasons: vec!["disk".to_owned()],
+                    inputs: Inputs::default(),
+                    out_of_range: None,
                 },
             )
         })
@@ -85,6 +88,7 @@ fn deciding(criterion: &mut Criterion) {
         resolved: BTreeMap::new(),
         cluster: Some(ClusterRecord::default()),
         paused: false,
+        drift: None,
         writes: BTreeMap::new(),
         drains: BTreeMap::new(),
     };

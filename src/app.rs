@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use foreshock_core::decision::audit::AuditedPlan;
-use foreshock_core::decision::policy::Reach;
+use foreshock_core::decision::policy::{Policy, Reach};
+use foreshock_core::record::Taint;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -103,11 +104,21 @@ pub fn kube_options(config: &Config) -> KubeOptions {
         instance: config.kubernetes.instance.clone(),
         namespace: config.kubernetes.namespace.clone().unwrap_or_default(),
         node_selector: config.kubernetes.node_selector.clone(),
-        taints: std::iter::once(&config.policy.taint)
-            .chain(&config.policy.caution_taint)
-            .cloned()
-            .collect(),
+        taints: taints(&config.policy),
     }
+}
+
+/// Every taint that may be written, of the policy and of its pools.
+fn taints(policy: &Policy) -> Vec<Taint> {
+    let pools = policy.pools.iter().map(|pool| &pool.rules);
+    let mut taints: Vec<Taint> = std::iter::once(&policy.rules)
+        .chain(pools)
+        .flat_map(|rules| std::iter::once(&rules.taint).chain(&rules.caution_taint))
+        .cloned()
+        .collect();
+    taints.sort();
+    taints.dedup();
+    taints
 }
 
 /// Runs the service until shutdown.
@@ -145,7 +156,7 @@ pub async fn serve(
     info!(
         version = env!("CARGO_PKG_VERSION"),
         model = model.name.name,
-        reach = policy.reach.as_str(),
+        reach = policy.reach_max().as_str(),
         model_reach = model.name.reach.as_str(),
         kubernetes = cluster.is_some(),
         "starting"
@@ -165,7 +176,7 @@ pub async fn serve(
             let address = advertised(&config, &listener)?;
             writer(
                 &config,
-                policy.reach,
+                policy.reach_max(),
                 address,
                 Arc::clone(cluster),
                 Arc::clone(&clock),
@@ -225,6 +236,7 @@ pub async fn serve(
             missing_max: config.model.missing_max,
             shortened: config.shortened(),
             policy,
+            pools: config.pools,
             model: model.name,
             card: model.card,
             started_at,
@@ -280,7 +292,7 @@ fn advertised(config: &Config, listener: &TcpListener) -> Result<Option<String>,
         config.web.tls.is_some(),
     )
     .map_err(AppError::Advertise)?;
-    if url.is_none() && config.policy.reach > Reach::Observe {
+    if url.is_none() && config.policy.reach_max() > Reach::Observe {
         info!(
             key = "listen.advertise",
             "other replicas cannot hand requests on to this one: its address is not known"

@@ -95,7 +95,7 @@ impl Findings {
 /// Looks at everything that `run` needs. The configuration itself has been read without a fault.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Findings::default();
-    let reach = config.policy.reach;
+    let reach = config.policy.reach_max();
     findings.fine("configuration", format!("valid; policy.reach is {reach}"));
     findings.fine(
         "not built yet",
@@ -121,7 +121,7 @@ fn model(config: &Config, findings: &mut Findings) {
                 model.name.name, model.name.source
             );
             findings.fine("model", name);
-            if model.name.reach < config.policy.reach {
+            if model.name.reach < config.policy.reach_max() {
                 let detail = format!(
                     "the model alone goes no further than {}: it was not validated on this cluster's history \
                      (model.act_untrained = true lets it)",
@@ -226,7 +226,7 @@ async fn kubernetes(config: &Config, findings: &mut Findings) -> Option<NodeDire
 
 /// Whether the credentials have every right that the configured reach needs.
 async fn permissions(config: &Config, cluster: &KubeCluster, findings: &mut Findings) {
-    match cluster.permissions(config.policy.reach).await {
+    match cluster.permissions(config.policy.reach_max()).await {
         Err(error) => findings.fail("permissions", chain(&error)),
         Ok(permissions) => {
             let missing: Vec<String> = permissions
@@ -240,7 +240,7 @@ async fn permissions(config: &Config, cluster: &KubeCluster, findings: &mut Find
                     format!(
                         "all {} that policy.reach = {} needs",
                         permissions.len(),
-                        config.policy.reach
+                        config.policy.reach_max()
                     ),
                 );
             } else {
@@ -443,12 +443,12 @@ fn alerts(config: &Config, findings: &mut Findings) {
         );
         findings.warn("alerts", detail);
     }
-    if config.policy.reach < Reach::Taint {
+    if config.policy.reach_max() < Reach::Taint {
         findings.warn(
             "alerts",
             format!(
                 "policy.reach is {}: they cause nothing",
-                config.policy.reach
+                config.policy.reach_max()
             ),
         );
     }

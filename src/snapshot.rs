@@ -13,7 +13,7 @@ use foreshock_core::decision::policy::{Policy, Reach};
 use foreshock_core::decision::verdict::{HoldReason, Phase, Verdict};
 use foreshock_core::drain::{DrainReport, PodOutcome};
 use foreshock_core::node::NodeName;
-use foreshock_core::record::Storm;
+use foreshock_core::record::{Ramp, Storm};
 use foreshock_core::risk::Band;
 use jiff::Timestamp;
 
@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub alerts: Vec<ShownAlert>,
     /// The storm that is on.
     pub storm: Option<Storm>,
+    /// The cautious beginning after the last one.
+    pub ramp: Option<Ramp>,
     /// How much of each limit is used, the cluster's first.
     pub limits: Vec<LimitUse>,
     /// How foreshock itself is.
@@ -77,6 +79,7 @@ impl Snapshot {
             usual: Arc::new(NothingUsual),
             alerts: Vec::new(),
             storm: None,
+            ramp: None,
             limits: Vec::new(),
             health: Health::default(),
             policy,
@@ -331,7 +334,7 @@ pub struct ModelName {
 pub struct LimitUse {
     /// The key in the configuration: `tainted_max`, `draining_max`, `drains_per_hour`.
     pub name: &'static str,
-    /// `cluster`, `zone/NAME` or `pool/NAME`.
+    /// `cluster`, `zone/NAME` (`zone/` for Nodes without a zone label) or `pool/NAME`.
     pub scope: String,
     /// How many count against it.
     pub used: usize,

@@ -246,9 +246,28 @@ impl RecordState {
 pub struct Storm {
     /// When it began.
     pub since: Timestamp,
+    /// What it was seen in, in words for an operator: `41 of 100 Nodes`, `zone a: 12 of 30 Nodes`.
+    /// At most [`Self::ABOUT_MAX`] bytes.
+    pub about: String,
     /// Since when the Nodes at risk without our taint are few enough; `None` while they are not.
     /// Always `None` on the Lease: after a restart, calm has to be seen again.
     pub calm_since: Option<Timestamp>,
+}
+
+impl Storm {
+    /// Keeps the record on the Lease small, whatever zones and versions are called.
+    pub const ABOUT_MAX: usize = 200;
+}
+
+/// After a storm: how many Nodes may be begun on before it is seen what came of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ramp {
+    /// Since when it is at this width.
+    pub since: Timestamp,
+    /// So many Nodes. Doubles each time that all of them came to a good end.
+    pub width: u32,
+    /// The Nodes that were begun on at this width. At most `width`.
+    pub nodes: BTreeMap<NodeName, Uid>,
 }
 
 /// The record of the whole cluster, kept on the Lease. Bounded.
@@ -259,4 +278,6 @@ pub struct ClusterRecord {
     pub drains: BTreeMap<(Timestamp, NodeName), Uid>,
     /// The storm that is on.
     pub storm: Option<Storm>,
+    /// The cautious beginning after the last one.
+    pub ramp: Option<Ramp>,
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use foreshock_core::decision::audit::{Limit as Broken, audit};
 use foreshock_core::decision::memory::Memory;
 use foreshock_core::decision::plan::Plan;
-use foreshock_core::decision::policy::{Limit, Policy, Reach};
+use foreshock_core::decision::policy::{Limit, Policy, Pool, PoolLimits, Reach};
+use foreshock_core::decision::window::Window;
 use foreshock_core::decision::world::{HoldUntil, OwnWrite, ScoreUnknown, World};
 use foreshock_core::decision::{Decision, decide};
-use foreshock_core::record::{RecordState, RecordedPhase, Storm, Taint, TaintEffect};
+use foreshock_core::record::{Ramp, RecordState, RecordedPhase, Storm, Taint, TaintEffect};
 use foreshock_core::time::{after, ago};
 use support::{HOUR, MINUTE, Scene, alert, now, scene, taint};
 
@@ -67,6 +68,47 @@ fn releasing() -> Good {
     )
 }
 
+fn pooled(scene: Scene) -> Scene {
+    scene
+        .with_policy(|policy| {
+            policy.pools = vec![Pool {
+                name: "gpu".into(),
+                rules: policy.rules.clone(),
+                limits: PoolLimits::default(),
+            }];
+        })
+        .node("n3", |node| node.pool = Some("gpu".into()))
+}
+
+fn pooled_tainting() -> Good {
+    Good::of(pooled(scene().at_risk("n3", 0.9, MINUTE)))
+}
+
+fn pooled_starting() -> Good {
+    let tainted =
+        scene()
+            .at_risk("n3", 0.9, MINUTE)
+            .marked("n3", RecordedPhase::Tainted, 2 * MINUTE);
+    Good::of(pooled(tainted))
+}
+
+/// As if the planner had come to this ramp after a storm.
+fn ramp(good: &mut Good, width: u32, nodes: &[&str]) {
+    let nodes = nodes
+        .iter()
+        .map(|name| ((*name).into(), format!("uid-{name}").as_str().into()))
+        .collect();
+    let ramp = Some(Ramp {
+        since: now(),
+        width,
+        nodes,
+    });
+    good.memory.ramp.clone_from(&ramp);
+    let standing = good.world.cluster.clone().expect("the scene has one");
+    let record = good.plan.cluster.get_or_insert(standing);
+    record.ramp = ramp;
+}
+
 type Fault = (Broken, fn() -> Good, fn(&mut Good));
 
 fn n3(good: &mut Good) -> &mut foreshock_core::decision::world::NodeFacts {
@@ -77,7 +119,7 @@ fn n3(good: &mut Good) -> &mut foreshock_core::decision::world::NodeFacts {
 fn every_limit_is_refused_by_its_name() {
     let faults: Vec<Fault> = vec![
         (Broken::Observe, tainting, |good| {
-            good.policy.reach = Reach::Observe
+            good.policy.rules.reach = Reach::Observe
         }),
         (Broken::Stale, tainting, |good| {
             good.plan.at = ago(now(), MINUTE)
@@ -172,26 +214,28 @@ fn every_limit_is_refused_by_its_name() {
         (Broken::Storm, tainting, |good| {
             good.memory.storm = Some(Storm {
                 since: now(),
+                about: "4 of 10 Nodes".into(),
                 calm_since: None,
             })
         }),
         (Broken::Storm, draining, |good| {
             good.memory.storm = Some(Storm {
                 since: now(),
+                about: "4 of 10 Nodes".into(),
                 calm_since: None,
             })
         }),
         (Broken::Reach, tainting, |good| {
-            good.policy.reach = Reach::Label
+            good.policy.rules.reach = Reach::Label
         }),
         (Broken::Reach, starting, |good| {
-            good.policy.reach = Reach::Taint
+            good.policy.rules.reach = Reach::Taint
         }),
         (Broken::Reach, draining, |good| {
             good.policy.model_trusted = false
         }),
         (Broken::Unconfirmed, tainting, |good| {
-            good.policy.confirm_for = HOUR
+            good.policy.rules.confirm_for = HOUR
         }),
         (Broken::RepeatOffender, starting, |good| {
             let repeats = vec![ago(now(), MINUTE), ago(now(), HOUR), ago(now(), 2 * HOUR)];
@@ -206,7 +250,7 @@ fn every_limit_is_refused_by_its_name() {
                 .repeats = repeats;
         }),
         (Broken::DrainAfter, starting, |good| {
-            good.policy.drain_after = HOUR
+            good.policy.rules.drain_after = HOUR
         }),
         (Broken::LastNode, tainting, |good| {
             good.world
@@ -223,6 +267,48 @@ fn every_limit_is_refused_by_its_name() {
         }),
         (Broken::DrainsPerHour, starting, |good| {
             good.policy.limits.drains_per_hour = 0
+        }),
+        (Broken::TaintedMax, tainting, |good| {
+            good.policy.limits.zone_tainted_max = Some(Limit::Count(0))
+        }),
+        (Broken::TaintedMax, pooled_tainting, |good| {
+            good.policy.pools[0].limits.tainted_max = Some(Limit::Count(0))
+        }),
+        (Broken::DrainingMax, starting, |good| {
+            good.policy.limits.zone_draining_max = Some(Limit::Count(0))
+        }),
+        (Broken::DrainingMax, pooled_starting, |good| {
+            good.policy.pools[0].limits.draining_max = Some(Limit::Count(0))
+        }),
+        (Broken::DrainsPerHour, pooled_starting, |good| {
+            good.policy.pools[0].limits.drains_per_hour = Some(0)
+        }),
+        (Broken::Reach, pooled_tainting, |good| {
+            good.policy.pools[0].rules.reach = Reach::Label
+        }),
+        (Broken::Reach, tainting, |good| {
+            let score = good.world.scores.get_mut("n3").expect("scored");
+            score.out_of_range = Some("units".into());
+        }),
+        (Broken::Reach, tainting, |good| {
+            good.world.drift = Some("everything".into())
+        }),
+        (Broken::Window, starting, |good| {
+            let hour = |hour| jiff::civil::time(hour, 0, 0, 0);
+            good.policy.rules.windows = vec![Window {
+                days: Vec::new(),
+                from: hour(1),
+                to: hour(2),
+                time_zone: jiff::tz::TimeZone::UTC,
+            }]
+        }),
+        (Broken::Storm, tainting, |good| ramp(good, 1, &["n7"])),
+        (Broken::Storm, starting, |good| ramp(good, 1, &["n7"])),
+        (Broken::Storm, tainting, |good| ramp(good, 1, &["n3", "n7"])),
+        (Broken::Storm, tainting, |good| ramp(good, 4, &["n3"])),
+        (Broken::ClusterRecord, tainting, |good| {
+            ramp(good, 1, &["n3"]);
+            good.plan.cluster = None;
         }),
         (Broken::DrainOrder, draining, |good| {
             good.plan.drains[0].deadline_at = after(now(), HOUR)
@@ -249,7 +335,7 @@ fn every_limit_is_refused_by_its_name() {
                 .insert("n3".into(), vec![alert("X", 0.8, Reach::Evict)]);
         }),
         (Broken::Recovery, releasing, |good| {
-            good.policy.recover_for = 2 * HOUR
+            good.policy.rules.recover_for = 2 * HOUR
         }),
     ];
     for (index, (limit, make, break_it)) in faults.iter().enumerate() {
@@ -266,5 +352,5 @@ fn every_limit_is_refused_by_its_name() {
     }
     let named: std::collections::BTreeSet<Broken> =
         faults.iter().map(|(limit, ..)| *limit).collect();
-    assert_eq!(named.len(), 26, "every limit has its fault");
+    assert_eq!(named.len(), 27, "every limit has its fault");
 }

@@ -102,7 +102,7 @@ fn healthy_nodes_are_left_in_peace() {
 fn a_risk_of_exactly_the_threshold_is_not_at_risk() {
     let scene = scene()
         .at_risk("n3", 0.65, HOUR)
-        .with_policy(|policy| policy.reach = Reach::Observe);
+        .with_policy(|policy| policy.rules.reach = Reach::Observe);
     check(&scene, "n3", Expect::Rests);
 }
 
@@ -231,7 +231,7 @@ fn an_untrained_model_labels_and_no_more() {
 #[test]
 fn observe_sees_everything_and_writes_nothing() {
     let scene = confirmed()
-        .with_policy(|policy| policy.reach = Reach::Observe)
+        .with_policy(|policy| policy.rules.reach = Reach::Observe)
         .with_world(|world| world.cluster = None);
     check(&scene, "n3", Expect::Holds(HoldReason::Reach));
     let decision = decide(&scene.policy, &scene.memory, &scene.world);
@@ -528,7 +528,7 @@ fn control_plane_nodes_are_acted_on_one_at_a_time_where_included() {
     let include = |scene: Scene| {
         scene
             .with_policy(|policy| {
-                policy.control_plane = ControlPlane::Include;
+                policy.rules.control_plane = ControlPlane::Include;
                 policy.limits.tainted_max = Limit::Count(5);
             })
             .node("n3", |node| node.control_plane = true)
@@ -597,6 +597,7 @@ fn a_storm_on_record_goes_on_after_a_restart_until_a_whole_window_was_calm() {
     let recorded = confirmed().with_world(|world| {
         let storm = Storm {
             since: ago(now(), HOUR),
+            about: "4 of 10 Nodes".into(),
             calm_since: None,
         };
         world.cluster.as_mut().expect("the scene has one").storm = Some(storm);
@@ -605,6 +606,7 @@ fn a_storm_on_record_goes_on_after_a_restart_until_a_whole_window_was_calm() {
     let mut calm = recorded;
     calm.memory.storm = Some(Storm {
         since: ago(now(), HOUR),
+        about: "4 of 10 Nodes".into(),
         calm_since: Some(ago(now(), 5 * MINUTE)),
     });
     check(&calm, "n3", Expect::Does(Cause::Taint));
@@ -671,7 +673,7 @@ fn a_running_drain_goes_on_in_the_dead_band_and_pauses_when_nothing_is_known() {
         Expect::Drains(false),
     );
     check(
-        &draining().with_policy(|policy| policy.reach = Reach::Taint),
+        &draining().with_policy(|policy| policy.rules.reach = Reach::Taint),
         "n3",
         Expect::Drains(false),
     );
@@ -853,7 +855,7 @@ fn a_lower_reach_does_not_keep_a_node_from_being_given_back() {
     let scene = scene()
         .marked("n3", RecordedPhase::Drained, HOUR)
         .remember("n3", |memory| memory.well_since = Some(ago(now(), HOUR)))
-        .with_policy(|policy| policy.reach = Reach::Label);
+        .with_policy(|policy| policy.rules.reach = Reach::Label);
     check(&scene, "n3", Expect::Does(Cause::Release));
 }
 

@@ -64,6 +64,7 @@ fn record() -> ClusterRecord {
     ClusterRecord {
         storm: Some(foreshock_core::record::Storm {
             since: START,
+            about: "4 of 10 Nodes".into(),
             calm_since: None,
         }),
         ..ClusterRecord::default()

@@ -4,6 +4,7 @@
 //! key. Nothing is parsed and ignored: what this version cannot do is refused when it is set.
 
 mod policy;
+mod pools;
 mod read;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use config::{Environment, FileFormat};
 use foreshock_core::decision::policy::Policy;
 
+pub use self::pools::PoolSelectors;
 pub use self::read::Fault;
 use self::read::Section;
 use crate::alertmanager::AlertRules;
@@ -47,6 +49,8 @@ pub struct Config {
     pub model: Model,
     /// `[policy]` and `[eviction]`. Whether the model may be trusted is decided when it is loaded.
     pub policy: Policy,
+    /// Which Nodes are in which pool of the policy.
+    pub pools: PoolSelectors,
     /// `policy.limits.marks_per_second`.
     pub marks_per_second: u32,
     /// `eviction.rate`, evictions per second in the whole cluster.
@@ -137,7 +141,7 @@ fn lines(faults: &[Fault]) -> String {
 
 impl Config {
     /// Keys of the design whose behaviour this version does not have; refused when they are set.
-    pub const UNBUILT: [&'static str; 7] = policy::UNBUILT;
+    pub const UNBUILT: [&'static str; 3] = policy::UNBUILT;
 
     /// Reads a file, and the environment on top of it.
     ///
@@ -208,14 +212,14 @@ impl Config {
             config::Value::from(config::Map::<String, config::Value>::new()),
             &mut none,
         );
-        let default = policy::policy(&mut section, &mut 0);
+        let (default, _) = policy::policy(&mut section, &mut 0);
         let times = |policy: &Policy| {
             [
-                ("policy.confirm_for", policy.confirm_for),
-                ("policy.drain_after", policy.drain_after),
-                ("policy.recover_for", policy.recover_for),
-                ("policy.probation", policy.probation),
-                ("policy.new_node_age", policy.new_node_age),
+                ("policy.confirm_for", policy.rules.confirm_for),
+                ("policy.drain_after", policy.rules.drain_after),
+                ("policy.recover_for", policy.rules.recover_for),
+                ("policy.probation", policy.rules.probation),
+                ("policy.new_node_age", policy.rules.new_node_age),
             ]
         };
         times(&self.policy)
@@ -302,7 +306,7 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
         act_untrained: section.switch("act_untrained", false),
     });
     let mut marks_per_second = 0;
-    let mut policy = root.table("policy", |section| {
+    let (mut policy, pools) = root.table("policy", |section| {
         policy::policy(section, &mut marks_per_second)
     });
     let eviction_rate = root.table("eviction", |section| {
@@ -326,6 +330,7 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
         interval,
         model,
         policy,
+        pools,
         marks_per_second,
         eviction_rate,
         alerts,

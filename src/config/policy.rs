@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use config::ValueKind;
-use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach};
+use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach, Rules};
 use foreshock_core::drain::{Choice, DrainRules};
 use foreshock_core::record::{Taint, TaintEffect};
 use foreshock_core::risk::Risk;
 
+use super::pools::{self, PoolSelectors};
 use super::read::Section;
 use crate::alertmanager::{AlertRule, AlertRules, Matcher};
 
@@ -25,72 +26,20 @@ const REACHES: [(&str, Reach); 4] = [
 ];
 
 /// Reads `[policy]`. What depends on other sections is filled in by the caller.
-pub(super) fn policy(section: &mut Section<'_>, marks_per_second: &mut u32) -> Policy {
-    let at_risk = section.number("at_risk", 0.65, 0.0, 1.0);
-    let caution = section.number("caution", 0.5, 0.0, 1.0);
-    let recover_below = section.number("recover_below", 0.5, 0.0, 1.0);
-    if caution > at_risk {
-        section.fault(
-            "caution",
-            format!("must not exceed `policy.at_risk` ({at_risk}), got {caution}"),
-        );
-    }
-    if recover_below > at_risk {
-        section.fault(
-            "recover_below",
-            format!("must not exceed `policy.at_risk` ({at_risk}), got {recover_below}"),
-        );
-    }
-    let taint = taint(section, "taint", "degradation=true:NoSchedule");
-    let caution_taint = taint_or_none(
-        section,
-        "caution_taint",
-        "degradation=caution:PreferNoSchedule",
-    );
-    let taint = taint.unwrap_or_else(|| Taint {
-        key: "degradation".into(),
-        value: "true".into(),
-        effect: TaintEffect::NoSchedule,
-    });
-    if caution_taint
-        .as_ref()
-        .is_some_and(|caution| caution.collides_with(&taint))
-    {
-        section.fault(
-            "caution_taint",
-            "must differ from `policy.taint` in its key or its effect",
-        );
-    }
-    refuse_unbuilt(section);
-    Policy {
+pub(super) fn policy(
+    section: &mut Section<'_>,
+    marks_per_second: &mut u32,
+) -> (Policy, PoolSelectors) {
+    let rules = rules(section, &default_rules());
+    let (pools, selectors) = pools::pools(section, &rules);
+    let policy = Policy {
         instance: String::new(),
-        reach: section.one_of("reach", Reach::Observe, &REACHES),
         model_trusted: false,
-        at_risk: risk(at_risk),
-        caution: risk(caution),
-        recover_below: risk(recover_below),
-        confirm_for: section.duration("confirm_for", 45 * SECOND, Duration::ZERO, HOUR),
-        drain_after: section.duration("drain_after", MINUTE, Duration::ZERO, DAY),
-        recover_for: section.duration("recover_for", 10 * MINUTE, Duration::ZERO, DAY),
-        probation: section.duration("probation", HOUR, Duration::ZERO, MONTH),
-        repeat_max: section.count("repeat_max", 2, 0, 15),
-        repeat_window: section.duration("repeat_window", DAY, MINUTE, MONTH),
-        veto_for: section.duration("veto_for", DAY, Duration::ZERO, MONTH),
-        tainted_for_max: section.duration("tainted_for_max", 6 * HOUR, MINUTE, MONTH),
-        new_node_age: section.duration("new_node_age", 10 * MINUTE, Duration::ZERO, DAY),
         score_age_max: MINUTE,
         facts_age_max: MINUTE,
-        taint,
-        caution_taint,
-        control_plane: section.one_of(
-            "control_plane",
-            ControlPlane::Exclude,
-            &[
-                ("exclude", ControlPlane::Exclude),
-                ("include", ControlPlane::Include),
-            ],
-        ),
+        rules,
         limits: section.table("limits", |section| limits(section, marks_per_second)),
+        pools,
         drain: DrainRules {
             grace_cap: None,
             deadline: 15 * MINUTE,
@@ -102,43 +51,110 @@ pub(super) fn policy(section: &mut Section<'_>, marks_per_second: &mut u32) -> P
             opted_out: Choice::Leave,
             orphaned_daemon_set: Choice::Leave,
         },
+    };
+    (policy, selectors)
+}
+
+fn default_rules() -> Rules {
+    let taint = |value: &str, effect| Taint {
+        key: "degradation".into(),
+        value: value.into(),
+        effect,
+    };
+    Rules {
+        reach: Reach::Observe,
+        at_risk: risk(0.65),
+        caution: risk(0.5),
+        recover_below: risk(0.5),
+        confirm_for: 45 * SECOND,
+        drain_after: MINUTE,
+        recover_for: 10 * MINUTE,
+        probation: HOUR,
+        repeat_max: 2,
+        repeat_window: DAY,
+        veto_for: DAY,
+        tainted_for_max: 6 * HOUR,
+        new_node_age: 10 * MINUTE,
+        taint: taint("true", TaintEffect::NoSchedule),
+        caution_taint: Some(taint("caution", TaintEffect::PreferNoSchedule)),
+        control_plane: ControlPlane::Exclude,
+        windows: Vec::new(),
+    }
+}
+
+/// Reads the rules for some Nodes. What is not set is as in `default`.
+pub(super) fn rules(section: &mut Section<'_>, default: &Rules) -> Rules {
+    let at_risk = section.number("at_risk", default.at_risk.as_f64(), 0.0, 1.0);
+    let caution = section.number("caution", default.caution.as_f64(), 0.0, 1.0);
+    let recover_below = section.number("recover_below", default.recover_below.as_f64(), 0.0, 1.0);
+    let of_at_risk = section.path_of("at_risk");
+    for (key, value) in [("caution", caution), ("recover_below", recover_below)] {
+        if value > at_risk {
+            section.fault(
+                key,
+                format!("must not exceed `{of_at_risk}` ({at_risk}), got {value}"),
+            );
+        }
+    }
+    let taint = taint(section, "taint", &default.taint);
+    let caution_taint = taint_or_none(section, "caution_taint", default.caution_taint.as_ref());
+    if caution_taint
+        .as_ref()
+        .is_some_and(|caution| caution.collides_with(&taint))
+    {
+        let of_taint = section.path_of("taint");
+        section.fault(
+            "caution_taint",
+            format!("must differ from `{of_taint}` in its key or its effect"),
+        );
+    }
+    if section.switch("condition", false) {
+        section.fault("condition", NOT_BUILT);
+    }
+    Rules {
+        reach: section.one_of("reach", default.reach, &REACHES),
+        at_risk: risk(at_risk),
+        caution: risk(caution),
+        recover_below: risk(recover_below),
+        confirm_for: section.duration("confirm_for", default.confirm_for, Duration::ZERO, HOUR),
+        drain_after: section.duration("drain_after", default.drain_after, Duration::ZERO, DAY),
+        recover_for: section.duration("recover_for", default.recover_for, Duration::ZERO, DAY),
+        probation: section.duration("probation", default.probation, Duration::ZERO, MONTH),
+        repeat_max: section.count("repeat_max", default.repeat_max, 0, 15),
+        repeat_window: section.duration("repeat_window", default.repeat_window, MINUTE, MONTH),
+        veto_for: section.duration("veto_for", default.veto_for, Duration::ZERO, MONTH),
+        tainted_for_max: section.duration(
+            "tainted_for_max",
+            default.tainted_for_max,
+            MINUTE,
+            MONTH,
+        ),
+        new_node_age: section.duration("new_node_age", default.new_node_age, Duration::ZERO, DAY),
+        taint,
+        caution_taint,
+        control_plane: section.one_of(
+            "control_plane",
+            default.control_plane,
+            &[
+                ("exclude", ControlPlane::Exclude),
+                ("include", ControlPlane::Include),
+            ],
+        ),
+        windows: pools::windows(section, &default.windows),
     }
 }
 
 /// Keys of the design whose behaviour this version does not have: refused when set, listed by `check`.
-pub(super) const UNBUILT: [&str; 7] = [
-    "policy.pools",
-    "policy.windows",
+pub(super) const UNBUILT: [&str; 3] = [
     "policy.condition",
-    "policy.limits.zone_tainted_max",
-    "policy.limits.zone_draining_max",
     "eviction.pace = \"owner\"",
     "eviction.surge",
 ];
 
 const NOT_BUILT: &str = "is not built into this version yet; remove the key";
 
-fn refuse_unbuilt(section: &mut Section<'_>) {
-    for key in ["pools", "windows"] {
-        let set = section.take(key).is_some_and(
-            |value| !matches!(&value.kind, ValueKind::Array(items) if items.is_empty()),
-        );
-        if set {
-            section.fault(key, NOT_BUILT);
-        }
-    }
-    if section.switch("condition", false) {
-        section.fault("condition", NOT_BUILT);
-    }
-}
-
 fn limits(section: &mut Section<'_>, marks_per_second: &mut u32) -> Limits {
     *marks_per_second = section.count("marks_per_second", 5, 1, 1000);
-    for key in ["zone_tainted_max", "zone_draining_max"] {
-        if section.optional(key).is_some() {
-            section.fault(key, NOT_BUILT);
-        }
-    }
     let share = limit(section, "storm_share", Limit::Percent(20.0));
     let storm_share = match share {
         Limit::Percent(percent) => percent / 100.0,
@@ -154,6 +170,8 @@ fn limits(section: &mut Section<'_>, marks_per_second: &mut u32) -> Limits {
         tainted_max: limit(section, "tainted_max", Limit::Percent(10.0)),
         draining_max: limit(section, "draining_max", Limit::Count(1)),
         drains_per_hour: section.count("drains_per_hour", 6, 0, 10_000),
+        zone_tainted_max: optional_limit(section, "zone_tainted_max"),
+        zone_draining_max: optional_limit(section, "zone_draining_max"),
         storm_share,
         storm_min: section.count("storm_min", 3, 1, 10_000),
         storm_window: section.duration("storm_window", 5 * MINUTE, SECOND, DAY),
@@ -161,10 +179,14 @@ fn limits(section: &mut Section<'_>, marks_per_second: &mut u32) -> Limits {
 }
 
 fn limit(section: &mut Section<'_>, key: &'static str, default: Limit) -> Limit {
-    let Some(value) = section.take(key) else {
-        return default;
-    };
+    optional_limit(section, key).unwrap_or(default)
+}
+
+/// A limit; `None` where it is not set or empty.
+pub(super) fn optional_limit(section: &mut Section<'_>, key: &'static str) -> Option<Limit> {
+    let value = section.take(key)?;
     let parsed = match &value.kind {
+        ValueKind::String(text) if text.is_empty() => return None,
         ValueKind::I64(n) => u32::try_from(*n).ok().map(Limit::Count),
         ValueKind::U64(n) => u32::try_from(*n).ok().map(Limit::Count),
         ValueKind::String(text) => match text.strip_suffix('%') {
@@ -178,21 +200,30 @@ fn limit(section: &mut Section<'_>, key: &'static str, default: Limit) -> Limit 
         },
         _ => None,
     };
-    parsed.unwrap_or_else(|| {
+    if parsed.is_none() {
         section.fault(
             key,
             format!("has to be a count, or a percentage in quotes such as \"10%\", got {value}"),
         );
-        default
-    })
+    }
+    parsed
 }
 
 fn risk(p: f64) -> Risk {
     Risk::new(p).unwrap_or(Risk::ZERO)
 }
 
-fn taint_or_none(section: &mut Section<'_>, key: &'static str, default: &str) -> Option<Taint> {
-    let text = section.text(key, default);
+fn taint_or_none(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: Option<&Taint>,
+) -> Option<Taint> {
+    if section.is_missing(key) {
+        // Asked for, so that it counts as known.
+        section.take(key);
+        return default.cloned();
+    }
+    let text = section.text(key, "");
     if text.is_empty() {
         None
     } else {
@@ -200,9 +231,9 @@ fn taint_or_none(section: &mut Section<'_>, key: &'static str, default: &str) ->
     }
 }
 
-fn taint(section: &mut Section<'_>, key: &'static str, default: &str) -> Option<Taint> {
-    let text = section.text(key, default);
-    parse_taint(section, key, &text)
+fn taint(section: &mut Section<'_>, key: &'static str, default: &Taint) -> Taint {
+    let text = section.text(key, &default.to_string());
+    parse_taint(section, key, &text).unwrap_or_else(|| default.clone())
 }
 
 fn parse_taint(section: &mut Section<'_>, key: &'static str, text: &str) -> Option<Taint> {

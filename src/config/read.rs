@@ -373,7 +373,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn path_of(&self, key: &str) -> String {
+    /// The whole name of a key of this section.
+    pub(super) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
         } else {

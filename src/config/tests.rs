@@ -19,11 +19,11 @@ fn refuses(text: &str, expected: &[&str]) {
 #[test]
 fn an_empty_file_is_the_defaults_of_the_design() {
     let config = parse("").expect("defaults are valid");
-    assert_eq!(config.policy.reach, Reach::Observe);
+    assert_eq!(config.policy.rules.reach, Reach::Observe);
     assert_eq!(config.listen.to_string(), "127.0.0.1:5000");
     assert_eq!(config.policy.limits.tainted_max, Limit::Percent(10.0));
     assert_eq!(
-        config.policy.taint.to_string(),
+        config.policy.rules.taint.to_string(),
         "degradation=true:NoSchedule"
     );
     assert!(config.shortened().is_empty());
@@ -76,16 +76,7 @@ fn a_misspelt_key_is_answered_with_the_one_that_was_meant() {
 #[test]
 fn what_is_not_built_yet_is_refused_when_it_is_set() {
     for (text, key) in [
-        ("[[policy.pools]]\nname = \"gpu\"", "policy.pools"),
-        (
-            "[policy]\nwindows = [{ from = \"22:00\" }]",
-            "policy.windows",
-        ),
         ("[policy]\ncondition = true", "policy.condition"),
-        (
-            "[policy.limits]\nzone_tainted_max = \"5%\"",
-            "policy.limits.zone_tainted_max",
-        ),
         ("[eviction]\npace = \"owner\"", "eviction.pace"),
         ("[eviction]\nsurge = true", "eviction.surge"),
     ] {
@@ -95,6 +86,40 @@ fn what_is_not_built_yet_is_refused_when_it_is_set() {
         "[policy]\nwindows = []\ncondition = false\n[eviction]\npace = \"budget\"\nsurge = false",
     )
     .expect("off is fine");
+}
+
+#[test]
+fn a_pool_has_the_rules_of_the_policy_but_for_what_it_overrides() {
+    let config = parse(
+        "[policy]\nreach = \"evict\"\nconfirm_for = \"30s\"\n\
+         windows = [{ days = [\"Sat\"], from = \"22:00\", to = \"05:00\", time_zone = \"Europe/Berlin\" }]\n\
+         [policy.limits]\nzone_tainted_max = \"5%\"\n\
+         [[policy.pools]]\nname = \"gpu\"\nselector = \"pool=gpu\"\nreach = \"taint\"\ncaution_taint = \"\"\n\
+         [policy.pools.limits]\ntainted_max = 1\n\
+         [[policy.pools]]\nname = \"rest\"\nselector = \"!spot\"\nwindows = []",
+    )
+    .expect("valid");
+    let [gpu, rest] = config.policy.pools.as_slice() else {
+        panic!("{:?}", config.policy.pools);
+    };
+    assert_eq!(gpu.rules.reach, Reach::Taint);
+    assert_eq!(gpu.rules.caution_taint, None);
+    assert_eq!(gpu.rules.confirm_for, Duration::from_secs(30));
+    assert_eq!(gpu.rules.windows, config.policy.rules.windows);
+    assert_eq!(gpu.rules.windows.len(), 1);
+    assert_eq!(gpu.limits.tainted_max, Some(Limit::Count(1)));
+    assert_eq!(gpu.limits.draining_max, None);
+    assert_eq!(rest.rules.reach, Reach::Evict);
+    assert!(rest.rules.windows.is_empty() && rest.rules.caution_taint.is_some());
+    assert_eq!(
+        config.policy.limits.zone_tainted_max,
+        Some(Limit::Percent(5.0))
+    );
+    let labels =
+        |text: &str| std::collections::BTreeMap::from([(text.to_owned(), "gpu".to_owned())]);
+    assert_eq!(config.pools.pool_of(&labels("pool")), Some("gpu"));
+    assert_eq!(config.pools.pool_of(&labels("other")), Some("rest"));
+    assert_eq!(config.pools.pool_of(&labels("spot")), None);
 }
 
 #[test]
@@ -124,10 +149,10 @@ fn the_environment_overrides_the_file_and_service_links_do_not_disturb() {
         environment,
     )
     .expect("valid");
-    assert_eq!(config.policy.reach, Reach::Taint);
+    assert_eq!(config.policy.rules.reach, Reach::Taint);
     assert_eq!(config.policy.limits.tainted_max, Limit::Count(2));
     assert!(config.model.act_untrained);
-    assert!((config.policy.at_risk.as_f64() - 0.7).abs() < 1e-12);
+    assert!((config.policy.rules.at_risk.as_f64() - 0.7).abs() < 1e-12);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod own;
 mod score;
 mod show;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use foreshock_core::drain::PodFacts;
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::RecordState;
 use foreshock_core::time::since;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -32,15 +33,17 @@ use tracing::{debug, error, info, warn};
 use self::own::OwnWrites;
 use self::score::{Scored, features_of, score};
 use self::show::Shown;
+use self::time::{Break, Times};
 use crate::actuator::{Leadership, Report, ReportRx};
 use crate::alertmanager::{
     AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload,
     WebhookReceiver,
 };
 use crate::clock::Clock;
+use crate::config::PoolSelectors;
 use crate::events::EventLog;
 use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
-use crate::kubernetes::{Cluster, ClusterError, NodeTable};
+use crate::kubernetes::{Cluster, ClusterError, NodeEntry, NodeTable};
 use crate::metrics::Counters;
 use crate::model::scorer::Scorer;
 use crate::snapshot::{ModelCard, ModelName, Shortened, Snapshot};
@@ -67,6 +70,8 @@ pub struct CycleOptions {
     pub missing_max: f64,
     /// What the operator allows.
     pub policy: Arc<Policy>,
+    /// Which Nodes are in which pool.
+    pub pools: PoolSelectors,
     /// Waiting times shorter than the defaults, to be shown.
     pub shortened: Vec<Shortened>,
     /// The model in use.
@@ -144,6 +149,7 @@ pub struct Cycle {
     pods_asked: BTreeMap<NodeName, Timestamp>,
     answers: JoinSet<Answer>,
     own: OwnWrites,
+    times: Times,
     shown: Shown,
 }
 
@@ -191,6 +197,7 @@ impl Cycle {
         Self {
             book: AlertBook::new(Arc::clone(&options.alerts)),
             own: OwnWrites::default(),
+            times: Times::default(),
             shown: Shown::default(),
             strays: parts.cluster.as_ref().map(|cluster| cluster.strays()),
             options,
@@ -403,6 +410,8 @@ impl Cycle {
             Some(Ok(Answer::Pods { node, at, answer })) => {
                 self.pods_asked.remove(&node.name);
                 match answer {
+                    // Asked before the clock was set back: nobody could tell how old it is.
+                    Ok(_) if at > self.parts.clock.now() => {}
                     Ok(pods) => drop(self.pods.insert(node.name, (node.uid, at, pods))),
                     Err(error) => warn!(node = %node, %error, "pods could not be read"),
                 }
@@ -422,7 +431,7 @@ impl Cycle {
     }
 
     fn take_report(&mut self, report: Report) {
-        let now = self.parts.clock.now();
+        let now = self.now();
         self.own.take(&report, now);
         self.shown
             .report(&self.parts.events, &self.parts.counters, now, &report);
@@ -430,7 +439,7 @@ impl Cycle {
 
     /// Takes one delivery in.
     fn take_alerts(&mut self, payload: Payload) {
-        let now = self.parts.clock.now();
+        let now = self.now();
         let table = Arc::clone(&self.nodes.borrow());
         let instances = self
             .scored
@@ -466,6 +475,40 @@ impl Cycle {
                     .map(|name| (name.clone(), Timestamp::UNIX_EPOCH, None))
             });
         AlertNodes::new(watched.chain(scraped), instances)
+    }
+
+    // ---- time ----
+
+    /// The time by the wall clock; a jump since the last look is dealt with first.
+    fn now(&mut self) -> Timestamp {
+        let now = self.parts.clock.now();
+        if let Some(by) = self.times.look(now, self.parts.clock.boottime()) {
+            self.broke_off(now, Break::Jumped(by));
+        }
+        now
+    }
+
+    /// The time since the last decision is not what the clock says, or was not watched. Waits begin
+    /// again; after a jump nothing is begun either until those on record have really passed.
+    fn broke_off(&mut self, now: Timestamp, what: Break) {
+        // Read before the jump, or dated by a clock that was set: as good as not read.
+        self.pods.clear();
+        self.pods_asked.clear();
+        let by = match what {
+            Break::Unwatched(_) => SignedDuration::ZERO,
+            Break::Jumped(by) => {
+                self.book.shift(by);
+                let lasting = {
+                    let leadership = self.parts.leadership.borrow();
+                    time::settle_for(&self.options.policy, by, leadership.record.as_ref())
+                };
+                let why = time::words(by);
+                self.times.settle(self.parts.clock.boottime(), lasting, why);
+                by
+            }
+        };
+        self.memory = self.memory.after_a_break(by);
+        self.shown.broke_off(&self.parts.events, now, what);
     }
 
     // ---- deciding ----
@@ -550,7 +593,12 @@ impl Cycle {
         let leadership = self.parts.leadership.borrow_and_update().clone();
         self.forget_alerts_of_another_time(&leadership);
         // Milliseconds are enough for anything that is decided, and for anybody who reads it.
-        let now = milliseconds(self.parts.clock.now());
+        let now = milliseconds(self.now());
+        let boot = self.parts.clock.boottime();
+        if let Some(gap) = self.times.decide(boot, self.options.policy.score_age_max) {
+            self.broke_off(now, Break::Unwatched(gap));
+        }
+        let settled = self.times.settling(boot).is_none();
         self.own.tidy(table, now);
         let nodes_known = self.nodes_are_known(table);
         let scored = self.scored.clone();
@@ -563,7 +611,7 @@ impl Cycle {
             table
                 .nodes
                 .iter()
-                .map(|(name, entry)| (name.clone(), self.with_pods(entry.facts.clone())))
+                .map(|(name, entry)| (name.clone(), self.facts_of(entry)))
                 .collect()
         } else {
             let scraped = scored.iter().flat_map(|scored| scored.matrix.nodes.iter());
@@ -583,8 +631,10 @@ impl Cycle {
                 .unwrap_or_default(),
             alerts,
             resolved: self.book.resolved(),
-            cluster: leadership.record.filter(|_| nodes_known),
+            cluster: leadership.record.filter(|_| nodes_known && settled),
             paused: leadership.paused,
+            // Nothing measures it yet across the fleet; a Node's own inputs speak for themselves.
+            drift: None,
             writes: self.own.writes(),
             drains: self.own.drains.clone(),
         }
@@ -601,12 +651,19 @@ impl Cycle {
         }
     }
 
-    fn with_pods(&self, facts: NodeFacts) -> NodeFacts {
+    /// What is known of a Node: what the watch shows, its pool, and its Pods where they were asked for.
+    fn facts_of(&self, entry: &NodeEntry) -> NodeFacts {
+        let facts = entry.facts.clone();
+        let pool = self.options.pools.pool_of(&entry.labels).map(str::to_owned);
         let pods = match self.pods.get(&facts.id.name) {
             Some((uid, at, pods)) if *uid == facts.id.uid => Fact::Known(*at, pods.clone()),
             Some(_) | None => Fact::Unknown,
         };
-        NodeFacts { pods, ..facts }
+        NodeFacts {
+            pods,
+            pool,
+            ..facts
+        }
     }
 
     /// Whether the watch of the Nodes is fit to decide on. While it is broken for longer than a moment
@@ -622,7 +679,7 @@ impl Cycle {
 
     /// Where nothing is ever written, every process counts as leader.
     fn leads(&self) -> bool {
-        self.options.policy.reach == Reach::Observe || self.parts.leadership.borrow().leader
+        self.options.policy.reach_max() == Reach::Observe || self.parts.leadership.borrow().leader
     }
 }
 
@@ -671,6 +728,7 @@ fn unwatched(name: &NodeName) -> NodeFacts {
         cordoned: false,
         control_plane: false,
         zone: None,
+        pool: None,
         taints: Vec::new(),
         risk_label: None,
         record: RecordState::Absent,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foreshock_core::decision::world::{Score, ScoreUnknown};
+use foreshock_core::decision::world::{Inputs, Score, ScoreUnknown};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::NodeRecord;
 use jiff::Timestamp;
@@ -62,6 +62,7 @@ pub(super) fn score(
         })
         .collect();
 
+    let model_id: Arc<str> = scorer.id().into();
     let mut all = BTreeMap::new();
     let mut contributions = BTreeMap::new();
     let mut missing = BTreeMap::new();
@@ -89,6 +90,7 @@ pub(super) fn score(
                 contributions.insert(node.clone(), shown);
             }
         }
+        let target = identity.fresh(node);
         let risk = unknown.map_or(Ok(score.probability), Err);
         all.insert(
             node.clone(),
@@ -96,6 +98,12 @@ pub(super) fn score(
                 risk,
                 at: matrix.at,
                 reasons,
+                inputs: Inputs {
+                    model: Arc::clone(&model_id),
+                    exporter: target.and_then(|target| target.exporter.clone()),
+                    job: target.and_then(|target| target.job.clone()),
+                },
+                out_of_range: None,
             },
         );
     }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshock_core::decision::Decision;
 use foreshock_core::decision::plan::Cause;
 use foreshock_core::decision::policy::Reach;
 use foreshock_core::decision::verdict::{HoldReason, Phase, Verdict};
 use foreshock_core::decision::world::World;
+use foreshock_core::decision::{Decision, Group, Usage};
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::Storm;
 use foreshock_core::risk::Band;
@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::Cycle;
+use super::time::{self, Break};
 use crate::actuator::Report;
 use crate::alertmanager::{AlertOutcome, Applied};
 use crate::events::{EventKind, EventLog, NewEvent};
@@ -183,6 +184,29 @@ impl Shown {
             }
             events.push(event.reason(received.outcome.as_str()));
         }
+    }
+
+    /// The time since the last decision is not what the clock says, or was not watched.
+    pub(super) fn broke_off(&self, events: &EventLog, now: Timestamp, what: Break) {
+        let message = match what {
+            Break::Jumped(by) => {
+                let words = time::words(by);
+                warn!(
+                    by_seconds = by.as_secs(),
+                    "the clock was set; waits begin again, and nothing is begun meanwhile"
+                );
+                format!("{words}: all waits begin again, and nothing is begun meanwhile")
+            }
+            Break::Unwatched(gap) => {
+                warn!(
+                    gap_seconds = gap.as_secs(),
+                    "nothing was decided for a while, as when the process is suspended; waits begin again"
+                );
+                let gap = humantime::format_duration(Duration::from_secs(gap.as_secs()));
+                format!("nothing was looked at for {gap}: all waits begin again")
+            }
+        };
+        events.push(NewEvent::new(now, EventKind::Health, message).reason("clock"));
     }
 
     /// What is new in a decision.
@@ -402,7 +426,8 @@ impl Cycle {
             .book
             .shown(now, Some(&self.alert_nodes(table, &instances)));
         let storm = decision.storm.clone();
-        let usage = decision.usage;
+        let ramp = decision.ramp.clone();
+        let limits = limits_of(&decision.usage);
         let nodes = decision.verdicts.into_values().map(|verdict| {
             let name = &verdict.node.name;
             let scored = scored
@@ -417,7 +442,11 @@ impl Cycle {
                     .as_ref()
                     .and_then(|scored| scored.missing.get(name).copied())
                     .unwrap_or(1.0),
-                pool: None,
+                pool: table
+                    .nodes
+                    .get(name)
+                    .and_then(|entry| self.options.pools.pool_of(&entry.labels))
+                    .map(str::to_owned),
                 entry: table.nodes.get(name).cloned(),
                 drain: world.drains.get(name).cloned(),
                 verdict,
@@ -427,12 +456,6 @@ impl Cycle {
         let usual: Arc<dyn UsualValues> = match &scored {
             Some(scored) => Arc::clone(&scored.usual) as Arc<dyn UsualValues>,
             None => Arc::new(NothingUsual),
-        };
-        let limit = |name, used, max| LimitUse {
-            name,
-            scope: "cluster".to_owned(),
-            used,
-            max,
         };
         let snapshot = Snapshot {
             at: now,
@@ -444,15 +467,8 @@ impl Cycle {
             usual,
             alerts,
             storm,
-            limits: vec![
-                limit("tainted_max", usage.tainted, usage.tainted_max),
-                limit("draining_max", usage.draining, usage.draining_max),
-                limit(
-                    "drains_per_hour",
-                    usage.drains_last_hour,
-                    usage.drains_per_hour,
-                ),
-            ],
+            ramp,
+            limits,
             health,
             policy: Arc::clone(&self.options.policy),
             interval: self.options.interval,
@@ -468,7 +484,12 @@ impl Cycle {
         self.parts.snapshots.send_replace(Arc::new(snapshot));
     }
 
-    fn health(&self, table: &NodeTable, now: Timestamp, decision: Option<&Decision>) -> Health {
+    fn health(&mut self, table: &NodeTable, now: Timestamp, decision: Option<&Decision>) -> Health {
+        let settling = self.times.settling(self.parts.clock.boottime());
+        let settling = settling.map(|(why, left)| {
+            let until = foreshock_core::time::after(now, left);
+            format!("{why}: nothing is begun before {until:.0}, so that what has to be waited for has really passed")
+        });
         let features_at = self.scored.as_ref().map(|scored| scored.at());
         let stale = features_at.is_none_or(|at| since(at, now) > self.options.policy.score_age_max);
         let problem = self.telemetry_problem.clone().or_else(|| {
@@ -489,13 +510,16 @@ impl Cycle {
                 .as_ref()
                 .map(|problem| format!("Alertmanager: {problem}")),
         );
-        if self.options.policy.reach > Reach::Observe && leadership.record.is_none() && table.synced
+        if self.options.policy.reach_max() > Reach::Observe
+            && leadership.record.is_none()
+            && table.synced
         {
             degraded.push("the record on the Lease is not known, so nothing is begun".to_owned());
         }
+        degraded.extend(settling);
         degraded.extend(leadership.problem.clone());
         degraded.extend(self.shown.audit.clone());
-        if self.options.policy.reach == Reach::Observe
+        if self.options.policy.reach_max() == Reach::Observe
             && decision.is_some_and(|decision| {
                 decision
                     .verdicts
@@ -528,6 +552,35 @@ impl Cycle {
             degraded,
         }
     }
+}
+
+/// The limits as page and metrics show them, the cluster's first.
+fn limits_of(usage: &Usage) -> Vec<LimitUse> {
+    let of_cluster = [
+        ("tainted_max", usage.tainted, usage.tainted_max),
+        ("draining_max", usage.draining, usage.draining_max),
+        (
+            "drains_per_hour",
+            usage.drains_last_hour,
+            usage.drains_per_hour,
+        ),
+    ];
+    let of_cluster = of_cluster.into_iter().map(|(name, used, max)| LimitUse {
+        name,
+        scope: "cluster".to_owned(),
+        used,
+        max,
+    });
+    let of_groups = usage.groups.iter().map(|usage| LimitUse {
+        name: usage.limit,
+        scope: match &usage.group {
+            Group::Zone(zone) => format!("zone/{}", zone.as_deref().unwrap_or_default()),
+            Group::Pool(pool) => format!("pool/{pool}"),
+        },
+        used: usage.used,
+        max: usage.max,
+    });
+    of_cluster.chain(of_groups).collect()
 }
 
 /// Nodes that have left the selector with marks of ours.

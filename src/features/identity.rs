@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreshock_core::node::NodeName;
@@ -32,6 +33,9 @@ pub struct Sightings {
     /// Labels of every `up` series of the same selector, 0 or 1: targets whose exporter is silent
     /// still tell which Node an alert's `instance` is.
     pub up: Vec<Labels>,
+    /// Labels `instance` and `version` of every `node_exporter_build_info` series. Nothing here, or two
+    /// versions under one instance, leaves the version unknown and is no fault.
+    pub builds: Vec<Labels>,
     /// Where the exporters' Pods run, from `kube_pod_info`; a Pod seen on several Nodes has several
     /// entries.
     pub pods: Vec<PodOnNode>,
@@ -203,6 +207,10 @@ pub struct FreshTarget {
     pub instance: String,
     /// When it was scraped.
     pub scraped_at: Timestamp,
+    /// Label `job`: the scrape job that its samples come from.
+    pub job: Option<Arc<str>>,
+    /// Version of its node_exporter, where it says so.
+    pub exporter: Option<Arc<str>>,
 }
 
 /// Whose a series is.
@@ -258,8 +266,9 @@ impl IdentityMap {
                 }
             }
         }
+        let mut versions = Versions::of(&sightings.builds);
         for (node, candidates) in by_node {
-            map.settle(node, &candidates);
+            map.settle(node, &candidates, &mut versions);
         }
         for entry in directory.entries() {
             let seen = map.fresh.contains_key(&entry.name)
@@ -274,7 +283,12 @@ impl IdentityMap {
     }
 
     /// One Node and every instance that says it is it. Nodes come in the order of their names.
-    fn settle(&mut self, node: NodeName, candidates: &[Candidate<'_>]) {
+    fn settle(
+        &mut self,
+        node: NodeName,
+        candidates: &[Candidate<'_>],
+        versions: &mut Versions<'_>,
+    ) {
         let mut counted: Vec<_> = candidates.iter().filter(|c| c.fresh).collect();
         if counted.is_empty() {
             counted = candidates.iter().collect();
@@ -298,6 +312,8 @@ impl IdentityMap {
                 self.fresh.insert(
                     node,
                     FreshTarget {
+                        job: only.labels.get("job").map(|job| versions.shared(job)),
+                        exporter: versions.of_instance(&instance),
                         instance,
                         scraped_at,
                     },
@@ -409,6 +425,46 @@ pub fn needs_pods(directory: &NodeDirectory, sightings: &Sightings) -> bool {
                     .is_some_and(|i| directory.by_name(host_of(i)).is_some());
             !named && labels.contains_key("namespace") && labels.contains_key("pod")
         })
+}
+
+/// What each exporter says of its version. Texts that thousands of Nodes have in common are kept once.
+struct Versions<'a> {
+    by_instance: HashMap<&'a str, Option<&'a str>>,
+    texts: BTreeSet<Arc<str>>,
+}
+
+impl<'a> Versions<'a> {
+    fn of(builds: &'a [Labels]) -> Self {
+        let mut by_instance = HashMap::new();
+        for labels in builds {
+            let Some((instance, version)) = labels.get("instance").zip(labels.get("version"))
+            else {
+                continue;
+            };
+            by_instance
+                .entry(instance.as_str())
+                .and_modify(|known: &mut Option<&str>| *known = known.filter(|v| v == version))
+                .or_insert(Some(version.as_str()));
+        }
+        Self {
+            by_instance,
+            texts: BTreeSet::new(),
+        }
+    }
+
+    fn of_instance(&mut self, instance: &str) -> Option<Arc<str>> {
+        let version = self.by_instance.get(instance).copied().flatten()?;
+        Some(self.shared(version))
+    }
+
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
 }
 
 /// A target that names one Node.

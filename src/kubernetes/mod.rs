@@ -19,6 +19,7 @@ mod pod;
 mod pods;
 pub mod rate;
 pub mod record;
+pub mod selector;
 mod strays;
 pub mod text;
 pub(crate) mod watch;

@@ -110,6 +110,8 @@ pub(super) fn entry(node: &Node, instance: &str) -> Option<NodeEntry> {
                 .iter()
                 .any(|label| labels.contains_key(*label)),
             zone: labels.get("topology.kubernetes.io/zone").cloned(),
+            // Pools are the operator's, and known to the loop.
+            pool: None,
             taints: taints(node),
             risk_label: labels.get(LABEL_RISK).cloned(),
             record: record::decode(

@@ -10,7 +10,7 @@ use foreshock_core::decision::policy::Reach;
 use foreshock_core::drain::NodeOutcome;
 use foreshock_core::node::{NodeName, Uid};
 use foreshock_core::record::{
-    ActingAlert, ClusterRecord, DrainRecord, Marks, NodeRecord, RecordState, RecordedPhase,
+    ActingAlert, ClusterRecord, DrainRecord, Marks, NodeRecord, Ramp, RecordState, RecordedPhase,
     RiskLabel, Storm, Taint, TaintEffect,
 };
 use foreshock_core::risk::Risk;
@@ -143,7 +143,18 @@ pub fn decode_cluster(text: Option<&str>) -> Result<ClusterRecord, String> {
             .collect::<BTreeMap<_, _>>(),
         storm: wire.storm.map(|storm| Storm {
             since: storm.since,
+            about: clean(&storm.about, Storm::ABOUT_MAX),
             calm_since: storm.calm_since,
+        }),
+        ramp: wire.ramp.map(|ramp| Ramp {
+            since: ramp.since,
+            width: ramp.width,
+            nodes: ramp
+                .nodes
+                .into_iter()
+                .take(DRAINS_MAX)
+                .map(|(node, uid)| (NodeName::from(node), Uid::from(uid)))
+                .collect(),
         }),
     })
 }
@@ -252,6 +263,16 @@ struct ClusterWire {
     drains: Vec<StartedWire>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     storm: Option<StormWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ramp: Option<RampWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RampWire {
+    since: Timestamp,
+    width: u32,
+    #[serde(default)]
+    nodes: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -264,6 +285,8 @@ struct StartedWire {
 #[derive(Serialize, Deserialize)]
 struct StormWire {
     since: Timestamp,
+    #[serde(default)]
+    about: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calm_since: Option<Timestamp>,
 }
@@ -482,7 +505,17 @@ impl From<&ClusterRecord> for ClusterWire {
                 .collect(),
             storm: record.storm.as_ref().map(|storm| StormWire {
                 since: storm.since,
+                about: clean(&storm.about, Storm::ABOUT_MAX),
                 calm_since: storm.calm_since,
+            }),
+            ramp: record.ramp.as_ref().map(|ramp| RampWire {
+                since: ramp.since,
+                width: ramp.width,
+                nodes: ramp
+                    .nodes
+                    .iter()
+                    .map(|(node, uid)| (node.to_string(), uid.to_string()))
+                    .collect(),
             }),
         }
     }

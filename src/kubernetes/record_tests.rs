@@ -1,4 +1,5 @@
 use foreshock_core::drain::PodOutcome;
+use foreshock_core::record::Ramp;
 use proptest::prelude::*;
 
 use super::*;
@@ -141,13 +142,22 @@ proptest! {
     fn a_cluster_record_is_read_back_as_it_was_written(
         drains in prop::collection::btree_map((timestamp(), "[a-z0-9.-]{1,30}"), "[0-9a-f-]{1,36}", 0..50),
         storm in prop::option::of((timestamp(), prop::option::of(timestamp()))),
+        ramp in prop::option::of((timestamp(), 1..1000_u32, prop::collection::btree_map("[a-z0-9.-]{1,30}", "[0-9a-f-]{1,36}", 0..20))),
     ) {
         let record = ClusterRecord {
             drains: drains
                 .into_iter()
                 .map(|((at, node), uid)| ((at, NodeName::from(node)), Uid::from(uid)))
                 .collect(),
-            storm: storm.map(|(since, calm_since)| Storm { since, calm_since }),
+            storm: storm.map(|(since, calm_since)| Storm { since, about: "4 of 10 Nodes".into(), calm_since }),
+            ramp: ramp.map(|(since, width, nodes)| Ramp {
+                since,
+                width,
+                nodes: nodes
+                    .into_iter()
+                    .map(|(node, uid)| (NodeName::from(node), Uid::from(uid)))
+                    .collect(),
+            }),
         };
         let text = encode_cluster(&record).expect("fits");
         prop_assert_eq!(decode_cluster(Some(&text)), Ok(record));

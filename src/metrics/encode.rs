@@ -43,6 +43,8 @@ pub(super) fn nodes(snapshot: &Arc<Snapshot>, counters: &Counters) -> String {
             ([reason.as_str().into()], n as i64)
         })?;
         out.gauge(&names::STORM, i64::from(snapshot.storm.is_some()))?;
+        let ramp = snapshot.ramp.as_ref().map(|ramp| f64::from(ramp.width));
+        out.maybe(&names::STORM_RAMP, ramp)?;
         out.gauges(&names::BUDGET, &snapshot.limits, |limit| {
             let left = limit.max.saturating_sub(limit.used) as i64;
             ([limit.scope.as_str().into(), limit.name.into()], left)

@@ -87,6 +87,8 @@ metrics! {
         "Nodes by the primary reason that holds them.";
     STORM = Gauge "foreshock_storm" []
         "1 while so many Nodes turned at risk at once that nothing new is begun.";
+    STORM_RAMP = Gauge "foreshock_storm_ramp_nodes" []
+        "After a storm: how many Nodes may be begun on before it is seen what came of them. Absent when the usual limits count alone.";
     BUDGET = Gauge "foreshock_budget_available" ["scope", "limit"]
         "How much of a limit is left.";
     BLOCKED = Gauge "foreshock_drain_blocked_pods" ["namespace", "pdb"]

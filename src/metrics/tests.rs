@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use foreshock_core::decision::plan::Cause;
-use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach};
+use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach, Rules};
 use foreshock_core::decision::verdict::{Hold, HoldReason, Phase, Verdict};
 use foreshock_core::drain::{Choice, DrainRules};
 use foreshock_core::node::NodeId;
-use foreshock_core::record::{ActingAlert, Storm, Taint, TaintEffect};
+use foreshock_core::record::{ActingAlert, Ramp, Storm, Taint, TaintEffect};
 use foreshock_core::risk::{Band, Risk};
 
 use super::*;
@@ -25,37 +25,43 @@ fn policy() -> Arc<Policy> {
     let minute = Duration::from_secs(60);
     Arc::new(Policy {
         instance: "foreshock".into(),
-        reach: Reach::Observe,
         model_trusted: false,
-        at_risk: Risk::new(0.65).expect("a risk"),
-        caution: Risk::new(0.5).expect("a risk"),
-        recover_below: Risk::new(0.5).expect("a risk"),
-        confirm_for: minute,
-        drain_after: minute,
-        recover_for: minute,
-        probation: minute,
-        repeat_max: 2,
-        repeat_window: minute,
-        veto_for: minute,
-        tainted_for_max: minute,
-        new_node_age: minute,
         score_age_max: minute,
         facts_age_max: minute,
-        taint: Taint {
-            key: "degradation".into(),
-            value: "true".into(),
-            effect: TaintEffect::NoSchedule,
+        rules: Rules {
+            reach: Reach::Observe,
+            at_risk: Risk::new(0.65).expect("a risk"),
+            caution: Risk::new(0.5).expect("a risk"),
+            recover_below: Risk::new(0.5).expect("a risk"),
+            confirm_for: minute,
+            drain_after: minute,
+            recover_for: minute,
+            probation: minute,
+            repeat_max: 2,
+            repeat_window: minute,
+            veto_for: minute,
+            tainted_for_max: minute,
+            new_node_age: minute,
+            taint: Taint {
+                key: "degradation".into(),
+                value: "true".into(),
+                effect: TaintEffect::NoSchedule,
+            },
+            caution_taint: None,
+            control_plane: ControlPlane::Exclude,
+            windows: Vec::new(),
         },
-        caution_taint: None,
-        control_plane: ControlPlane::Exclude,
         limits: Limits {
             tainted_max: Limit::Count(1),
             draining_max: Limit::Count(1),
             drains_per_hour: 6,
+            zone_tainted_max: None,
+            zone_draining_max: None,
             storm_share: 0.2,
             storm_min: 3,
             storm_window: minute,
         },
+        pools: Vec::new(),
         drain: DrainRules {
             grace_cap: None,
             deadline: minute,
@@ -125,14 +131,25 @@ fn full() -> Snapshot {
     ];
     snapshot.storm = Some(Storm {
         since: at(0),
+        about: "4 of 10 Nodes".into(),
         calm_since: None,
     });
-    snapshot.limits = vec![LimitUse {
+    snapshot.ramp = Some(Ramp {
+        since: at(0),
+        width: 2,
+        nodes: BTreeMap::new(),
+    });
+    let limit = |scope: &str, used| LimitUse {
         name: "tainted_max",
-        scope: "cluster".into(),
-        used: 1,
+        scope: scope.into(),
+        used,
         max: 3,
-    }];
+    };
+    snapshot.limits = vec![
+        limit("cluster", 1),
+        limit("zone/a", 3),
+        limit("pool/gpu", 0),
+    ];
     snapshot.health.leader = true;
     snapshot.health.prometheus.ok = true;
     snapshot.health.prometheus.features_at = Some(at(-40));
@@ -249,6 +266,9 @@ fn values_say_what_the_snapshot_says() {
         r#"foreshock_holds{reason="reach"} 1"#,
         r#"foreshock_holds{reason="storm"} 0"#,
         "foreshock_storm 1",
+        "foreshock_storm_ramp_nodes 2.0",
+        r#"foreshock_budget_available{scope="zone/a",limit="tainted_max"} 0"#,
+        r#"foreshock_budget_available{scope="pool/gpu",limit="tainted_max"} 3"#,
         r#"foreshock_budget_available{scope="cluster",limit="tainted_max"} 2"#,
         r#"foreshock_drain_blocked_pods{namespace="shop",pdb="web"} 4"#,
         r#"foreshock_taints_total{action="taint",outcome="ok"} 1"#,

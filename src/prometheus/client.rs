@@ -26,6 +26,8 @@ pub enum Query {
     Identity,
     /// `up` of the targets.
     Up,
+    /// `node_exporter_build_info` of the targets.
+    Builds,
     /// `kube_pod_info` of the targets' Pods.
     Pods,
     /// `node_scrape_collector_success` of the targets.
@@ -53,6 +55,7 @@ impl fmt::Display for Query {
             }
             Self::Identity => "the targets' identity (node_uname_info)",
             Self::Up => "the targets' `up`",
+            Self::Builds => "the exporters' versions (node_exporter_build_info)",
             Self::Pods => "the targets' Pods (kube_pod_info)",
             Self::Collectors => "the collectors' success (node_scrape_collector_success)",
             Self::ScrapeInterval => "the scrape interval",

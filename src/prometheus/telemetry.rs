@@ -23,6 +23,10 @@ use crate::features::{
 /// minutes only.
 const SLOW: Duration = Duration::from_secs(60);
 
+/// Versions of exporters hold for so long where they cannot be asked for: without them every one
+/// would look new afterwards.
+const BUILDS_MAX: Duration = Duration::from_secs(600);
+
 /// The features of all Nodes, from one Prometheus.
 #[derive(Debug)]
 pub struct PrometheusTelemetry {
@@ -40,6 +44,7 @@ pub struct PrometheusTelemetry {
 struct Queries {
     identity: String,
     up: String,
+    builds: String,
     pods: String,
     collectors: Option<String>,
     histories: BTreeMap<Duration, String>,
@@ -52,6 +57,7 @@ struct Queries {
 struct Cache {
     columns: HashMap<Slot, Came>,
     pods: Option<(Timestamp, Vec<PodOnNode>)>,
+    builds: Option<(Timestamp, Vec<Labels>)>,
 }
 
 /// Where an answer belongs.
@@ -168,7 +174,10 @@ impl PrometheusTelemetry {
         let up = self
             .client
             .instant::<Labelled>(Query::Up, &self.promql.up, at);
-        let (identity, up) = futures::join!(identity, up);
+        let builds = self
+            .client
+            .instant::<Labelled>(Query::Builds, &self.promql.builds, at);
+        let (identity, up, builds) = futures::join!(identity, up, builds);
         let targets = identity?.samples.into_iter().filter_map(target).collect();
         let up = match up {
             Ok(up) => up.samples.into_iter().map(|s| s.labels).collect(),
@@ -177,8 +186,26 @@ impl PrometheusTelemetry {
                 Vec::new()
             }
         };
-        let pods = Vec::new();
-        Ok(Sightings { targets, up, pods })
+        let builds = match builds {
+            Ok(builds) => {
+                let builds: Vec<_> = builds.samples.into_iter().map(|s| s.labels).collect();
+                self.lock().builds = Some((at, builds.clone()));
+                builds
+            }
+            Err(error) => {
+                problems.push(chain(&error));
+                let known = self.lock().builds.clone();
+                known
+                    .filter(|(then, _)| at.duration_since(*then).unsigned_abs() < BUILDS_MAX)
+                    .map_or_else(Vec::new, |(_, builds)| builds)
+            }
+        };
+        Ok(Sightings {
+            targets,
+            up,
+            builds,
+            pods: Vec::new(),
+        })
     }
 
     async fn pods(&self, at: Timestamp) -> Result<Vec<PodOnNode>, QueryError> {
@@ -395,6 +422,8 @@ fn queries(renderer: &Renderer, schema: &Schema) -> Result<Queries, Vec<OptionFa
         // freshness in one answer.
         identity: own("timestamp(node_uname_info{$S})"),
         up: own("up{$S}"),
+        // One series for each target, whatever else the family's labels say.
+        builds: own("count by (instance, version) (node_exporter_build_info{$S})"),
         pods: own(concat!(
             r#"max by (namespace, pod, node) (kube_pod_info{node!=""})"#,
             " and on (namespace, pod) node_uname_info{$S}"

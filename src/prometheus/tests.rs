@@ -14,7 +14,7 @@ use super::client::{Query, chain};
 use super::options::{BasicAuth, PrometheusOptions};
 use super::{PrometheusClient, PrometheusTelemetry};
 use crate::features::assemble::Sample;
-use crate::features::{NodeDirectory, NodeEntry, Schema, Telemetry};
+use crate::features::{NodeDirectory, NodeEntry, Schema, Telemetered, Telemetry};
 
 fn at() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
@@ -471,6 +471,10 @@ fn two_nodes() -> Vec<(&'static str, ResponseTemplate)> {
             series(&["instance=10.1.0.1:9100 3", "instance=10.1.0.2:9100 1"]),
         ),
         (
+            "node_exporter_build_info",
+            series(&["instance=10.1.0.1:9100 version=1.10.2 1"]),
+        ),
+        (
             "present_over_time",
             series(&["instance=10.1.0.1:9100 1", "instance=10.1.0.2:9100 1"]),
         ),
@@ -523,8 +527,8 @@ async fn a_snapshot_is_the_matrix_of_all_queries_at_one_time() {
     }
     assert_eq!(
         requests.len(),
-        9,
-        "identity, up, Pods, collectors, history, three features; interval"
+        10,
+        "identity, up, versions, Pods, collectors, history, three features; interval"
     );
 }
 
@@ -611,6 +615,21 @@ async fn a_failed_query_costs_its_column_and_a_failed_identity_everything() {
         [None, None, Some(0.75)]
     );
     assert!(seen.problems[0].starts_with("which collectors succeeded is unknown: "));
+
+    // A version is not new because it could not be asked for once.
+    let version = |seen: &Telemetered| {
+        let target = seen.identity.fresh(&"a".into()).cloned();
+        target.and_then(|target| target.exporter)
+    };
+    assert_eq!(version(&seen).as_deref(), Some("1.10.2"));
+    with("node_exporter_build_info", refused());
+    let seen = telemetry.snapshot(at(), &nodes).await.unwrap();
+    assert_eq!(version(&seen).as_deref(), Some("1.10.2"));
+    assert!(
+        seen.problems[0].contains("node_exporter_build_info"),
+        "{:?}",
+        seen.problems
+    );
 
     // Without kube_pod_info the addresses still tell.
     with("kube_pod_info", refused());

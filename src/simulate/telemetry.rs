@@ -6,15 +6,19 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::fleet::Columns;
 use super::fleet::server::SharedFleet;
+use super::fleet::{Columns, EXPORTER_VERSION};
+use crate::features::identity::{Labels, Sightings, Target};
 use crate::features::telemetry::Column;
-use crate::features::{IdentityMap, NodeDirectory, Schema, Telemetered, Telemetry, TelemetryError};
+use crate::features::{
+    FeatureMatrix, IdentityMap, NodeDirectory, Schema, Telemetered, Telemetry, TelemetryError,
+};
 
 /// Asks a simulated fleet for its features, worked out from the same counters that it exposes.
 pub struct FleetTelemetry {
     fleet: SharedFleet,
     columns: Columns,
+    stale_after: Duration,
 }
 
 impl FleetTelemetry {
@@ -28,8 +32,40 @@ impl FleetTelemetry {
         Self {
             fleet,
             columns: Columns::new(schema, rate_window, stale_after),
+            stale_after,
         }
     }
+}
+
+/// The targets as `/sd` and the pages of the fleet show them to a Prometheus.
+fn identity(matrix: &FeatureMatrix, at: Timestamp, stale_after: Duration) -> IdentityMap {
+    let labels = |pairs: &[(&str, &str)]| -> Labels {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    let mut sightings = Sightings::default();
+    for (node, scraped_at) in matrix.nodes.iter().zip(&matrix.scraped_at) {
+        let instance = format!("{node}:9100");
+        let target = labels(&[
+            ("instance", &instance),
+            ("job", "node-exporter"),
+            ("node", node.as_str()),
+        ]);
+        if let Some(scraped_at) = scraped_at {
+            sightings.targets.push(Target {
+                labels: target.clone(),
+                scraped_at: *scraped_at,
+            });
+            let version = ("version", EXPORTER_VERSION);
+            sightings
+                .builds
+                .push(labels(&[("instance", &instance), version]));
+        }
+        sightings.up.push(target);
+    }
+    IdentityMap::resolve(&NodeDirectory::open(), at, stale_after, &sightings)
 }
 
 impl Telemetry for FleetTelemetry {
@@ -59,10 +95,11 @@ impl Telemetry for FleetTelemetry {
                     }
                 })
                 .collect();
+            let identity = identity(&matrix, at, self.stale_after);
             Ok(Telemetered {
                 matrix,
                 columns,
-                identity: IdentityMap::default(),
+                identity,
                 problems: Vec::new(),
             })
         })

@@ -9,12 +9,11 @@ use foreshock_core::decision::verdict::Hold;
 use foreshock_core::drain::{DrainReport, PodOutcome};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::ActingAlert;
-use foreshock_core::time::since;
+use foreshock_core::time::{after, since};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::lift::lifted_by;
 use super::plan::DrainPlan;
 use super::words::{
     AskedWord, BandWord, HoldWord, KindWord, OutcomeWord, PhaseWord, ReachWord, Time, UnitWord,
@@ -105,10 +104,10 @@ pub(super) struct HoldJson {
     reason: HoldWord,
     /// In words.
     detail: String,
+    /// What would lift it: who has to do what, or what has to come true.
+    lift: &'static str,
     /// When time alone lifts it.
     until: Option<Time>,
-    /// What would lift it.
-    lifted_by: &'static str,
 }
 
 impl HoldJson {
@@ -116,8 +115,8 @@ impl HoldJson {
         Self {
             reason: HoldWord(hold.reason),
             detail: hold.detail.clone(),
+            lift: hold.reason.lift(),
             until: hold.until.map(Time),
-            lifted_by: lifted_by(hold.reason),
         }
     }
 }
@@ -637,7 +636,7 @@ impl HealthJson {
             leader: health.leader,
             leader_name: health.leader_name.clone(),
             paused: health.paused,
-            reach: ReachWord(snapshot.policy.reach),
+            reach: ReachWord(snapshot.policy.reach_max()),
             prometheus: PrometheusJson {
                 ok: health.prometheus.ok,
                 age_seconds: health
@@ -672,6 +671,8 @@ pub(super) struct StatsJson {
     limits: Vec<LimitJson>,
     /// The storm that is on.
     storm: Option<StormJson>,
+    /// The cautious beginning after the last storm; `null` once the usual limits are the narrower ones.
+    ramp: Option<RampJson>,
     /// Writes to Nodes since the start, by action and outcome.
     taints: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// Pods of drains since the start, by what came of them.
@@ -694,7 +695,7 @@ pub(super) struct StatsJson {
 struct LimitJson {
     /// The key in the configuration.
     name: &'static str,
-    /// `cluster`, `zone/NAME` or `pool/NAME`.
+    /// `cluster`, `zone/NAME` (`zone/` for Nodes without a zone label) or `pool/NAME`.
     scope: String,
     /// How many count against it.
     used: usize,
@@ -702,14 +703,30 @@ struct LimitJson {
     max: usize,
 }
 
-/// A storm.
+/// A storm: so many Nodes turned at risk at once that nothing new is begun.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Storm)]
 struct StormJson {
     /// When it began.
     since: Time,
-    /// Since when few enough Nodes are at risk without our taint.
+    /// What it was seen in: the cluster, a zone, a pool, or an input that many have in common.
+    about: String,
+    /// Since when few enough Nodes are at risk without our taint; `null` while they are not.
     calm_since: Option<Time>,
+    /// When it is over if it stays calm; `null` while it is not calm.
+    until: Option<Time>,
+}
+
+/// The cautious beginning after a storm.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Ramp)]
+struct RampJson {
+    /// Since when it is at this width.
+    since: Time,
+    /// So many Nodes are begun on before it is seen what came of them.
+    width: u32,
+    /// The Nodes that were begun on at this width: the next ones wait for them.
+    nodes: Vec<String>,
 }
 
 /// Alerts.
@@ -793,7 +810,16 @@ impl StatsJson {
                 .collect(),
             storm: snapshot.storm.as_ref().map(|storm| StormJson {
                 since: Time(storm.since),
+                about: storm.about.clone(),
                 calm_since: storm.calm_since.map(Time),
+                until: storm
+                    .calm_since
+                    .map(|calm| Time(after(calm, policy.limits.storm_window))),
+            }),
+            ramp: snapshot.ramp.as_ref().map(|ramp| RampJson {
+                since: Time(ramp.since),
+                width: ramp.width,
+                nodes: ramp.nodes.keys().map(ToString::to_string).collect(),
             }),
             taints,
             evictions: PodOutcome::ALL
@@ -826,13 +852,13 @@ impl StatsJson {
             },
             uptime_seconds: seconds(since(snapshot.started_at, now)),
             policy: PolicyJson {
-                at_risk: policy.at_risk.as_f64(),
-                caution: policy.caution.as_f64(),
-                recover_below: policy.recover_below.as_f64(),
-                taint: policy.taint.to_string(),
-                confirm_for_seconds: seconds(policy.confirm_for),
-                drain_after_seconds: seconds(policy.drain_after),
-                recover_for_seconds: seconds(policy.recover_for),
+                at_risk: policy.rules.at_risk.as_f64(),
+                caution: policy.rules.caution.as_f64(),
+                recover_below: policy.rules.recover_below.as_f64(),
+                taint: policy.rules.taint.to_string(),
+                confirm_for_seconds: seconds(policy.rules.confirm_for),
+                drain_after_seconds: seconds(policy.rules.drain_after),
+                recover_for_seconds: seconds(policy.rules.recover_for),
             },
             shortened: snapshot
                 .shortened

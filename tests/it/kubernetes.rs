@@ -325,6 +325,7 @@ async fn lease(bed: &Cluster, cluster: &KubeCluster) {
     let record = ClusterRecord {
         storm: Some(Storm {
             since: SystemClock.now(),
+            about: "4 of 10 Nodes".into(),
             calm_since: None,
         }),
         ..ClusterRecord::default()

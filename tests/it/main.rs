@@ -3,10 +3,14 @@
 mod bad_input;
 mod bed;
 mod fleet;
+mod hands_off;
 mod healthy;
 mod journey;
+mod kills;
 mod kubernetes;
+mod outage;
 mod replicas;
 mod scenario;
 mod shipped;
 mod support;
+mod switch;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::memory::Memory;
 use super::plan::{Cause, MarkOrder, Plan};
-use super::policy::{ControlPlane, Policy, Reach};
+use super::policy::{ControlPlane, Limit as Bound, Policy, Pool, Reach, Rules};
 use super::world::{HoldUntil, NodeFacts, OwnWrite, World};
 use crate::node::{NodeId, NodeName};
 use crate::record::{ClusterRecord, NodeRecord, RecordState, RecordedPhase, TaintEffect};
@@ -73,6 +73,8 @@ pub enum Limit {
     RepeatOffender,
     /// Not tainted for long enough.
     DrainAfter,
+    /// Outside every maintenance window.
+    Window,
     /// No other Node would be left.
     LastNode,
     /// Too many Nodes tainted.
@@ -112,6 +114,7 @@ impl Limit {
             Self::Unconfirmed => "unconfirmed",
             Self::RepeatOffender => "repeat_offender",
             Self::DrainAfter => "drain_after",
+            Self::Window => "window",
             Self::LastNode => "last_node",
             Self::TaintedMax => "tainted_max",
             Self::DrainingMax => "draining_max",
@@ -152,7 +155,7 @@ pub fn audit(
             format!("made for {}, asked at {}", plan.at, world.at),
         );
     }
-    if policy.reach == Reach::Observe
+    if audit.observes()
         && (!plan.marks.is_empty() || !plan.drains.is_empty() || plan.cluster.is_some())
     {
         audit.refuse(Limit::Observe, "it writes something".to_owned());
@@ -183,6 +186,8 @@ struct Audit<'a> {
     tainted: BTreeSet<&'a NodeName>,
     draining: BTreeSet<&'a NodeName>,
     begun: Vec<NodeId>,
+    /// Nodes on which a taint or a drain is begun.
+    beginnings: Vec<NodeId>,
     refusals: Vec<Refusal>,
 }
 
@@ -195,6 +200,7 @@ impl<'a> Audit<'a> {
             tainted: BTreeSet::new(),
             draining: BTreeSet::new(),
             begun: Vec::new(),
+            beginnings: Vec::new(),
             refusals: Vec::new(),
         };
         for (name, node) in &world.nodes {
@@ -329,9 +335,9 @@ impl<'a> Audit<'a> {
                 &format!("{what}: taint and phase disagree"),
             );
         }
+        let rules = self.rules(node);
         for taint in order.taints_added() {
-            let wanted =
-                *taint == self.policy.taint || Some(taint) == self.policy.caution_taint.as_ref();
+            let wanted = *taint == rules.taint || Some(taint) == rules.caution_taint.as_ref();
             let free = !node
                 .taints
                 .iter()
@@ -364,7 +370,7 @@ impl<'a> Audit<'a> {
             Reach::Label
         };
         self.require(
-            self.reach_from(node, self.policy.caution) >= needs,
+            self.reach_from(node, self.rules(node).caution) >= needs,
             Limit::Reach,
             what,
         );
@@ -372,11 +378,12 @@ impl<'a> Audit<'a> {
 
     /// Nodes that are left alone, whatever speaks for acting.
     fn untouchable(&mut self, node: &NodeFacts, what: &str) {
-        let excluded = node.control_plane && self.policy.control_plane == ControlPlane::Exclude;
+        let rules = self.rules(node);
+        let excluded = node.control_plane && rules.control_plane == ControlPlane::Exclude;
         self.require(!excluded, Limit::ControlPlane, what);
         let age = self.world.at.duration_since(node.created_at);
         let young = age
-            < jiff::SignedDuration::try_from(self.policy.new_node_age)
+            < jiff::SignedDuration::try_from(rules.new_node_age)
                 .unwrap_or(jiff::SignedDuration::MAX);
         self.require(!young, Limit::NewNode, what);
         self.require(
@@ -396,7 +403,7 @@ impl<'a> Audit<'a> {
         self.require(self.world.cluster.is_some(), Limit::ClusterRecord, what);
         let known = self.model_risk(node).is_some() || self.floors(node).next().is_some();
         self.require(known, Limit::Unknown, what);
-        let above = self.policy.at_risk;
+        let above = self.rules(node).at_risk;
         if self.reach_over(node, above, true) < needs {
             let limit = if self.reach_over(node, above, false) >= needs {
                 Limit::Unconfirmed
@@ -406,12 +413,13 @@ impl<'a> Audit<'a> {
             self.refuse(limit, what.to_owned());
         }
         if let RecordState::Ours(record) = &node.record {
-            let window = self.policy.repeat_window.as_secs_f64();
+            let rules = self.rules(node);
+            let window = rules.repeat_window.as_secs_f64();
             let recent =
                 |at: &&Timestamp| self.world.at.duration_since(**at).as_secs_f64() < window;
             let repeats = record.repeats.iter().filter(recent).count();
             self.require(
-                repeats <= self.policy.repeat_max as usize,
+                repeats <= rules.repeat_max as usize,
                 Limit::RepeatOffender,
                 what,
             );
@@ -420,6 +428,7 @@ impl<'a> Audit<'a> {
 
     fn tainting(&mut self, name: &'a NodeName, node: &NodeFacts, what: &str) {
         self.last_node(name, what);
+        self.beginnings.push(node.id.clone());
         if node.control_plane {
             let others = self.tainted.iter().any(|name| {
                 self.world
@@ -430,8 +439,12 @@ impl<'a> Audit<'a> {
             self.require(!others, Limit::ControlPlane, what);
         }
         self.tainted.insert(name);
-        let max = self.policy.limits.tainted_max.of(self.base());
-        self.require(self.tainted.len() <= max, Limit::TaintedMax, what);
+        let limits = &self.policy.limits;
+        let (cluster, zone) = (Some(limits.tainted_max), limits.zone_tainted_max);
+        let pool = self.pool(node).and_then(|pool| pool.limits.tainted_max);
+        let tainted = self.tainted.clone();
+        let fits = self.within(node, &tainted, [cluster, zone, pool]);
+        self.require(fits, Limit::TaintedMax, what);
     }
 
     fn starting_drain(
@@ -444,7 +457,8 @@ impl<'a> Audit<'a> {
         self.last_node(name, what);
         if let RecordState::Ours(record) = &node.record {
             let waited = self.world.at.duration_since(record.since).as_secs_f64();
-            let waits = record.drain.is_none() && waited < self.policy.drain_after.as_secs_f64();
+            let waits =
+                record.drain.is_none() && waited < self.rules(node).drain_after.as_secs_f64();
             self.require(!waits, Limit::DrainAfter, what);
             let attempts = order
                 .record
@@ -457,16 +471,33 @@ impl<'a> Audit<'a> {
                 what,
             );
         }
+        let windows = &self.rules(node).windows;
+        let open =
+            windows.is_empty() || windows.iter().any(|window| window.contains(self.world.at));
+        self.require(open, Limit::Window, what);
         self.draining.insert(name);
         self.begun.push(node.id.clone());
-        let max = self.policy.limits.draining_max.of(self.base());
-        self.require(self.draining.len() <= max, Limit::DrainingMax, what);
-        let recent = self.recent_drains() + self.begun.len();
-        self.require(
-            recent <= self.policy.limits.drains_per_hour as usize,
-            Limit::DrainsPerHour,
-            what,
-        );
+        self.beginnings.push(node.id.clone());
+        let limits = &self.policy.limits;
+        let (cluster, zone) = (Some(limits.draining_max), limits.zone_draining_max);
+        let pool = self.pool(node).and_then(|pool| pool.limits.draining_max);
+        let draining = self.draining.clone();
+        let fits = self.within(node, &draining, [cluster, zone, pool]);
+        self.require(fits, Limit::DrainingMax, what);
+        let per_hour = |max: u32, of_pool: Option<&str>| {
+            let begun = self.begun.iter().map(|node| &node.name);
+            let counts = |name: &&NodeName| {
+                let pool = self.world.nodes.get(*name).map(|node| node.pool.as_deref());
+                of_pool.is_none() || pool.is_none_or(|pool| pool == of_pool)
+            };
+            self.recent_drains().chain(begun).filter(counts).count() <= max as usize
+        };
+        let fits = per_hour(limits.drains_per_hour, None)
+            && self.pool(node).is_none_or(|pool| {
+                let max = pool.limits.drains_per_hour;
+                max.is_none_or(|max| per_hour(max, Some(&pool.name)))
+            });
+        self.require(fits, Limit::DrainsPerHour, what);
     }
 
     fn release(&mut self, node: &NodeFacts, order: &MarkOrder, what: &str) {
@@ -482,7 +513,7 @@ impl<'a> Audit<'a> {
         if !still_there && order.cause == Cause::Veto {
             return;
         }
-        let below = self.policy.recover_below;
+        let below = self.rules(node).recover_below;
         let well = self.model_risk(node).is_some_and(|risk| risk < below)
             && self.floors(node).all(|(floor, _)| floor < below);
         let since = self
@@ -492,7 +523,7 @@ impl<'a> Audit<'a> {
             .and_then(|memory| memory.well_since);
         let long = since.is_some_and(|since| {
             self.world.at.duration_since(since).as_secs_f64()
-                >= self.policy.recover_for.as_secs_f64()
+                >= self.rules(node).recover_for.as_secs_f64()
         });
         self.require(well && long, Limit::Recovery, what);
     }
@@ -543,7 +574,7 @@ impl<'a> Audit<'a> {
         let known = self.model_risk(node).is_some() || self.floors(node).next().is_some();
         self.require(known, Limit::Unknown, &what);
         self.require(
-            self.reach_from(node, self.policy.recover_below) >= Reach::Evict,
+            self.reach_from(node, self.rules(node).recover_below) >= Reach::Evict,
             Limit::Reach,
             &what,
         );
@@ -577,12 +608,49 @@ impl<'a> Audit<'a> {
             Limit::ClusterRecord,
             "a drain begins that is not in it",
         );
-        let writes = self.policy.reach > Reach::Observe;
-        let hides = writes && self.memory.storm.is_some() && next.storm.is_none();
+        if self.observes() {
+            return;
+        }
+        let hides = self.memory.storm.is_some() && next.storm.is_none();
         self.require(
             !hides,
             Limit::ClusterRecord,
             "does not say that a storm is on",
+        );
+        self.require(
+            next.ramp == self.memory.ramp,
+            Limit::ClusterRecord,
+            "does not say how many Nodes may be begun on after a storm",
+        );
+        self.ramp(standing);
+    }
+
+    /// After a storm: nothing is begun but on the Nodes that the ramp names, and it widens only by doubling.
+    fn ramp(&mut self, standing: &ClusterRecord) {
+        let Some(ramp) = &self.memory.ramp else {
+            return;
+        };
+        let outside = self
+            .beginnings
+            .iter()
+            .find(|node| ramp.nodes.get(&node.name) != Some(&node.uid));
+        let outside = outside.map(|node| format!("begins on {node}, which is not in the ramp"));
+        if let Some(detail) = outside {
+            self.refuse(Limit::Storm, detail);
+        }
+        let before = standing.ramp.as_ref();
+        let widest = before.map_or(1, |before| before.width.saturating_mul(2));
+        self.require(
+            ramp.width <= widest,
+            Limit::Storm,
+            "the ramp more than doubles",
+        );
+        // Drains that the storm has interrupted are in it as well.
+        let crowded = ramp.nodes.len() > ramp.width as usize && !self.beginnings.is_empty();
+        self.require(
+            !crowded,
+            Limit::Storm,
+            "more Nodes are begun on than the ramp is wide",
         );
     }
 
@@ -635,14 +703,21 @@ impl<'a> Audit<'a> {
                 .and_then(|memory| memory.model_at_risk_since);
             since.is_some_and(|since| {
                 self.world.at.duration_since(since).as_secs_f64()
-                    >= self.policy.confirm_for.as_secs_f64()
+                    >= self.rules(node).confirm_for.as_secs_f64()
             })
         };
         let model = self
             .model_risk(node)
             .filter(|risk| speaks(*risk) && confirmed);
+        let out_of_range = self
+            .world
+            .scores
+            .get(&node.id.name)
+            .is_some_and(|score| score.out_of_range.is_some());
         let model = model.map(|_| {
-            if self.policy.model_trusted {
+            if out_of_range || self.world.drift.is_some() {
+                Reach::Observe
+            } else if self.policy.model_trusted {
                 Reach::Evict
             } else {
                 Reach::Label
@@ -651,7 +726,7 @@ impl<'a> Audit<'a> {
         alerts
             .max(model)
             .unwrap_or(Reach::Observe)
-            .min(self.policy.reach)
+            .min(self.rules(node).reach)
     }
 
     /// The furthest that evidence above a threshold goes.
@@ -664,23 +739,61 @@ impl<'a> Audit<'a> {
         self.reach_where(node, |risk| risk >= threshold, false)
     }
 
-    fn base(&self) -> usize {
-        self.world
-            .nodes
-            .values()
-            .filter(|node| node.ready && !node.cordoned)
-            .count()
+    fn pool(&self, node: &NodeFacts) -> Option<&'a Pool> {
+        self.policy
+            .pools
+            .iter()
+            .find(|pool| Some(&pool.name) == node.pool.as_ref())
     }
 
-    fn recent_drains(&self) -> usize {
+    fn rules(&self, node: &NodeFacts) -> &'a Rules {
+        self.pool(node)
+            .map_or(&self.policy.rules, |pool| &pool.rules)
+    }
+
+    fn observes(&self) -> bool {
+        let pools = self.policy.pools.iter().map(|pool| &pool.rules);
+        pools
+            .chain([&self.policy.rules])
+            .all(|rules| rules.reach == Reach::Observe)
+    }
+
+    /// Whether so many Nodes are within the limits of the cluster, of this Node's zone and its pool.
+    fn within(
+        &self,
+        node: &NodeFacts,
+        names: &BTreeSet<&NodeName>,
+        [cluster, zone, pool]: [Option<Bound>; 3],
+    ) -> bool {
+        let fits = |bound: Option<Bound>, belongs: &dyn Fn(&NodeFacts) -> bool| {
+            let base = self
+                .world
+                .nodes
+                .values()
+                .filter(|other| other.ready && !other.cordoned && belongs(other))
+                .count();
+            let there = names
+                .iter()
+                .filter(|name| self.world.nodes.get(**name).is_some_and(belongs))
+                .count();
+            bound.is_none_or(|bound| there <= bound.of(base))
+        };
+        fits(cluster, &|_| true)
+            && fits(zone, &|other| other.zone == node.zone)
+            && fits(pool, &|other| other.pool == node.pool)
+    }
+
+    /// Nodes on which a drain was started within the hour.
+    fn recent_drains(&self) -> impl Iterator<Item = &'a NodeName> + use<'a> {
+        let now = self.world.at;
         let drains = self
             .world
             .cluster
             .iter()
             .flat_map(|cluster| cluster.drains.keys());
         drains
-            .filter(|(at, _)| self.world.at.duration_since(*at).as_secs_f64() < 3600.0)
-            .count()
+            .filter(move |(at, _)| now.duration_since(*at).as_secs_f64() < 3600.0)
+            .map(|(_, name)| name)
     }
 
     fn last_node(&mut self, name: &NodeName, what: &str) {
@@ -704,7 +817,7 @@ impl<'a> Audit<'a> {
             let floor = self.floors(node).map(|(floor, _)| floor).max();
             self.model_risk(node)
                 .max(floor)
-                .is_some_and(|risk| risk > self.policy.at_risk)
+                .is_some_and(|risk| risk > self.rules(node).at_risk)
         };
         let left = self
             .world

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::policy::{Policy, Reach};
+use super::policy::{Policy, Reach, Rules};
 use super::world::{NodeFacts, ScoreUnknown, World};
 use crate::record::{ActingAlert, NodeRecord};
 use crate::risk::{Band, Risk};
@@ -15,6 +15,10 @@ use crate::time::{after, since};
 pub(super) struct Evidence {
     /// The model's word, fresh, or why there is none.
     pub(super) model: Result<Risk, ScoreUnknown>,
+    /// How far the model's word may go for this Node.
+    model_reach: Reach,
+    /// Why it is no ground to act at all.
+    pub(super) drift: Option<String>,
     /// Active alerts, strongest floor first.
     pub(super) alerts: Vec<ActingAlert>,
     /// What drives the score, in words.
@@ -27,34 +31,46 @@ pub(super) struct Evidence {
 impl Evidence {
     /// Gathers what speaks for this Node at the time of the decision.
     pub(super) fn of(policy: &Policy, world: &World, node: &NodeFacts) -> Self {
+        let rules = policy.rules_of(node);
         let (model, reasons) = model(policy, world, node);
+        let far_out = world
+            .scores
+            .get(&node.id.name)
+            .and_then(|score| score.out_of_range.as_ref());
+        let drift = far_out.or(world.drift.as_ref()).cloned();
         let alerts = alerts(world, node);
         let floor = alerts.first().map(|alert| alert.floor);
         let risk = match (model, floor) {
             (Ok(model), Some(floor)) => Some(model.max(floor)),
             (Ok(model), None) => Some(model),
             // Without a score, a low floor says nothing about what else may be wrong.
-            (Err(_), Some(floor)) => Some(floor).filter(|floor| *floor >= policy.caution),
+            (Err(_), Some(floor)) => Some(floor).filter(|floor| *floor >= rules.caution),
             (Err(_), None) => None,
         };
         Self {
             model,
+            model_reach: match (&drift, policy.model_trusted) {
+                (Some(_), _) => Reach::Observe,
+                (None, true) => Reach::Evict,
+                (None, false) => Reach::Label,
+            },
+            drift,
             alerts,
             reasons,
             risk,
-            band: policy.band(risk),
+            band: rules.band(risk),
         }
     }
 
     /// Why the Node is where it is, in words, strongest first.
-    pub(super) fn reasons(&self, policy: &Policy) -> Vec<String> {
+    pub(super) fn reasons(&self, rules: &Rules) -> Vec<String> {
         let mut reasons: Vec<String> = self
             .alerts
             .iter()
-            .filter(|alert| alert.floor >= policy.caution)
+            .filter(|alert| alert.floor >= rules.caution)
             .map(|alert| format!("alert {} (floor {})", alert.name, alert.floor))
             .collect();
-        if self.model.is_ok_and(|risk| risk >= policy.caution) {
+        if self.model.is_ok_and(|risk| risk >= rules.caution) {
             reasons.extend(self.reasons.iter().cloned());
         }
         reasons.truncate(NodeRecord::REASONS_MAX);
@@ -62,23 +78,23 @@ impl Evidence {
     }
 
     /// The model alone puts the Node at risk.
-    pub(super) fn model_at_risk(&self, policy: &Policy) -> bool {
-        self.model.is_ok_and(|risk| risk > policy.at_risk)
+    pub(super) fn model_at_risk(&self, rules: &Rules) -> bool {
+        self.model.is_ok_and(|risk| risk > rules.at_risk)
     }
 
     /// The Node looks well: a fresh score, and nothing at or above `recover_below`.
-    pub(super) fn well(&self, policy: &Policy) -> bool {
-        self.model.is_ok() && self.risk.is_some_and(|risk| risk < policy.recover_below)
+    pub(super) fn well(&self, rules: &Rules) -> bool {
+        self.model.is_ok() && self.risk.is_some_and(|risk| risk < rules.recover_below)
     }
 
     /// How far the evidence above `threshold` goes, the model's only if `model_counts`.
     pub(super) fn reach_above(
         &self,
-        policy: &Policy,
+        rules: &Rules,
         threshold: impl Fn(Risk) -> bool,
         model_counts: bool,
     ) -> Reach {
-        let model = (model_counts && self.model.is_ok_and(&threshold)).then(|| model_reach(policy));
+        let model = (model_counts && self.model.is_ok_and(&threshold)).then_some(self.model_reach);
         let alerts = self
             .alerts
             .iter()
@@ -88,16 +104,7 @@ impl Evidence {
             .chain(model)
             .max()
             .unwrap_or(Reach::Observe)
-            .min(policy.reach)
-    }
-}
-
-/// How far the model's evidence may go.
-pub(super) fn model_reach(policy: &Policy) -> Reach {
-    if policy.model_trusted {
-        Reach::Evict
-    } else {
-        Reach::Label
+            .min(rules.reach)
     }
 }
 

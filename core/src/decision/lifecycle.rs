@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use super::evidence::Evidence;
 use super::memory::NodeMemory;
 use super::plan::{Cause, MarkOrder};
-use super::policy::{ControlPlane, Policy, Reach};
+use super::policy::{ControlPlane, Policy, Reach, Rules};
 use super::verdict::{Hold, HoldReason, Phase, Verdict};
+use super::window;
 use super::world::{Fact, HoldUntil, NodeFacts, OwnWrite, ScoreUnknown, World};
 use crate::drain::{DrainOrder, NodeOutcome, PodOutcome};
 use crate::node::NodeId;
@@ -21,6 +22,8 @@ use crate::time::{after, since};
 /// Everything that the next step of one Node depends on.
 pub(super) struct Situation<'a> {
     pub(super) policy: &'a Policy,
+    /// Those for this Node.
+    pub(super) rules: &'a Rules,
     pub(super) world: &'a World,
     pub(super) node: &'a NodeFacts,
     pub(super) evidence: &'a Evidence,
@@ -71,9 +74,9 @@ pub(super) fn live(s: &Situation<'_>, memory: &mut NodeMemory) -> Lifecycle {
 
     let reach = if s.evidence.band == Band::AtRisk {
         s.evidence
-            .reach_above(s.policy, |risk| risk > s.policy.at_risk, true)
+            .reach_above(s.rules, |risk| risk > s.rules.at_risk, true)
     } else {
-        s.policy.reach
+        s.rules.reach
     };
     let mut life = Lifecycle {
         node: s.node.id.clone(),
@@ -94,7 +97,7 @@ pub(super) fn live(s: &Situation<'_>, memory: &mut NodeMemory) -> Lifecycle {
             reach,
             holds: Vec::new(),
             alerts: s.evidence.alerts.clone(),
-            reasons: s.evidence.reasons(s.policy),
+            reasons: s.evidence.reasons(s.rules),
         },
     };
 
@@ -140,7 +143,7 @@ fn shown_phase(s: &Situation<'_>, recorded: RecordedPhase) -> Phase {
         RecordedPhase::Clear if s.evidence.band == Band::AtRisk => Phase::Suspect,
         RecordedPhase::Clear => Phase::Healthy,
         RecordedPhase::Draining => Phase::Draining,
-        RecordedPhase::Tainted | RecordedPhase::Drained if s.evidence.well(s.policy) => {
+        RecordedPhase::Tainted | RecordedPhase::Drained if s.evidence.well(s.rules) => {
             Phase::Recovering
         }
         RecordedPhase::Tainted => Phase::Tainted,
@@ -190,7 +193,7 @@ fn tainted(
     life: &mut Lifecycle,
 ) {
     life.holds.extend(hands_off.iter().cloned());
-    if s.evidence.well(s.policy) {
+    if s.evidence.well(s.rules) {
         return recovering(s, memory, record, life);
     }
     match s.evidence.band {
@@ -234,7 +237,7 @@ fn draining(s: &Situation<'_>, record: &NodeRecord, hands_off: &[Hold], life: &m
         ));
         return;
     }
-    if s.evidence.well(s.policy) && hands_off.is_empty() {
+    if s.evidence.well(s.rules) && hands_off.is_empty() {
         life.finish = Some(end_order(
             s,
             record,
@@ -265,7 +268,7 @@ fn drained(
     life: &mut Lifecycle,
 ) {
     life.holds.extend(hands_off.iter().cloned());
-    if s.evidence.well(s.policy) {
+    if s.evidence.well(s.rules) {
         return recovering(s, memory, record, life);
     }
     if s.evidence.band == Band::Unknown {
@@ -279,16 +282,13 @@ fn drained(
 }
 
 fn recovering(s: &Situation<'_>, memory: &NodeMemory, record: &NodeRecord, life: &mut Lifecycle) {
-    let due = after(
-        memory.well_since.unwrap_or(s.world.at),
-        s.policy.recover_for,
-    );
+    let due = after(memory.well_since.unwrap_or(s.world.at), s.rules.recover_for);
     if s.world.at >= due {
         life.finish = Some(release_order(s, record));
     } else {
         let detail = format!(
             "below {} since {:.0}",
-            s.policy.recover_below,
+            s.rules.recover_below,
             memory.well_since.unwrap_or(s.world.at)
         );
         life.holds
@@ -381,14 +381,14 @@ fn excused(s: &Situation<'_>) -> Vec<Hold> {
             Some(until),
         ));
     }
-    if s.node.control_plane && s.policy.control_plane == ControlPlane::Exclude {
+    if s.node.control_plane && s.rules.control_plane == ControlPlane::Exclude {
         holds.push(hold(
             HoldReason::ControlPlane,
             "control-plane Nodes are left alone (policy.control_plane)",
             None,
         ));
     }
-    let grown_up = after(s.node.created_at, s.policy.new_node_age);
+    let grown_up = after(s.node.created_at, s.rules.new_node_age);
     if s.world.at < grown_up {
         holds.push(hold(
             HoldReason::NewNode,
@@ -409,7 +409,7 @@ fn foreign_mark(s: &Situation<'_>) -> Option<String> {
             marks.taint.as_ref() == Some(taint) || marks.caution_taint.as_ref() == Some(taint)
         })
     };
-    let keys = [Some(&s.policy.taint), s.policy.caution_taint.as_ref()];
+    let keys = [Some(&s.rules.taint), s.rules.caution_taint.as_ref()];
     let same_key =
         |taint: &&crate::record::Taint| keys.iter().flatten().any(|key| key.key == taint.key);
     if let Some(taint) = s
@@ -444,7 +444,7 @@ fn between(s: &Situation<'_>) -> Hold {
         .map_or_else(String::new, |risk| format!("risk {risk} "));
     hold(
         HoldReason::Recovering,
-        format!("{risk}has to fall below {} first", s.policy.recover_below),
+        format!("{risk}has to fall below {} first", s.rules.recover_below),
         None,
     )
 }
@@ -452,16 +452,7 @@ fn between(s: &Situation<'_>) -> Hold {
 /// Holds of a step that begins something and needs this much reach.
 fn begin_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold> {
     let mut holds = excused(s);
-    if let Some(storm) = s.storm {
-        holds.push(hold(
-            HoldReason::Storm,
-            format!(
-                "too many Nodes turned at risk at once, since {:.0}",
-                storm.since
-            ),
-            None,
-        ));
-    }
+    holds.extend(s.storm.map(storm_hold));
     holds.extend(reach_holds(s, memory, needs));
     if let Some((since, until)) = repeat_offence(s, memory) {
         holds.push(hold(
@@ -470,10 +461,10 @@ fn begin_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold
             Some(until),
         ));
     }
-    if s.policy.reach > Reach::Observe && s.world.cluster.is_none() {
+    if s.rules.reach > Reach::Observe && s.world.cluster.is_none() {
         holds.push(hold(
             HoldReason::FactsUnknown,
-            "the record on the Lease could not be read",
+            "what the limits need is not known: /api/health says why",
             None,
         ));
     }
@@ -481,22 +472,22 @@ fn begin_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold
 }
 
 fn reach_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold> {
-    let at_risk = |risk: Risk| risk > s.policy.at_risk;
-    if s.policy.reach < needs {
+    let at_risk = |risk: Risk| risk > s.rules.at_risk;
+    if s.rules.reach < needs {
         return vec![hold(
             HoldReason::Reach,
-            format!("policy.reach is {}", s.policy.reach),
+            format!("policy.reach is {}", s.rules.reach),
             None,
         )];
     }
     let due = memory
         .model_at_risk_since
-        .map(|since| after(since, s.policy.confirm_for));
+        .map(|since| after(since, s.rules.confirm_for));
     let confirmed = due.is_some_and(|due| s.world.at >= due);
-    if s.evidence.reach_above(s.policy, at_risk, confirmed) >= needs {
+    if s.evidence.reach_above(s.rules, at_risk, confirmed) >= needs {
         return Vec::new();
     }
-    if s.evidence.reach_above(s.policy, at_risk, true) >= needs {
+    if s.evidence.reach_above(s.rules, at_risk, true) >= needs {
         return vec![hold(
             HoldReason::Unconfirmed,
             "at risk, but not for policy.confirm_for yet",
@@ -511,9 +502,15 @@ fn reach_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold
             None,
         ));
     }
-    if s.evidence.model_at_risk(s.policy) {
-        let detail = "the model was not validated on this cluster's history (model.act_untrained)";
-        holds.push(hold(HoldReason::Untrained, detail, None));
+    if s.evidence.model_at_risk(s.rules) {
+        holds.push(match &s.evidence.drift {
+            Some(drift) => drift_hold(drift),
+            None => hold(
+                HoldReason::Untrained,
+                "the model was not validated on this cluster's history (model.act_untrained)",
+                None,
+            ),
+        });
         if !confirmed {
             holds.push(hold(
                 HoldReason::Unconfirmed,
@@ -525,6 +522,19 @@ fn reach_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold
     holds
 }
 
+fn drift_hold(drift: &str) -> Hold {
+    let detail = format!("the model does not know such inputs: {drift}");
+    hold(HoldReason::Drift, detail, None)
+}
+
+fn storm_hold(storm: &Storm) -> Hold {
+    let detail = format!(
+        "too many Nodes turned at risk at once since {:.0}: {}",
+        storm.since, storm.about
+    );
+    hold(HoldReason::Storm, detail, None)
+}
+
 /// Since when the Node keeps coming back, and when the earliest of it is forgotten.
 fn repeat_offence(s: &Situation<'_>, memory: &NodeMemory) -> Option<(Timestamp, Timestamp)> {
     let record = s.node.record.ours()?;
@@ -532,10 +542,10 @@ fn repeat_offence(s: &Situation<'_>, memory: &NodeMemory) -> Option<(Timestamp, 
         .repeats
         .iter()
         .copied()
-        .filter(|at| since(*at, s.world.at) < s.policy.repeat_window)
+        .filter(|at| since(*at, s.world.at) < s.rules.repeat_window)
         .collect();
     let again = usize::from(record.phase == RecordedPhase::Clear && comes_back(s, memory, record));
-    if recent.len() + again <= s.policy.repeat_max as usize {
+    if recent.len() + again <= s.rules.repeat_max as usize {
         return None;
     }
     let first = recent
@@ -543,20 +553,20 @@ fn repeat_offence(s: &Situation<'_>, memory: &NodeMemory) -> Option<(Timestamp, 
         .copied()
         .or(memory.at_risk_since)
         .unwrap_or(s.world.at);
-    Some((first, after(first, s.policy.repeat_window)))
+    Some((first, after(first, s.rules.repeat_window)))
 }
 
 /// The Node turned at risk within the probation after its last release.
 fn comes_back(s: &Situation<'_>, memory: &NodeMemory, record: &NodeRecord) -> bool {
     record.released_at.is_some_and(|released| {
-        memory.at_risk_since.unwrap_or(s.world.at) <= after(released, s.policy.probation)
+        memory.at_risk_since.unwrap_or(s.world.at) <= after(released, s.rules.probation)
     })
 }
 
 /// Further holds of the start of a drain.
 fn drain_holds(s: &Situation<'_>, record: &NodeRecord) -> Vec<Hold> {
     let mut holds = Vec::new();
-    let due = after(record.since, s.policy.drain_after);
+    let due = after(record.since, s.rules.drain_after);
     // A drain that was ended was preceded by its own wait.
     if record.drain.is_none() && s.world.at < due {
         holds.push(hold(
@@ -564,6 +574,10 @@ fn drain_holds(s: &Situation<'_>, record: &NodeRecord) -> Vec<Hold> {
             "tainted, but not for policy.drain_after yet",
             Some(due),
         ));
+    }
+    if let Err(opens) = window::open(&s.rules.windows, s.world.at) {
+        let detail = "outside every maintenance window (policy.windows)";
+        holds.push(hold(HoldReason::Window, detail, opens));
     }
     match &s.node.pods {
         Fact::Known(at, _) if since(*at, s.world.at) <= s.policy.facts_age_max => {}
@@ -623,25 +637,16 @@ fn running_holds(s: &Situation<'_>) -> Vec<Hold> {
             None,
         ));
     }
-    if let Some(storm) = s.storm {
-        holds.push(hold(
-            HoldReason::Storm,
-            format!(
-                "too many Nodes turned at risk at once, since {:.0}",
-                storm.since
-            ),
-            None,
-        ));
-    }
-    if s.policy.reach < Reach::Evict {
+    holds.extend(s.storm.map(storm_hold));
+    if s.rules.reach < Reach::Evict {
         holds.push(hold(
             HoldReason::Reach,
-            format!("policy.reach is {}", s.policy.reach),
+            format!("policy.reach is {}", s.rules.reach),
             None,
         ));
     } else if s.evidence.risk.is_some()
         && s.evidence
-            .reach_above(s.policy, |risk| risk >= s.policy.recover_below, true)
+            .reach_above(s.rules, |risk| risk >= s.rules.recover_below, true)
             < Reach::Evict
     {
         let reason = if s.evidence.alerts.is_empty() {
@@ -649,16 +654,15 @@ fn running_holds(s: &Situation<'_>) -> Vec<Hold> {
         } else {
             HoldReason::Reach
         };
-        holds.push(hold(
-            reason,
-            "what speaks for the drain may not evict",
-            None,
-        ));
+        holds.push(match &s.evidence.drift {
+            Some(drift) => drift_hold(drift),
+            None => hold(reason, "what speaks for the drain may not evict", None),
+        });
     }
     if s.world.cluster.is_none() {
         holds.push(hold(
             HoldReason::FactsUnknown,
-            "the record on the Lease could not be read",
+            "what the limits need is not known: /api/health says why",
             None,
         ));
     }
@@ -685,7 +689,7 @@ fn recorded(s: &Situation<'_>) -> NodeRecord {
 /// What a record says about the evidence, brought up to date.
 fn with_evidence(s: &Situation<'_>, record: NodeRecord) -> NodeRecord {
     NodeRecord {
-        reasons: s.evidence.reasons(s.policy),
+        reasons: s.evidence.reasons(s.rules),
         alerts: s.evidence.alerts.clone(),
         ..record
     }
@@ -707,7 +711,7 @@ fn with_label(s: &Situation<'_>, marks: Marks, label: RiskLabel) -> Marks {
 fn taint_order(s: &Situation<'_>, memory: &NodeMemory) -> MarkOrder {
     let before = recorded(s);
     let mut repeats = before.repeats.clone();
-    repeats.retain(|at| since(*at, s.world.at) < s.policy.repeat_window);
+    repeats.retain(|at| since(*at, s.world.at) < s.rules.repeat_window);
     if comes_back(s, memory, &before) {
         repeats.push(s.world.at);
         let excess = repeats.len().saturating_sub(NodeRecord::REPEATS_MAX);
@@ -723,7 +727,7 @@ fn taint_order(s: &Situation<'_>, memory: &NodeMemory) -> MarkOrder {
             had_features: s.evidence.model.is_ok(),
             veto_until: None,
             marks: Marks {
-                taint: Some(s.policy.taint.clone()),
+                taint: Some(s.rules.taint.clone()),
                 caution_taint: None,
                 ..marks
             },
@@ -731,7 +735,7 @@ fn taint_order(s: &Situation<'_>, memory: &NodeMemory) -> MarkOrder {
             ..before
         },
     );
-    let note = format!("tainted {}: {}", s.policy.taint, because(s));
+    let note = format!("tainted {}: {}", s.rules.taint, because(s));
     order(s, Cause::Taint, note, record)
 }
 
@@ -820,7 +824,7 @@ fn release_order(s: &Situation<'_>, record: &NodeRecord) -> MarkOrder {
         Cause::Release,
         format!(
             "given back: {risk}below {} for {:?}",
-            s.policy.recover_below, s.policy.recover_for
+            s.rules.recover_below, s.rules.recover_for
         ),
         next,
     )
@@ -831,7 +835,7 @@ fn because(s: &Situation<'_>) -> String {
         .evidence
         .risk
         .map_or_else(|| "risk unknown".to_owned(), |risk| format!("risk {risk}"));
-    let reasons = s.evidence.reasons(s.policy);
+    let reasons = s.evidence.reasons(s.rules);
     let shown: Vec<&str> = reasons.iter().take(3).map(String::as_str).collect();
     if shown.is_empty() {
         risk
@@ -857,7 +861,7 @@ fn veto(s: &Situation<'_>, record: Option<&NodeRecord>) -> Option<MarkOrder> {
         return None;
     }
     let mut next = NodeRecord {
-        veto_until: Some(after(s.world.at, s.policy.veto_for)),
+        veto_until: Some(after(s.world.at, s.rules.veto_for)),
         ..record.clone()
     };
     if taint_gone {
@@ -883,7 +887,7 @@ fn veto(s: &Situation<'_>, record: Option<&NodeRecord>) -> Option<MarkOrder> {
     };
     let note = format!(
         "somebody removed our {what}: not set again before {:.0}",
-        after(s.world.at, s.policy.veto_for)
+        after(s.world.at, s.rules.veto_for)
     );
     Some(order(s, Cause::Veto, note, next))
 }
@@ -926,7 +930,7 @@ fn level(
     let differs_since = *memory.caution_differs_since.get_or_insert(s.world.at);
     let turns_at_risk = wanted.label == Some(RiskLabel::AtRisk);
     let due = turns_at_risk
-        || (since(differs_since, s.world.at) >= s.policy.confirm_for
+        || (since(differs_since, s.world.at) >= s.rules.confirm_for
             && memory
                 .caution_changed_at
                 .is_none_or(|at| since(at, s.world.at) >= Policy::CAUTION_CHANGE_MIN));
@@ -970,22 +974,22 @@ fn wanted_marks(s: &Situation<'_>, memory: &NodeMemory, marks: &Marks) -> Marks 
         .max(marks.caution_taint.as_ref().map(|_| RiskLabel::Caution));
     let confirmed = memory
         .model_at_risk_since
-        .is_some_and(|at| since(at, s.world.at) >= s.policy.confirm_for);
+        .is_some_and(|at| since(at, s.world.at) >= s.rules.confirm_for);
     let at_risk = s
         .evidence
-        .reach_above(s.policy, |risk| risk > s.policy.at_risk, confirmed)
+        .reach_above(s.rules, |risk| risk > s.rules.at_risk, confirmed)
         >= Reach::Label;
     let stays = |threshold: Risk| risk.as_f64() >= threshold.as_f64() - Policy::CAUTION_DEAD_BAND;
-    let level = if at_risk || (current == Some(RiskLabel::AtRisk) && stays(s.policy.at_risk)) {
+    let level = if at_risk || (current == Some(RiskLabel::AtRisk) && stays(s.rules.at_risk)) {
         Some(RiskLabel::AtRisk)
-    } else if risk >= s.policy.caution || (current.is_some() && stays(s.policy.caution)) {
+    } else if risk >= s.rules.caution || (current.is_some() && stays(s.rules.caution)) {
         Some(RiskLabel::Caution)
     } else {
         None
     };
     let reach = s
         .evidence
-        .reach_above(s.policy, |risk| risk >= s.policy.caution, true);
+        .reach_above(s.rules, |risk| risk >= s.rules.caution, true);
     let mut wanted = marks.clone();
     match level {
         None => {
@@ -1001,7 +1005,7 @@ fn wanted_marks(s: &Situation<'_>, memory: &NodeMemory, marks: &Marks) -> Marks 
         (None, _) => None,
         (Some(_), Some(taint)) => Some(taint.clone()),
         (Some(_), None) => s
-            .policy
+            .rules
             .caution_taint
             .clone()
             .filter(|_| reach >= Reach::Taint),
@@ -1013,7 +1017,7 @@ fn wanted_marks(s: &Situation<'_>, memory: &NodeMemory, marks: &Marks) -> Marks 
 fn upkeep(s: &Situation<'_>, record: &NodeRecord) -> Option<MarkOrder> {
     if record.marks.is_empty() && record.phase == RecordedPhase::Clear {
         let vetoed = record.veto_until.is_some_and(|until| s.world.at < until);
-        let window = s.policy.repeat_window.max(s.policy.probation);
+        let window = s.rules.repeat_window.max(s.rules.probation);
         let recent = record
             .released_at
             .is_some_and(|at| since(at, s.world.at) < window);

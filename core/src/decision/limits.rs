@@ -1,16 +1,17 @@
 //! The limits of the cluster, which choose among the steps that nothing else holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use super::evidence::Evidence;
 use super::lifecycle::{Beginning, Lifecycle};
 use super::plan::{Cause, MarkOrder, Plan};
-use super::policy::{ControlPlane, Policy};
+use super::policy::{ControlPlane, Limit, Policy, PoolLimits};
 use super::verdict::{Hold, HoldReason};
 use super::world::{NodeFacts, OwnWrite, World};
-use super::{HOUR, Usage, cluster_record};
+use super::{Group as Named, GroupUsage, HOUR, Usage, cluster_record};
 use crate::node::NodeName;
-use crate::record::{RecordedPhase, Storm, Taint, TaintEffect};
+use crate::record::{Ramp, RecordedPhase, Storm, Taint, TaintEffect};
 use crate::risk::Band;
 use crate::time::{after, since};
 
@@ -22,9 +23,10 @@ pub(super) fn choose(
     evidence: &BTreeMap<NodeName, Evidence>,
     lives: &mut BTreeMap<NodeName, Lifecycle>,
     storm: Option<&Storm>,
+    ramp: &mut Option<Ramp>,
 ) -> (Plan, Usage) {
     let mut plan = Plan::empty(world.at);
-    let mut room = Room::count(world, evidence);
+    let mut room = Room::count(policy, world, evidence);
 
     // Finishing comes before beginning: room freed in this plan is used in this plan, so that
     // deciding again on the outcome changes nothing. The executor begins nothing in a plan of which
@@ -58,14 +60,21 @@ pub(super) fn choose(
                 continue;
             };
             let held_by_limits = match beginning {
-                Beginning::Taint => room.taint_holds(policy, world, &name),
-                Beginning::Drain => room.drain_holds(policy, &name),
+                Beginning::Taint => room.taint_holds(&name),
+                Beginning::Drain => room.drain_holds(&name),
             };
+            let held_by_limits: Vec<Hold> = held_by_limits
+                .into_iter()
+                .chain(ramp.as_ref().and_then(|ramp| ramp_hold(ramp, &name)))
+                .collect();
             let free = life.holds.is_empty() && held_by_limits.is_empty();
             life.holds.extend(held_by_limits);
             if free {
+                if let Some(ramp) = ramp {
+                    ramp.nodes.insert(name.clone(), order.node.uid.clone());
+                }
                 match beginning {
-                    Beginning::Taint => room.taint(&name, control_plane(world, &name)),
+                    Beginning::Taint => room.taint(&name),
                     Beginning::Drain => {
                         room.drain(&name);
                         started.push(order.node.clone());
@@ -81,7 +90,7 @@ pub(super) fn choose(
         plan.drains.extend(life.drain.take());
     }
     if let Some(before) = &world.cluster {
-        let record = cluster_record(world, before, started, storm);
+        let record = cluster_record(world, before, started, storm, ramp.as_ref());
         if record != *before {
             plan.cluster = Some(record);
         }
@@ -94,23 +103,104 @@ fn control_plane(world: &World, name: &NodeName) -> bool {
     world.nodes.get(name).is_some_and(|node| node.control_plane)
 }
 
+/// After a storm, Nodes are begun on a few at a time.
+fn ramp_hold(ramp: &Ramp, name: &NodeName) -> Option<Hold> {
+    let free = ramp.nodes.len() < ramp.width as usize || ramp.nodes.contains_key(name);
+    if free {
+        return None;
+    }
+    let waits_for: Vec<&str> = ramp.nodes.keys().map(NodeName::as_str).take(5).collect();
+    Some(Hold {
+        reason: HoldReason::Storm,
+        detail: format!(
+            "after a storm Nodes are begun on {} at a time; first {} must have come to an end",
+            ramp.width,
+            waits_for.join(", ")
+        ),
+        until: None,
+    })
+}
+
+/// Nodes that have limits of their own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Group<'a> {
+    /// By zone; empty for Nodes without a zone label.
+    Zone(&'a str),
+    Pool(&'a str),
+}
+
+impl Group<'_> {
+    fn named(self) -> Named {
+        match self {
+            Self::Zone(zone) => Named::Zone((!zone.is_empty()).then(|| zone.to_owned())),
+            Self::Pool(pool) => Named::Pool(pool.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Group<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zone("") => f.write_str("Nodes without a zone"),
+            Self::Zone(zone) => write!(f, "zone {zone}"),
+            Self::Pool(pool) => write!(f, "pool {pool}"),
+        }
+    }
+}
+
+/// The hold of a limit that is used up.
+fn full(
+    reason: HoldReason,
+    place: &str,
+    what: &str,
+    used: usize,
+    limit: Limit,
+    eligible: usize,
+    key: &str,
+) -> Option<Hold> {
+    let max = limit.of(eligible);
+    (used >= max).then(|| Hold {
+        reason,
+        detail: format!("{place}: {used} of {max} Nodes {what} (policy.limits, {key} = {limit})"),
+        until: None,
+    })
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    eligible: usize,
+    tainted: usize,
+    draining: usize,
+    drains_last_hour: usize,
+}
+
 /// How much of each limit is in use, own writes under way included.
-struct Room {
+struct Room<'a> {
+    policy: &'a Policy,
+    world: &'a World,
     tainted: BTreeSet<NodeName>,
     draining: BTreeSet<NodeName>,
     survivors: BTreeSet<NodeName>,
+    groups: BTreeMap<Group<'a>, Count>,
     control_plane_tainted: usize,
     eligible: usize,
     drains_last_hour: usize,
     first_drain: Option<jiff::Timestamp>,
 }
 
-impl Room {
-    fn count(world: &World, evidence: &BTreeMap<NodeName, Evidence>) -> Self {
+impl<'a> Room<'a> {
+    fn count(
+        policy: &'a Policy,
+        world: &'a World,
+        evidence: &BTreeMap<NodeName, Evidence>,
+    ) -> Self {
         let mut room = Self {
+            policy,
+            world,
             tainted: BTreeSet::new(),
             draining: BTreeSet::new(),
             survivors: BTreeSet::new(),
+            groups: BTreeMap::new(),
             control_plane_tainted: 0,
             eligible: 0,
             drains_last_hour: 0,
@@ -129,14 +219,15 @@ impl Room {
             };
             let tainted = taints || drains || recorded != RecordedPhase::Clear;
             if tainted {
-                room.tainted.insert(name.clone());
-                room.control_plane_tainted += usize::from(node.control_plane);
+                room.taint(name);
             }
             if drains || recorded == RecordedPhase::Draining {
                 room.draining.insert(name.clone());
+                room.each_group(name, |count| count.draining += 1);
             }
             if node.ready && !node.cordoned {
                 room.eligible += 1;
+                room.each_group(name, |count| count.eligible += 1);
             }
             let at_risk = evidence
                 .get(name)
@@ -146,17 +237,39 @@ impl Room {
             }
         }
         if let Some(cluster) = &world.cluster {
-            let recent = || {
-                cluster
-                    .drains
-                    .keys()
-                    .map(|(at, _)| *at)
-                    .filter(|at| since(*at, world.at) < HOUR)
-            };
-            room.drains_last_hour = recent().count();
-            room.first_drain = recent().min();
+            for (at, name) in cluster.drains.keys() {
+                if since(*at, world.at) >= HOUR {
+                    continue;
+                }
+                room.drains_last_hour += 1;
+                room.first_drain = Some(room.first_drain.map_or(*at, |first| first.min(*at)));
+                if world.nodes.contains_key(name) {
+                    room.each_group(name, |count| count.drains_last_hour += 1);
+                } else {
+                    // Nobody knows any more where it belonged, so it counts everywhere.
+                    for pool in &policy.pools {
+                        let count = room.groups.entry(Group::Pool(&pool.name)).or_default();
+                        count.drains_last_hour += 1;
+                    }
+                }
+            }
         }
         room
+    }
+
+    fn groups_of(&self, name: &NodeName) -> impl Iterator<Item = Group<'a>> + use<'a> {
+        let node = self.world.nodes.get(name);
+        let zone = node.map(|node| Group::Zone(node.zone.as_deref().unwrap_or_default()));
+        let pool = node
+            .and_then(|node| self.policy.pool_of(node))
+            .map(|pool| Group::Pool(&pool.name));
+        zone.into_iter().chain(pool)
+    }
+
+    fn each_group(&mut self, name: &NodeName, change: impl Fn(&mut Count)) {
+        for group in self.groups_of(name) {
+            change(self.groups.entry(group).or_default());
+        }
     }
 
     fn finish(&mut self, world: &World, order: &MarkOrder) {
@@ -165,11 +278,11 @@ impl Room {
             .record
             .as_ref()
             .map_or(RecordedPhase::Clear, |record| record.phase);
-        if phase == RecordedPhase::Clear {
-            self.tainted.remove(name);
+        if phase == RecordedPhase::Clear && self.tainted.remove(name) {
+            self.each_group(name, |count| count.tainted -= 1);
         }
-        if phase != RecordedPhase::Draining {
-            self.draining.remove(name);
+        if phase != RecordedPhase::Draining && self.draining.remove(name) {
+            self.each_group(name, |count| count.draining -= 1);
         }
         // A Node that is given back is well, so it can take work again as soon as our taint is gone.
         let removed = order.taints_removed();
@@ -183,15 +296,21 @@ impl Room {
         }
     }
 
-    fn taint(&mut self, name: &NodeName, control_plane: bool) {
-        self.tainted.insert(name.clone());
-        self.survivors.remove(name);
-        self.control_plane_tainted += usize::from(control_plane);
+    fn taint(&mut self, name: &NodeName) {
+        if self.tainted.insert(name.clone()) {
+            self.survivors.remove(name);
+            self.control_plane_tainted += usize::from(control_plane(self.world, name));
+            self.each_group(name, |count| count.tainted += 1);
+        }
     }
 
     fn drain(&mut self, name: &NodeName) {
         self.draining.insert(name.clone());
         self.drains_last_hour += 1;
+        self.each_group(name, |count| {
+            count.draining += 1;
+            count.drains_last_hour += 1;
+        });
     }
 
     fn last_node(&self, name: &NodeName) -> Option<Hold> {
@@ -207,23 +326,41 @@ impl Room {
         })
     }
 
-    fn taint_holds(&self, policy: &Policy, world: &World, name: &NodeName) -> Vec<Hold> {
+    fn taint_holds(&self, name: &NodeName) -> Vec<Hold> {
+        let limits = &self.policy.limits;
         let mut holds = Vec::from_iter(self.last_node(name));
-        let max = policy.limits.tainted_max.of(self.eligible);
-        if self.tainted.len() >= max {
-            let detail = format!(
-                "{} of {max} Nodes tainted (policy.limits.tainted_max = {})",
-                self.tainted.len(),
-                policy.limits.tainted_max
-            );
-            holds.push(Hold {
-                reason: HoldReason::TaintedMax,
-                detail,
-                until: None,
-            });
+        holds.extend(full(
+            HoldReason::TaintedMax,
+            "the cluster",
+            "tainted",
+            self.tainted.len(),
+            limits.tainted_max,
+            self.eligible,
+            "tainted_max",
+        ));
+        for (group, count) in self.counts_of(name) {
+            let (limit, key) = match group {
+                Group::Zone(_) => (limits.zone_tainted_max, "zone_tainted_max"),
+                Group::Pool(_) => (
+                    self.pool_limit(group, |limits| limits.tainted_max),
+                    "tainted_max",
+                ),
+            };
+            holds.extend(limit.and_then(|limit| {
+                full(
+                    HoldReason::TaintedMax,
+                    &group.to_string(),
+                    "tainted",
+                    count.tainted,
+                    limit,
+                    count.eligible,
+                    key,
+                )
+            }));
         }
-        let one_at_a_time =
-            policy.control_plane == ControlPlane::Include && control_plane(world, name);
+        let one_at_a_time = self.world.nodes.get(name).is_some_and(|node| {
+            node.control_plane && self.policy.rules_of(node).control_plane == ControlPlane::Include
+        });
         if one_at_a_time && self.control_plane_tainted > 0 {
             let detail = "control-plane Nodes are acted on one at a time".to_owned();
             holds.push(Hold {
@@ -235,35 +372,78 @@ impl Room {
         holds
     }
 
-    fn drain_holds(&self, policy: &Policy, name: &NodeName) -> Vec<Hold> {
+    fn drain_holds(&self, name: &NodeName) -> Vec<Hold> {
+        let limits = &self.policy.limits;
         let mut holds = Vec::from_iter(self.last_node(name));
-        let max = policy.limits.draining_max.of(self.eligible);
-        if self.draining.len() >= max {
-            let detail = format!(
-                "{} of {max} Nodes draining (policy.limits.draining_max = {})",
-                self.draining.len(),
-                policy.limits.draining_max
-            );
-            holds.push(Hold {
-                reason: HoldReason::DrainingMax,
-                detail,
-                until: None,
-            });
-        }
-        let per_hour = policy.limits.drains_per_hour as usize;
-        if self.drains_last_hour >= per_hour {
-            let detail = format!(
-                "{} of {per_hour} drains within the hour (policy.limits.drains_per_hour)",
-                self.drains_last_hour
-            );
-            let until = self.first_drain.map(|first| after(first, HOUR));
-            holds.push(Hold {
-                reason: HoldReason::DrainsPerHour,
-                detail,
-                until,
-            });
+        holds.extend(full(
+            HoldReason::DrainingMax,
+            "the cluster",
+            "draining",
+            self.draining.len(),
+            limits.draining_max,
+            self.eligible,
+            "draining_max",
+        ));
+        holds.extend(self.drains_per_hour(
+            "the cluster",
+            self.drains_last_hour,
+            limits.drains_per_hour,
+        ));
+        for (group, count) in self.counts_of(name) {
+            let (limit, key) = match group {
+                Group::Zone(_) => (limits.zone_draining_max, "zone_draining_max"),
+                Group::Pool(_) => (
+                    self.pool_limit(group, |limits| limits.draining_max),
+                    "draining_max",
+                ),
+            };
+            holds.extend(limit.and_then(|limit| {
+                full(
+                    HoldReason::DrainingMax,
+                    &group.to_string(),
+                    "draining",
+                    count.draining,
+                    limit,
+                    count.eligible,
+                    key,
+                )
+            }));
+            let per_hour = self.pool_limit(group, |limits| limits.drains_per_hour);
+            holds.extend(per_hour.and_then(|max| {
+                self.drains_per_hour(&group.to_string(), count.drains_last_hour, max)
+            }));
         }
         holds
+    }
+
+    /// The groups of a Node, with how it stands with each.
+    fn counts_of(&self, name: &NodeName) -> impl Iterator<Item = (Group<'a>, Count)> {
+        self.groups_of(name).map(|group| {
+            let count = self.groups.get(&group).copied().unwrap_or_default();
+            (group, count)
+        })
+    }
+
+    fn pool_limit<T>(&self, group: Group<'_>, of: impl Fn(&PoolLimits) -> Option<T>) -> Option<T> {
+        match group {
+            Group::Zone(_) => None,
+            Group::Pool(name) => self
+                .policy
+                .pools
+                .iter()
+                .find(|pool| pool.name == name)
+                .and_then(|pool| of(&pool.limits)),
+        }
+    }
+
+    fn drains_per_hour(&self, place: &str, used: usize, max: u32) -> Option<Hold> {
+        (used >= max as usize).then(|| Hold {
+            reason: HoldReason::DrainsPerHour,
+            detail: format!(
+                "{place}: {used} of {max} drains within the hour (policy.limits.drains_per_hour)"
+            ),
+            until: self.first_drain.map(|first| after(first, HOUR)),
+        })
     }
 
     fn usage(&self, policy: &Policy) -> Usage {
@@ -274,7 +454,46 @@ impl Room {
             draining_max: policy.limits.draining_max.of(self.eligible),
             drains_last_hour: self.drains_last_hour,
             drains_per_hour: policy.limits.drains_per_hour as usize,
+            groups: self.groups_in_use(),
         }
+    }
+
+    /// The configured limits of zones and pools.
+    fn groups_in_use(&self) -> Vec<GroupUsage> {
+        let limits = &self.policy.limits;
+        let mut all: Vec<GroupUsage> = Vec::new();
+        for (group, count) in &self.groups {
+            let (tainted_max, draining_max) = match group {
+                Group::Zone(_) => (limits.zone_tainted_max, limits.zone_draining_max),
+                Group::Pool(_) => (
+                    self.pool_limit(*group, |limits| limits.tainted_max),
+                    self.pool_limit(*group, |limits| limits.draining_max),
+                ),
+            };
+            let drains_per_hour = self.pool_limit(*group, |limits| limits.drains_per_hour);
+            let of = |limit: Option<Limit>| limit.map(|limit| limit.of(count.eligible));
+            let known = [
+                ("tainted_max", count.tainted, of(tainted_max)),
+                ("draining_max", count.draining, of(draining_max)),
+                (
+                    "drains_per_hour",
+                    count.drains_last_hour,
+                    drains_per_hour.map(|max| max as usize),
+                ),
+            ];
+            all.extend(known.into_iter().filter_map(|(limit, used, max)| {
+                Some(GroupUsage {
+                    group: group.named(),
+                    limit,
+                    used,
+                    max: max?,
+                })
+            }));
+        }
+        all.sort_by_key(|usage| usage.max.saturating_sub(usage.used));
+        all.truncate(Usage::GROUPS_MAX);
+        all.sort();
+        all
     }
 }
 

@@ -12,8 +12,10 @@ mod limits;
 pub mod memory;
 pub mod plan;
 pub mod policy;
+mod ramp;
 mod storm;
 pub mod verdict;
+pub mod window;
 pub mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +28,7 @@ use self::policy::{Policy, Reach};
 use self::verdict::Verdict;
 use self::world::{NodeFacts, World};
 use crate::node::{NodeId, NodeName};
-use crate::record::{ClusterRecord, RecordedPhase, Storm};
+use crate::record::{ClusterRecord, Ramp, RecordedPhase, Storm};
 use crate::risk::Band;
 use crate::time::ago;
 
@@ -43,12 +45,36 @@ pub struct Decision {
     pub wants: BTreeSet<NodeName>,
     /// The storm that is on.
     pub storm: Option<Storm>,
+    /// The cautious beginning after the last one, this plan's Nodes included.
+    pub ramp: Option<Ramp>,
     /// The limits as they count now, for metrics and the page.
     pub usage: Usage,
 }
 
-/// The cluster's limits, and how much of each is in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Nodes that have limits of their own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// The Nodes of one zone; `None` for those without a zone label.
+    Zone(Option<String>),
+    /// The Nodes of one pool.
+    Pool(String),
+}
+
+/// One limit of one group, and how much of it is in use.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupUsage {
+    /// Whose.
+    pub group: Group,
+    /// The key in the configuration, without `zone_`.
+    pub limit: &'static str,
+    /// How many count against it.
+    pub used: usize,
+    /// How many may.
+    pub max: usize,
+}
+
+/// The limits, and how much of each is in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Nodes with our taint, planned and in flight included.
     pub tainted: usize,
@@ -62,6 +88,15 @@ pub struct Usage {
     pub drains_last_hour: usize,
     /// `drains_per_hour`.
     pub drains_per_hour: usize,
+    /// Those of zones and pools, as far as they are configured; where there are very many, those with
+    /// the least room. By group and limit.
+    pub groups: Vec<GroupUsage>,
+}
+
+impl Usage {
+    /// Limits of zones and pools that are told: a label that differs from Node to Node may stand
+    /// where a zone is expected, and every one of them becomes a series.
+    pub const GROUPS_MAX: usize = 200;
 }
 
 /// Decides what is to be done about every Node, and why.
@@ -87,14 +122,25 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
                 )
             })
             .collect(),
-        storm: memory.storm.clone(),
+        ..memory.clone()
     };
-    next.storm = storm::storm(policy, world, &next, &evidence);
+    let guarded = storm::guard(policy, world, &next, &evidence);
+    next.inputs = guarded.inputs;
+    next.storm = guarded.storm;
+    next.ramp = if next.storm.is_some() {
+        None
+    } else {
+        ramp::ramp(policy, world, &next, &evidence, guarded.ended.is_some())
+    };
+    if let Some(ended) = guarded.ended {
+        next.storm_over = Some(ended.since);
+    }
 
     let mut lives: BTreeMap<NodeName, Lifecycle> = BTreeMap::new();
     for node in world.nodes.values() {
         let situation = Situation {
             policy,
+            rules: policy.rules_of(node),
             world,
             node,
             evidence: &evidence[&node.id.name],
@@ -104,7 +150,14 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
         lives.insert(node.id.name.clone(), lifecycle::live(&situation, memory));
     }
 
-    let (plan, usage) = limits::choose(policy, world, &evidence, &mut lives, next.storm.as_ref());
+    let (plan, usage) = limits::choose(
+        policy,
+        world,
+        &evidence,
+        &mut lives,
+        next.storm.as_ref(),
+        &mut next.ramp,
+    );
     let wants = lives
         .values()
         .filter(|life| life.wants_pods)
@@ -115,7 +168,8 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
         .map(|(name, life)| (name, life.into_verdict()))
         .collect();
     let storm = next.storm.clone();
-    let plan = if policy.reach == Reach::Observe {
+    let ramp = next.ramp.clone();
+    let plan = if policy.reach_max() == Reach::Observe {
         Plan::empty(world.at)
     } else {
         plan
@@ -126,6 +180,7 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
         plan,
         wants,
         storm,
+        ramp,
         usage,
     }
 }
@@ -138,6 +193,7 @@ fn remember(
     evidence: &Evidence,
     before: NodeMemory,
 ) -> NodeMemory {
+    let rules = policy.rules_of(node);
     let while_true = |is: bool, since: Option<_>| is.then(|| since.unwrap_or(world.at));
     // Time to recover runs from the end of a drain: what looks well in the middle of one cancels it.
     let waits = node.record.ours().is_some_and(|record| {
@@ -148,8 +204,13 @@ fn remember(
     });
     NodeMemory {
         at_risk_since: while_true(evidence.band == Band::AtRisk, before.at_risk_since),
-        model_at_risk_since: while_true(evidence.model_at_risk(policy), before.model_at_risk_since),
-        well_since: while_true(waits && evidence.well(policy), before.well_since),
+        at_risk_last_known: match evidence.band {
+            Band::Unknown => before.at_risk_last_known,
+            Band::AtRisk => true,
+            Band::Healthy | Band::Caution => false,
+        },
+        model_at_risk_since: while_true(evidence.model_at_risk(rules), before.model_at_risk_since),
+        well_since: while_true(waits && evidence.well(rules), before.well_since),
         ..before
     }
 }
@@ -160,6 +221,7 @@ fn cluster_record(
     before: &ClusterRecord,
     started: impl IntoIterator<Item = NodeId>,
     storm: Option<&Storm>,
+    ramp: Option<&Ramp>,
 ) -> ClusterRecord {
     let cutoff = ago(world.at, HOUR);
     let mut drains = before.drains.clone();
@@ -172,9 +234,10 @@ fn cluster_record(
     ClusterRecord {
         drains,
         storm: storm.map(|storm| Storm {
-            since: storm.since,
             calm_since: None,
+            ..storm.clone()
         }),
+        ramp: ramp.cloned(),
     }
 }
 

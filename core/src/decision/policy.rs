@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::window::Window;
+use super::world::NodeFacts;
 use crate::drain::DrainRules;
 use crate::record::Taint;
 use crate::risk::{Band, Risk};
@@ -99,7 +101,13 @@ pub struct Limits {
     pub draining_max: Limit,
     /// Drains started within an hour.
     pub drains_per_hour: u32,
-    /// Share of the Nodes (`0.0..=1.0`) that must turn at risk within `storm_window`, exclusive,
+    /// Nodes of one zone that carry our taint at once; a share is one of the zone's Nodes. Nodes
+    /// without a zone label count as one zone.
+    pub zone_tainted_max: Option<Limit>,
+    /// Nodes of one zone that are drained at once.
+    pub zone_draining_max: Option<Limit>,
+    /// Share of the Nodes (`0.0..=1.0`) of the cluster, a zone or a pool that must turn at risk within
+    /// `storm_window`, exclusive,
     pub storm_share: f64,
     /// and at least so many, for a storm.
     pub storm_min: u32,
@@ -107,16 +115,34 @@ pub struct Limits {
     pub storm_window: Duration,
 }
 
-/// What the operator allows.
+/// Limits of one pool, which apply besides the cluster's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolLimits {
+    /// Nodes of the pool that carry our taint at once.
+    pub tainted_max: Option<Limit>,
+    /// Nodes of the pool that are drained at once.
+    pub draining_max: Option<Limit>,
+    /// Drains started in the pool within an hour.
+    pub drains_per_hour: Option<u32>,
+}
+
+/// Some of the Nodes, with rules and limits of their own. Which Nodes is the shell's business: it
+/// puts the pool's name into [`super::world::NodeFacts::pool`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
-    /// `kubernetes.instance`: owner in the records.
-    pub instance: String,
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// The rules for its Nodes: the cluster's, with what the pool overrides.
+    pub rules: Rules,
+    /// What applies besides the cluster's limits.
+    pub limits: PoolLimits,
+}
+
+/// The rules for one Node: the keys of `[policy]` that a pool may override.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
     /// The furthest that may be done at all.
     pub reach: Reach,
-    /// Whether the model's evidence may exceed [`Reach::Label`]: it was validated on local history,
-    /// or the operator said `act_untrained`.
-    pub model_trusted: bool,
     /// Above this: at risk.
     pub at_risk: Risk,
     /// From here: caution.
@@ -141,18 +167,46 @@ pub struct Policy {
     pub tainted_for_max: Duration,
     /// Younger Nodes are left alone.
     pub new_node_age: Duration,
-    /// A score is of use for this long after the time its features were asked for.
-    pub score_age_max: Duration,
-    /// Facts about Pods are of use for this long.
-    pub facts_age_max: Duration,
     /// The taint.
     pub taint: Taint,
     /// The taint of Nodes in the caution band, if wanted.
     pub caution_taint: Option<Taint>,
     /// Whether control-plane Nodes may be acted on.
     pub control_plane: ControlPlane,
+    /// Drains start only inside one of these; always, where there is none.
+    pub windows: Vec<Window>,
+}
+
+impl Rules {
+    /// The band that a risk falls into; an unknown risk is [`Band::Unknown`].
+    pub fn band(&self, risk: Option<Risk>) -> Band {
+        match risk {
+            None => Band::Unknown,
+            Some(risk) if risk > self.at_risk => Band::AtRisk,
+            Some(risk) if risk >= self.caution => Band::Caution,
+            Some(_) => Band::Healthy,
+        }
+    }
+}
+
+/// What the operator allows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// `kubernetes.instance`: owner in the records.
+    pub instance: String,
+    /// Whether the model's evidence may exceed [`Reach::Label`]: it was validated on local history,
+    /// or the operator said `act_untrained`.
+    pub model_trusted: bool,
+    /// A score is of use for this long after the time its features were asked for.
+    pub score_age_max: Duration,
+    /// Facts about Pods are of use for this long.
+    pub facts_age_max: Duration,
+    /// The rules for every Node that is in no pool.
+    pub rules: Rules,
     /// Limits of the cluster.
     pub limits: Limits,
+    /// Nodes with rules and limits of their own.
+    pub pools: Vec<Pool>,
     /// How drains are done.
     pub drain: DrainRules,
 }
@@ -165,13 +219,22 @@ impl Policy {
     /// A drain that failed is tried again at most so often under one taint; then a person decides.
     pub const DRAIN_ATTEMPTS_MAX: u32 = 3;
 
-    /// The band that a risk falls into; an unknown risk is [`Band::Unknown`].
-    pub fn band(&self, risk: Option<Risk>) -> Band {
-        match risk {
-            None => Band::Unknown,
-            Some(risk) if risk > self.at_risk => Band::AtRisk,
-            Some(risk) if risk >= self.caution => Band::Caution,
-            Some(_) => Band::Healthy,
-        }
+    /// The rules for one Node: its pool's, or those of the cluster.
+    pub fn rules_of(&self, node: &NodeFacts) -> &Rules {
+        self.pool_of(node).map_or(&self.rules, |pool| &pool.rules)
+    }
+
+    /// The Node's pool, if it is in one.
+    pub fn pool_of(&self, node: &NodeFacts) -> Option<&Pool> {
+        let name = node.pool.as_deref()?;
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// The furthest that is allowed anywhere: with [`Reach::Observe`] nothing is ever written.
+    pub fn reach_max(&self) -> Reach {
+        self.pools
+            .iter()
+            .map(|pool| pool.rules.reach)
+            .fold(self.rules.reach, Reach::max)
     }
 }

@@ -184,6 +184,72 @@ impl HoldReason {
             Self::Recovering => "recovering",
         }
     }
+
+    /// What would lift it, in words for an operator: who has to do what, or what has to come true.
+    pub fn lift(self) -> &'static str {
+        match self {
+            Self::Paused => {
+                "`foreshock resume`, the button on the page, or foreshock.dev/paused taken off the Lease"
+            }
+            Self::Excluded => "a person takes the annotation foreshock.dev/exclude off the Node",
+            Self::HoldUntil => {
+                "the time in foreshock.dev/hold-until passes, or a person corrects or removes the annotation"
+            }
+            Self::ForeignMark => "whoever made the mark takes it away; foreshock never does",
+            Self::Veto => {
+                "time (policy.veto_for), or a person takes foreshock.dev/state off the Node"
+            }
+            Self::ControlPlane => {
+                "policy.control_plane = \"include\", and then no other control-plane Node that is marked"
+            }
+            Self::NewNode => "time alone (policy.new_node_age)",
+            Self::BlindedByTaint => {
+                "a toleration for the taint on the exporter's DaemonSet, or a person removes the taint"
+            }
+            Self::Unknown => {
+                "fresh features: is the Node scraped, and is the Prometheus that is asked up to date?"
+            }
+            Self::Storm => {
+                "few enough Nodes at risk for a whole policy.limits.storm_window; then Nodes are begun on one, two, four at a time, each width when the one before has come to a good end"
+            }
+            Self::Reach => {
+                "a further policy.reach, of the policy or of the Node's pool, or a further reach of the alert's rule"
+            }
+            Self::Untrained => {
+                "a model validated on this cluster's history, or model.act_untrained = true"
+            }
+            Self::Drift => {
+                "inputs that are back within what the model was trained on, or a model trained on them"
+            }
+            Self::RepeatOffender => {
+                "a person repairs the Node; else it is forgotten after policy.repeat_window"
+            }
+            Self::Unconfirmed => "at risk for the whole of policy.confirm_for",
+            Self::DrainAfter => "tainted and at risk for the whole of policy.drain_after",
+            Self::Window => "the next maintenance window opens (policy.windows)",
+            Self::LastNode => {
+                "another Node that is ready, schedulable, without our taint and not at risk"
+            }
+            Self::TaintedMax => "a tainted Node is given back, or a higher tainted_max",
+            Self::DrainingMax => "a running drain ends, or a higher draining_max",
+            Self::DrainsPerHour => {
+                "the first drain of the last hour is an hour old, or a higher drains_per_hour"
+            }
+            Self::NoRoom => "room on other Nodes for the Pods that are named",
+            Self::SharedBudget => "the drain of the Node that goes first ends",
+            Self::FactsUnknown => "what has to be known is read; it is asked for again by itself",
+            Self::DrainFailed => {
+                "a person removes what stands in the way; it is tried again by itself a few times"
+            }
+            Self::WriteFailed => "the write succeeds; it is tried again by itself",
+            Self::Drained => {
+                "the Node reads well for the whole of policy.recover_for: a person repairs or replaces it"
+            }
+            Self::Recovering => {
+                "fresh features below policy.recover_below for the whole of policy.recover_for"
+            }
+        }
+    }
 }
 
 impl fmt::Display for HoldReason {

@@ -1,6 +1,7 @@
 //! Everything that a decision may look at, at one time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -44,6 +45,8 @@ pub struct NodeFacts {
     pub control_plane: bool,
     /// `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
+    /// The first pool of the policy whose selector matches its labels.
+    pub pool: Option<String>,
     /// `spec.taints`.
     pub taints: Vec<Taint>,
     /// Value of the label `foreshock.dev/risk`.
@@ -69,6 +72,22 @@ pub struct Score {
     pub at: Timestamp,
     /// What drives the score, in words for an operator, strongest first.
     pub reasons: Vec<String>,
+    /// What it was made from, so that a fault of one input shows.
+    pub inputs: Inputs,
+    /// Its inputs lie so far outside of what the model was trained on that its word is no ground to
+    /// act; in words for an operator.
+    pub out_of_range: Option<String>,
+}
+
+/// What a score was made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Id of the model.
+    pub model: Arc<str>,
+    /// `version` of the Node's node_exporter (`node_exporter_build_info`), where it says so.
+    pub exporter: Option<Arc<str>>,
+    /// The scrape job that its samples come from.
+    pub job: Option<Arc<str>>,
 }
 
 /// Why a Node has no score.
@@ -129,6 +148,9 @@ pub struct World {
     pub cluster: Option<ClusterRecord>,
     /// Somebody has paused foreshock.
     pub paused: bool,
+    /// The inputs of the whole fleet have drifted from what the model knows, in words for an operator:
+    /// its evidence then goes no further than `observe`.
+    pub drift: Option<String>,
     /// Our writes that the watch has not shown yet.
     pub writes: BTreeMap<NodeName, OwnWrite>,
     /// How the drains stand.

@@ -3,14 +3,15 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod pods;
+pub mod timeline;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use foreshock_core::decision::memory::{Memory, NodeMemory};
 use foreshock_core::decision::plan::Plan;
-use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach};
-use foreshock_core::decision::world::{Fact, NodeFacts, Score, ScoreUnknown, World};
+use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach, Rules};
+use foreshock_core::decision::world::{Fact, Inputs, NodeFacts, Score, ScoreUnknown, World};
 use foreshock_core::drain::{Choice, DrainRules};
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::{
@@ -23,6 +24,14 @@ use jiff::Timestamp;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
+
+/// How many cases a property draws. Mutation tests ask for fewer: they run everything hundreds of times.
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("FORESHOCK_PROPERTY_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(usual)
+}
 
 /// The time of every scene.
 pub fn now() -> Timestamp {
@@ -67,33 +76,39 @@ pub fn rules() -> DrainRules {
 pub fn policy() -> Policy {
     Policy {
         instance: "foreshock".into(),
-        reach: Reach::Evict,
         model_trusted: true,
-        at_risk: risk(0.65),
-        caution: risk(0.5),
-        recover_below: risk(0.5),
-        confirm_for: Duration::from_secs(45),
-        drain_after: MINUTE,
-        recover_for: 10 * MINUTE,
-        probation: HOUR,
-        repeat_max: 2,
-        repeat_window: 24 * HOUR,
-        veto_for: 24 * HOUR,
-        tainted_for_max: 6 * HOUR,
-        new_node_age: 10 * MINUTE,
         score_age_max: MINUTE,
         facts_age_max: MINUTE,
-        taint: taint(),
-        caution_taint: Some(caution_taint()),
-        control_plane: ControlPlane::Exclude,
+        rules: Rules {
+            reach: Reach::Evict,
+            at_risk: risk(0.65),
+            caution: risk(0.5),
+            recover_below: risk(0.5),
+            confirm_for: Duration::from_secs(45),
+            drain_after: MINUTE,
+            recover_for: 10 * MINUTE,
+            probation: HOUR,
+            repeat_max: 2,
+            repeat_window: 24 * HOUR,
+            veto_for: 24 * HOUR,
+            tainted_for_max: 6 * HOUR,
+            new_node_age: 10 * MINUTE,
+            taint: taint(),
+            caution_taint: Some(caution_taint()),
+            control_plane: ControlPlane::Exclude,
+            windows: Vec::new(),
+        },
         limits: Limits {
             tainted_max: Limit::Percent(10.0),
             draining_max: Limit::Count(1),
             drains_per_hour: 6,
+            zone_tainted_max: None,
+            zone_draining_max: None,
             storm_share: 0.2,
             storm_min: 3,
             storm_window: 5 * MINUTE,
         },
+        pools: Vec::new(),
         drain: rules(),
     }
 }
@@ -106,6 +121,7 @@ pub fn node(name: &str) -> NodeFacts {
         cordoned: false,
         control_plane: false,
         zone: None,
+        pool: None,
         taints: Vec::new(),
         risk_label: None,
         record: RecordState::Absent,
@@ -148,6 +164,7 @@ pub fn scene() -> Scene {
             resolved: BTreeMap::new(),
             cluster: Some(ClusterRecord::default()),
             paused: false,
+            drift: None,
             writes: BTreeMap::new(),
             drains: BTreeMap::new(),
         },
@@ -176,6 +193,8 @@ impl Scene {
             risk: score.map(risk),
             at: ago(now(), Duration::from_secs(30)),
             reasons: vec!["disk".into()],
+            inputs: Inputs::default(),
+            out_of_range: None,
         };
         self.world.scores.insert(name, score);
         self

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ago, at, node};
@@ -339,5 +340,44 @@ fn without_kubernetes_the_targets_themselves_are_the_nodes() {
     assert_eq!(
         map.owner(&open, None, Some("vm-1"), false),
         Owner::Node(&"vm-1".into())
+    );
+}
+
+#[test]
+fn a_fresh_target_says_its_job_and_the_version_of_its_exporter_where_that_is_one() {
+    let mut seen = sightings(&[
+        "instance=a:9100 job=node",
+        "instance=b:9100 job=node",
+        "instance=c.example.com:9100",
+        "instance=d:9100 job=node age=600",
+    ]);
+    seen.builds = [
+        "instance=a:9100 version=1.9.1",
+        "instance=b:9100 version=1.9.1",
+        "instance=b:9100 version=1.10.0",
+        "instance=c.example.com:9100",
+        "version=1.9.1",
+        "instance=stranger:9100 version=2",
+        "instance=d:9100 version=1.9.1",
+    ]
+    .map(labels)
+    .into();
+    let map = resolve(&seen);
+    let inputs = |node: &str| {
+        map.fresh(&node.into()).map(|target| {
+            let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+            (text(&target.job), text(&target.exporter))
+        })
+    };
+    let node = || Some("node".to_owned());
+    assert_eq!(inputs("a"), Some((node(), Some("1.9.1".to_owned()))));
+    assert_eq!(inputs("b"), Some((node(), None)), "two versions are none");
+    assert_eq!(inputs("c.example.com"), Some((None, None)));
+    assert_eq!(inputs("d"), None, "not fresh");
+    let shared = |node: &str| map.fresh(&node.into()).and_then(|t| t.job.clone());
+    let (a, b) = (shared("a"), shared("b"));
+    assert!(
+        a.zip(b).is_some_and(|(a, b)| Arc::ptr_eq(&a, &b)),
+        "thousands of Nodes keep one text"
     );
 }

@@ -61,6 +61,7 @@ impl Node {
                 cordoned: self.cordoned,
                 control_plane: self.spec.control_plane,
                 zone: self.spec.zone.clone(),
+                pool: None,
                 taints: self.taints.clone(),
                 risk_label: self.risk_label.clone(),
                 record: self.record.clone(),

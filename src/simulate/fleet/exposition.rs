@@ -189,6 +189,9 @@ fn disks(node: &SimulatedNode, page: &mut Page<'_>) {
     }
 }
 
+/// The version of node_exporter that the pages are modelled on.
+pub(crate) const EXPORTER_VERSION: &str = "1.12.1";
+
 fn build_info(page: &mut Page<'_>) {
     let labels = [
         ("branch", "HEAD"),
@@ -197,7 +200,7 @@ fn build_info(page: &mut Page<'_>) {
         ("goversion", "go1.26"),
         ("revision", "simulated"),
         ("tags", "unknown"),
-        ("version", "1.12.1"),
+        ("version", EXPORTER_VERSION),
     ];
     page.family("node_exporter_build_info").with(&labels, 1.0);
 }

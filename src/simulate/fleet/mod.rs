@@ -37,6 +37,7 @@ use foreshock_core::node::NodeName;
 use jiff::Timestamp;
 
 pub use columns::Columns;
+pub(crate) use exposition::EXPORTER_VERSION;
 pub use fault::{FaultEvent, FaultKind, FaultSpec, FaultSyntaxError};
 pub use hardware::{Disk, Filesystem, Hardware, Machine, Sensors};
 pub use schedule::{FaultRates, is_training_severity, random_schedule, training_seed};

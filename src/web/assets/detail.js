@@ -135,7 +135,8 @@ function verdict(node) {
       : h("ol", { class: "holds" }, node.holds.map((hold, at) =>
         h("li", { class: at === 0 ? "primary" : "" },
           h("span", { class: "chip" }, format.words(hold.reason)), " ", hold.detail,
-          hold.until === null ? null : h("b", { class: "until", "data-until": hold.until })))),
+          hold.until === null ? null : h("b", { class: "until", "data-until": hold.until }),
+          h("div", { class: "lift" }, h("span", { class: "quiet" }, "Lifted by: "), hold.lift)))),
   ];
 }
 

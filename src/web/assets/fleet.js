@@ -226,9 +226,11 @@ function tickRow(row, node) {
   put(row.since, node.phase === "healthy" ? `for ${age}` : `${format.words(node.band)} · for ${age}`);
   const hold = node.hold;
   if (hold === null) {
+    mark(row.hold, "title", null);
     replace(row.hold, JSON.stringify([node.drain, node.phase, node.band]), () => goingOn(node));
     return;
   }
+  mark(row.hold, "title", `Lifted by: ${hold.lift}`);
   replace(row.hold, JSON.stringify(hold) + node.holds.length, () => [
     h("span", { class: "chip" }, format.words(hold.reason)), " ", hold.detail,
     hold.until === null ? null : h("b", { class: "until", "data-until": hold.until }),

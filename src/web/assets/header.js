@@ -113,16 +113,33 @@ function banner(kind, head, ...text) {
   return h("div", { class: `banner ${kind}` }, h("strong", {}, head), " ", ...text);
 }
 
+function storm({ storm, phases }) {
+  const over = storm.until === null
+    ? "It ends once few enough Nodes are at risk for a whole storm_window."
+    : `Calm since ${format.clock(storm.calm_since)}; over at ${format.clock(storm.until)} if it stays so.`;
+  const draining = phases.draining > 0 ? " Running drains evict nothing further." : "";
+  return banner("bad", `Storm since ${format.clock(storm.since)}: ${storm.about}.`,
+    `So many at once are more likely a fault of the signal: check Prometheus, the exporters and the alert rules first. No new taint, no new drain.${draining} Nodes that are well are still given back. ${over}`);
+}
+
+function ramp({ since, width, nodes }) {
+  const shown = nodes.slice(0, 5).join(", ") + (nodes.length > 5 ? ` and ${nodes.length - 5} more` : "");
+  const waits = nodes.length === 0
+    ? "No Node has been begun on yet."
+    : nodes.length < width
+      ? `Begun on so far: ${shown}.`
+      : `The next wait until ${shown} ${nodes.length === 1 ? "has" : "have"} come to an end.`;
+  return banner("note", `After the storm: ${width === 1 ? "one Node" : `${width} Nodes`} at a time since ${format.clock(since)}.`,
+    `${waits} When all of them end well, twice as many follow.`);
+}
+
 function drawBanners(health, stats) {
   const list = [];
   if (health.paused) {
     list.push(banner("paused", "Paused.", "Nothing is written: no taint, no eviction, no release. Scores and reasons go on."));
   }
-  if (stats.storm !== null) {
-    const calm = stats.storm.calm_since === null ? "" : ` Calmer since ${format.clock(stats.storm.calm_since)}.`;
-    list.push(banner("bad", `Storm since ${format.clock(stats.storm.since)}.`,
-      `So many Nodes turned at risk at once that the likelier fault is the signal: check Prometheus, exporters and alert rules first. No new taint, no new drain; Nodes that are well are still released.${calm}`));
-  }
+  if (stats.storm !== null) list.push(storm(stats));
+  else if (stats.ramp !== null) list.push(ramp(stats.ramp));
   for (const problem of health.problems) list.push(banner("bad", "Problem:", problem));
   if (stats.shortened.length > 0) {
     const times = stats.shortened.map((time) =>
@@ -180,8 +197,24 @@ function drawSummary(stats, filter) {
       h("h2", {}, "Limits in use"),
       stats.limits.length === 0
         ? h("p", { class: "quiet" }, "None counted yet.")
-        : h("ul", { class: "limits" }, stats.limits.map(limit))),
+        : h("ul", { class: "limits" }, limits(stats.limits))),
   ]);
+}
+
+/** How many limits of zones and pools have room in the summary. */
+const GROUPS_SHOWN = 4;
+
+/** The cluster's limits, and of those of zones and pools the ones with the least room. */
+function limits(all) {
+  const cluster = all.filter((one) => one.scope === "cluster");
+  const groups = all.filter((one) => one.scope !== "cluster");
+  groups.sort((a, b) => (a.max - a.used) - (b.max - b.used));
+  const more = groups.length - GROUPS_SHOWN;
+  return [
+    ...cluster.concat(groups.slice(0, GROUPS_SHOWN)).map(limit),
+    more <= 0 ? null : h("li", { class: "quiet", title: "All of them are in /api/stats and in foreshock_budget_available" },
+      `and ${more} of zones and pools with as much room or more`),
+  ];
 }
 
 const PHASE_HINTS = {
@@ -202,10 +235,11 @@ function bandHint(band, policy) {
 }
 
 function limit(one) {
-  const scope = one.scope === "cluster" ? "" : `${one.scope}: `;
+  const [kind, place] = one.scope.split("/", 2);
+  const scope = kind === "cluster" ? "" : place === "" ? "no zone: " : `${kind} ${place}: `;
   const name = scope + (LIMITS[one.name] ?? format.words(one.name));
   const full = one.used >= one.max;
-  return h("li", { class: full ? "limit full" : "limit", title: `policy.limits.${one.name}` },
+  return h("li", { class: full ? "limit full" : "limit", title: kind === "pool" ? `policy.pools.limits.${one.name}` : `policy.limits.${kind === "zone" ? "zone_" : ""}${one.name}` },
     h("span", { class: "label" }, name),
     h("span", { class: "meter", "aria-hidden": "true", "--used": String(one.max === 0 ? 1 : Math.min(1, one.used / one.max)) }),
     h("span", { class: "number" }, `${one.used} of ${one.max}`));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach};
+use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach, Rules};
 use foreshock_core::decision::verdict::{Hold, HoldReason, Phase, Verdict};
 use foreshock_core::decision::world::{Fact, NodeFacts};
 use foreshock_core::drain::{
@@ -64,37 +64,43 @@ pub(super) fn policy() -> Policy {
     let seconds = Duration::from_secs;
     Policy {
         instance: "foreshock".into(),
-        reach: Reach::Evict,
         model_trusted: true,
-        at_risk: risk(0.65),
-        caution: risk(0.5),
-        recover_below: risk(0.5),
-        confirm_for: seconds(5),
-        drain_after: seconds(5),
-        recover_for: seconds(30),
-        probation: seconds(3_600),
-        repeat_max: 2,
-        repeat_window: seconds(86_400),
-        veto_for: seconds(86_400),
-        tainted_for_max: seconds(21_600),
-        new_node_age: seconds(600),
         score_age_max: seconds(120),
         facts_age_max: seconds(60),
-        taint: Taint {
-            key: "degradation".into(),
-            value: "true".into(),
-            effect: TaintEffect::NoSchedule,
+        rules: Rules {
+            reach: Reach::Evict,
+            at_risk: risk(0.65),
+            caution: risk(0.5),
+            recover_below: risk(0.5),
+            confirm_for: seconds(5),
+            drain_after: seconds(5),
+            recover_for: seconds(30),
+            probation: seconds(3_600),
+            repeat_max: 2,
+            repeat_window: seconds(86_400),
+            veto_for: seconds(86_400),
+            tainted_for_max: seconds(21_600),
+            new_node_age: seconds(600),
+            taint: Taint {
+                key: "degradation".into(),
+                value: "true".into(),
+                effect: TaintEffect::NoSchedule,
+            },
+            caution_taint: None,
+            control_plane: ControlPlane::Exclude,
+            windows: Vec::new(),
         },
-        caution_taint: None,
-        control_plane: ControlPlane::Exclude,
         limits: Limits {
             tainted_max: Limit::Percent(10.0),
             draining_max: Limit::Count(1),
             drains_per_hour: 6,
+            zone_tainted_max: None,
+            zone_draining_max: None,
             storm_share: 0.2,
             storm_min: 3,
             storm_window: seconds(300),
         },
+        pools: Vec::new(),
         drain: rules(),
     }
 }
@@ -389,7 +395,7 @@ fn view(
             node: id.clone(),
             model_risk: case.risk.map(risk),
             risk: case.risk.map(risk),
-            band: policy.band(case.risk.map(risk)),
+            band: policy.rules.band(case.risk.map(risk)),
             phase: case.phase,
             since: at(now - 25 - (n as i64 % 5) * 400),
             reach: Reach::Evict,
@@ -413,8 +419,12 @@ fn view(
                 ready: n != 12,
                 cordoned: n == 15,
                 control_plane: false,
+                pool: None,
                 zone: Some(format!("eu-central-1{}", ["a", "b", "c"][n % 3])),
-                taints: tainted.then(|| policy.taint.clone()).into_iter().collect(),
+                taints: tainted
+                    .then(|| policy.rules.taint.clone())
+                    .into_iter()
+                    .collect(),
                 risk_label: None,
                 record: RecordState::Absent,
                 excluded: false,

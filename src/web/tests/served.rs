@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Doors, START, at, events, scene_with, snapshot};
 use crate::events::{EventKind, NewEvent};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{LimitUse, Snapshot};
 use crate::web::{WebOptions, bind, serve};
 
 /// The made-up fleet shifted to the present, so that ages read as they would.
@@ -40,8 +40,28 @@ fn present(count: usize, mode: &str) -> Snapshot {
         "storm" => {
             snapshot.storm = Some(foreshock_core::record::Storm {
                 since: at(now - 130),
+                about: "4 of 10 Nodes".into(),
                 calm_since: None,
             });
+        }
+        "ramp" => {
+            snapshot.ramp = Some(foreshock_core::record::Ramp {
+                since: at(now - 75),
+                width: 2,
+                nodes: ["worker-03", "worker-07"]
+                    .map(|name| (name.into(), "u".into()))
+                    .into(),
+            });
+            let limit = |scope: &str, name, used| LimitUse {
+                name,
+                scope: scope.into(),
+                used,
+                max: 2,
+            };
+            for zone in ["zone/a", "zone/b", "zone/c"] {
+                snapshot.limits.push(limit(zone, "tainted_max", 1));
+            }
+            snapshot.limits.push(limit("pool/gpu", "draining_max", 2));
         }
         "paused" => snapshot.health.paused = true,
         _ => {}

@@ -122,15 +122,28 @@ const CASES: &[Case] = &[
     Case {
         name: "a behaviour that is not built yet",
         args: RUN,
+        files: &[("foreshock.toml", "[eviction]\npace = \"owner\"")],
+        env: &[],
+        code: 1,
+        says: &["  eviction.pace: \"owner\" is not built into this version yet; use \"budget\""],
+    },
+    Case {
+        name: "pools and windows that cannot be understood",
+        args: RUN,
         files: &[(
             "foreshock.toml",
-            "[eviction]\npace = \"owner\"\n[[policy.pools]]\nname = \"gpu\"",
+            "[policy]\nwindows = [{ days = [\"Monday\"], from = \"25:00\", to = \"05:00\", time_zone = \"Mars\" }]\n\
+             [[policy.pools]]\nname = \"gpu\"\nselector = \"pool of gpu\"\nat_risk = 0.4\n[policy.pools.limits]\ntainted_max = \"many\"",
         )],
         env: &[],
         code: 1,
         says: &[
-            "  eviction.pace: \"owner\" is not built into this version yet; use \"budget\"",
-            "  policy.pools: is not built into this version yet; remove the key",
+            "  policy.windows[0].days: has to be a list of Mon, Tue, Wed, Thu, Fri, Sat and Sun, got \"Monday\" in it",
+            "  policy.windows[0].from: has to be a time of day such as \"22:00\", got \"25:00\"",
+            "  policy.windows[0].time_zone: has to be a name such as \"Europe/Berlin\" or \"UTC\", got \"Mars\"",
+            "  policy.pools[0].selector: cannot be understood at \"pool of gpu\"",
+            "  policy.pools[0].caution: must not exceed `policy.pools[0].at_risk` (0.4), got 0.5",
+            "  policy.pools[0].limits.tainted_max: has to be a count, or a percentage in quotes such as \"10%\", got many",
         ],
     },
     Case {

@@ -54,7 +54,7 @@ fn the_configuration_of_the_base_is_valid_safe_and_finds_its_secret() {
     let path = format!("{BASE}/foreshock.toml");
     let config = parse(&text(&path), "/etc/foreshock/foreshock.toml");
     assert_eq!(config.listen.to_string(), "0.0.0.0:5000");
-    assert_eq!(config.policy.reach.as_str(), "observe");
+    assert_eq!(config.policy.rules.reach.as_str(), "observe");
     let credentials = format!("{:?}", config.web.credentials);
     assert!(
         credentials.contains("/etc/foreshock-auth/token"),

@@ -38,7 +38,7 @@ fn picture(step: usize, policy: &Arc<Policy>) -> Snapshot {
             node: NodeId::new(name, "uid"),
             model_risk: None,
             risk: Some(Risk::new(risk).expect("a risk")),
-            band: policy.band(Some(Risk::new(risk).expect("a risk"))),
+            band: policy.rules.band(Some(Risk::new(risk).expect("a risk"))),
             phase,
             since: now,
             reach: Reach::Evict,
