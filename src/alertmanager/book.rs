@@ -17,7 +17,7 @@ use foreshock_core::node::NodeName;
 use foreshock_core::record::ActingAlert;
 use foreshock_core::risk::Risk;
 use foreshock_core::time::{after, since};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::payload::{Alert, AlertStatus, Payload};
 use super::rules::{AlertRules, NodeClue, NodeDirectory, NodeProblem};
@@ -246,6 +246,17 @@ impl AlertBook {
         let keep = self.rules.expire_max().max(Self::LATE_FOR);
         self.ended
             .retain(|_, ended| since(ended.heard_at, now) < keep);
+    }
+
+    /// The wall clock was set: an alert counts for as long as before, no longer and no shorter.
+    pub fn shift(&mut self, by: SignedDuration) {
+        let moved = |at: Timestamp| at.checked_add(by).unwrap_or(at);
+        for firing in self.firing.values_mut() {
+            firing.expires_at = moved(firing.expires_at);
+        }
+        for ended in self.ended.values_mut() {
+            ended.heard_at = moved(ended.heard_at);
+        }
     }
 
     /// Whether a new alert would find no room.

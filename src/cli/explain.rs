@@ -17,7 +17,7 @@ use crate::web::{DispositionWord, DrainPlan};
 #[command(after_help = "\
 Examples:
   foreshock explain worker-03
-  foreshock explain worker-03 --output json | jq '.holds[] | {reason, until, lifted_by}'
+  foreshock explain worker-03 --output json | jq '.holds[] | {reason, until, lift}'
   foreshock explain worker-03 --output json | jq -r '.plan.pods[] | [.namespace, .name, .disposition] | @tsv'")]
 pub(super) struct ExplainArgs {
     /// The Node.
@@ -102,7 +102,7 @@ struct Hold {
     reason: String,
     detail: String,
     until: Option<Timestamp>,
-    lifted_by: String,
+    lift: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -230,7 +230,7 @@ fn holds(page: &mut Page, node: &Node) {
         let first = if n == 0 { "  (primary)" } else { "" };
         page.line(&format!("{}{first}", hold.reason));
         page.line(&format!("  Why:        {}", hold.detail));
-        page.line(&format!("  Lifted by:  {}", hold.lifted_by));
+        page.line(&format!("  Lifted by:  {}", hold.lift));
         if let Some(until) = hold.until {
             page.line(&format!("  When:       {}", page.ahead(until)));
         }

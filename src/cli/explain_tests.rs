@@ -5,10 +5,10 @@ fn the_table_reads_like_kubectl_describe() {
     let node = r#"{
         "node": "worker-03", "at": "2026-11-25T12:00:00Z", "risk": 0.8, "model_risk": 0.12, "band": "at_risk",
         "phase": "tainted", "since": "2026-11-25T11:57:00Z", "reach": "evict",
-        "hold": {"reason": "drain_after", "detail": "at risk for 3m", "until": "2026-11-25T12:00:30Z", "lifted_by": "time"},
+        "hold": {"reason": "drain_after", "detail": "at risk for 3m", "until": "2026-11-25T12:00:30Z", "lift": "time"},
         "holds": [
-            {"reason": "drain_after", "detail": "at risk for 3m", "until": "2026-11-25T12:00:30Z", "lifted_by": "time"},
-            {"reason": "draining_max", "detail": "1 of 1 Nodes are draining: worker-05", "until": null, "lifted_by": "a drain that ends"}
+            {"reason": "drain_after", "detail": "at risk for 3m", "until": "2026-11-25T12:00:30Z", "lift": "time"},
+            {"reason": "draining_max", "detail": "1 of 1 Nodes are draining: worker-05", "until": null, "lift": "a drain that ends"}
         ],
         "alerts": [{"name": "NodeOnFire", "fingerprint": "f", "floor": 0.8, "reach": "evict", "starts_at": "2026-11-25T11:56:00Z", "expires_at": "2026-11-25T16:56:00Z"}],
         "missing": 0.02, "reasons": ["alert NodeOnFire"], "zone": "zone-a", "pool": null, "drain": null,

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use foreshock_core::node::NodeName;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -56,6 +57,16 @@ pub(super) async fn run(args: ReleaseArgs) -> anyhow::Result<ExitCode> {
             .map(|node| NodeName::from(node.as_str()))
             .collect(),
     };
+    for node in &options.nodes {
+        if !cluster.has_node(node).await? {
+            bail!("there is no Node {node} in {}", cluster.url());
+        }
+    }
+    let where_to = if options.nodes.is_empty() {
+        ""
+    } else {
+        " on the Nodes that were named"
+    };
     let mut out = std::io::stdout().lock();
     if args.dry_run {
         let summary = rehearse(&cluster, &options).await?;
@@ -86,7 +97,7 @@ pub(super) async fn run(args: ReleaseArgs) -> anyhow::Result<ExitCode> {
     if done {
         writeln!(
             out,
-            "{} released; nothing of instance {instance} is left",
+            "{} released; nothing of instance {instance} is left{where_to}",
             nodes(summary.released.len())
         )?;
     } else {

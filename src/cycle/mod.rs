@@ -8,8 +8,9 @@
 mod own;
 mod score;
 mod show;
+mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use foreshock_core::drain::PodFacts;
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::RecordState;
 use foreshock_core::time::since;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -32,6 +33,7 @@ use tracing::{debug, error, info, warn};
 use self::own::OwnWrites;
 use self::score::{Scored, features_of, score};
 use self::show::Shown;
+use self::time::{Break, Times};
 use crate::actuator::{Leadership, Report, ReportRx};
 use crate::alertmanager::{
     AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload,
@@ -130,6 +132,8 @@ pub struct Cycle {
     options: CycleOptions,
     parts: CycleParts,
     nodes: watch::Receiver<Arc<NodeTable>>,
+    /// Nodes with marks of ours that are not among them.
+    strays: Option<watch::Receiver<Arc<BTreeSet<NodeName>>>>,
     // Keeps the channel of a loop without a cluster open.
     _no_nodes: Option<watch::Sender<Arc<NodeTable>>>,
     memory: Memory,
@@ -145,6 +149,7 @@ pub struct Cycle {
     pods_asked: BTreeMap<NodeName, Timestamp>,
     answers: JoinSet<Answer>,
     own: OwnWrites,
+    times: Times,
     shown: Shown,
 }
 
@@ -192,7 +197,9 @@ impl Cycle {
         Self {
             book: AlertBook::new(Arc::clone(&options.alerts)),
             own: OwnWrites::default(),
+            times: Times::default(),
             shown: Shown::default(),
+            strays: parts.cluster.as_ref().map(|cluster| cluster.strays()),
             options,
             parts,
             nodes,
@@ -403,6 +410,8 @@ impl Cycle {
             Some(Ok(Answer::Pods { node, at, answer })) => {
                 self.pods_asked.remove(&node.name);
                 match answer {
+                    // Asked before the clock was set back: nobody could tell how old it is.
+                    Ok(_) if at > self.parts.clock.now() => {}
                     Ok(pods) => drop(self.pods.insert(node.name, (node.uid, at, pods))),
                     Err(error) => warn!(node = %node, %error, "pods could not be read"),
                 }
@@ -422,7 +431,7 @@ impl Cycle {
     }
 
     fn take_report(&mut self, report: Report) {
-        let now = self.parts.clock.now();
+        let now = self.now();
         self.own.take(&report, now);
         self.shown
             .report(&self.parts.events, &self.parts.counters, now, &report);
@@ -430,7 +439,7 @@ impl Cycle {
 
     /// Takes one delivery in.
     fn take_alerts(&mut self, payload: Payload) {
-        let now = self.parts.clock.now();
+        let now = self.now();
         let table = Arc::clone(&self.nodes.borrow());
         let instances = self
             .scored
@@ -466,6 +475,40 @@ impl Cycle {
                     .map(|name| (name.clone(), Timestamp::UNIX_EPOCH, None))
             });
         AlertNodes::new(watched.chain(scraped), instances)
+    }
+
+    // ---- time ----
+
+    /// The time by the wall clock; a jump since the last look is dealt with first.
+    fn now(&mut self) -> Timestamp {
+        let now = self.parts.clock.now();
+        if let Some(by) = self.times.look(now, self.parts.clock.boottime()) {
+            self.broke_off(now, Break::Jumped(by));
+        }
+        now
+    }
+
+    /// The time since the last decision is not what the clock says, or was not watched. Waits begin
+    /// again; after a jump nothing is begun either until those on record have really passed.
+    fn broke_off(&mut self, now: Timestamp, what: Break) {
+        // Read before the jump, or dated by a clock that was set: as good as not read.
+        self.pods.clear();
+        self.pods_asked.clear();
+        let by = match what {
+            Break::Unwatched(_) => SignedDuration::ZERO,
+            Break::Jumped(by) => {
+                self.book.shift(by);
+                let lasting = {
+                    let leadership = self.parts.leadership.borrow();
+                    time::settle_for(&self.options.policy, by, leadership.record.as_ref())
+                };
+                let why = time::words(by);
+                self.times.settle(self.parts.clock.boottime(), lasting, why);
+                by
+            }
+        };
+        self.memory = self.memory.after_a_break(by);
+        self.shown.broke_off(&self.parts.events, now, what);
     }
 
     // ---- deciding ----
@@ -550,7 +593,12 @@ impl Cycle {
         let leadership = self.parts.leadership.borrow_and_update().clone();
         self.forget_alerts_of_another_time(&leadership);
         // Milliseconds are enough for anything that is decided, and for anybody who reads it.
-        let now = milliseconds(self.parts.clock.now());
+        let now = milliseconds(self.now());
+        let boot = self.parts.clock.boottime();
+        if let Some(gap) = self.times.decide(boot, self.options.policy.score_age_max) {
+            self.broke_off(now, Break::Unwatched(gap));
+        }
+        let settled = self.times.settling(boot).is_none();
         self.own.tidy(table, now);
         let nodes_known = self.nodes_are_known(table);
         let scored = self.scored.clone();
@@ -583,7 +631,7 @@ impl Cycle {
                 .unwrap_or_default(),
             alerts,
             resolved: self.book.resolved(),
-            cluster: leadership.record.filter(|_| nodes_known),
+            cluster: leadership.record.filter(|_| nodes_known && settled),
             paused: leadership.paused,
             // Nothing measures it yet across the fleet; a Node's own inputs speak for themselves.
             drift: None,

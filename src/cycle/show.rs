@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::Cycle;
+use super::time::{self, Break};
 use crate::actuator::Report;
 use crate::alertmanager::{AlertOutcome, Applied};
 use crate::events::{EventKind, EventLog, NewEvent};
@@ -32,6 +33,8 @@ use crate::snapshot::{
 const NODE_EVENTS_MAX: usize = 100;
 /// Problems of the telemetry that health lists; beyond it they are counted.
 const PROBLEMS_MAX: usize = 10;
+/// Nodes outside the selector that are named.
+const STRAYS_NAMED: usize = 5;
 
 /// What was shown last, to tell what is new.
 #[derive(Debug, Default)]
@@ -181,6 +184,29 @@ impl Shown {
             }
             events.push(event.reason(received.outcome.as_str()));
         }
+    }
+
+    /// The time since the last decision is not what the clock says, or was not watched.
+    pub(super) fn broke_off(&self, events: &EventLog, now: Timestamp, what: Break) {
+        let message = match what {
+            Break::Jumped(by) => {
+                let words = time::words(by);
+                warn!(
+                    by_seconds = by.as_secs(),
+                    "the clock was set; waits begin again, and nothing is begun meanwhile"
+                );
+                format!("{words}: all waits begin again, and nothing is begun meanwhile")
+            }
+            Break::Unwatched(gap) => {
+                warn!(
+                    gap_seconds = gap.as_secs(),
+                    "nothing was decided for a while, as when the process is suspended; waits begin again"
+                );
+                let gap = humantime::format_duration(Duration::from_secs(gap.as_secs()));
+                format!("nothing was looked at for {gap}: all waits begin again")
+            }
+        };
+        events.push(NewEvent::new(now, EventKind::Health, message).reason("clock"));
     }
 
     /// What is new in a decision.
@@ -458,7 +484,12 @@ impl Cycle {
         self.parts.snapshots.send_replace(Arc::new(snapshot));
     }
 
-    fn health(&self, table: &NodeTable, now: Timestamp, decision: Option<&Decision>) -> Health {
+    fn health(&mut self, table: &NodeTable, now: Timestamp, decision: Option<&Decision>) -> Health {
+        let settling = self.times.settling(self.parts.clock.boottime());
+        let settling = settling.map(|(why, left)| {
+            let until = foreshock_core::time::after(now, left);
+            format!("{why}: nothing is begun before {until:.0}, so that what has to be waited for has really passed")
+        });
         let features_at = self.scored.as_ref().map(|scored| scored.at());
         let stale = features_at.is_none_or(|at| since(at, now) > self.options.policy.score_age_max);
         let problem = self.telemetry_problem.clone().or_else(|| {
@@ -485,6 +516,7 @@ impl Cycle {
         {
             degraded.push("the record on the Lease is not known, so nothing is begun".to_owned());
         }
+        degraded.extend(settling);
         degraded.extend(leadership.problem.clone());
         degraded.extend(self.shown.audit.clone());
         if self.options.policy.reach_max() == Reach::Observe
@@ -495,8 +527,13 @@ impl Cycle {
                     .any(|verdict| marked(table, &verdict.node.name))
             })
         {
-            degraded.push("marks of ours are on Nodes although policy.reach is observe: take them off as the README says".to_owned());
+            degraded.push("marks of ours are on Nodes although policy.reach is observe: `foreshock release` takes them off".to_owned());
         }
+        degraded.extend(
+            self.strays
+                .as_ref()
+                .and_then(|strays| strayed(&strays.borrow())),
+        );
         Health {
             prometheus: PrometheusHealth {
                 ok: !stale && self.telemetry_problem.is_none(),
@@ -544,6 +581,26 @@ fn limits_of(usage: &Usage) -> Vec<LimitUse> {
         max: usage.max,
     });
     of_cluster.chain(of_groups).collect()
+}
+
+/// Nodes that have left the selector with marks of ours.
+fn strayed(nodes: &BTreeSet<NodeName>) -> Option<String> {
+    let named: Vec<&str> = nodes
+        .iter()
+        .take(STRAYS_NAMED)
+        .map(NodeName::as_str)
+        .collect();
+    let more = match nodes.len().saturating_sub(STRAYS_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!named.is_empty()).then(|| {
+        format!(
+            "{}{more} have left kubernetes.node_selector with marks of ours: give their labels back, or \
+             take the marks off with `foreshock release --node NAME`, then `foreshock resume`",
+            named.join(", ")
+        )
+    })
 }
 
 fn marked(table: &NodeTable, name: &NodeName) -> bool {

@@ -82,6 +82,18 @@ impl KubeCluster {
         Ok(namespaces)
     }
 
+    /// Whether there is such a Node.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`].
+    pub async fn has_node(&self, node: &NodeName) -> Result<bool, ClusterError> {
+        let found = self
+            .node_document(node, &format!("read Node {node}"))
+            .await?;
+        Ok(found.is_some())
+    }
+
     fn lease_object(&self) -> String {
         format!("Lease {}/{}", self.namespace(), self.instance())
     }

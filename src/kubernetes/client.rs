@@ -6,6 +6,7 @@
 //! `Failure`; the API server looks at a budget before it looks at the UID precondition, so a 409 or 429
 //! says nothing before the Pod has been read again.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ use super::permissions::{self, Permission};
 use super::pod::{Surroundings, seen};
 use super::pods::{self, BudgetFeed, BudgetTable, Lookups, WATCH_FOR};
 use super::rate::Rate;
+use super::strays;
 use super::text::clean;
 use super::watch::{Scope, follow, list, said};
 use super::{
@@ -84,6 +86,7 @@ pub struct KubeCluster {
     pub(super) rate: Arc<Rate>,
     lookups: Arc<Lookups>,
     nodes: Arc<NodeBook>,
+    strays: watch::Sender<Arc<BTreeSet<NodeName>>>,
     lease: Arc<LeaseBook>,
     lease_watched: OnceLock<()>,
     budgets: Mutex<Weak<BudgetFeed>>,
@@ -146,6 +149,9 @@ impl KubeCluster {
     ) -> Result<Arc<Self>, ConnectError> {
         let node_selector = options.node_selector.clone();
         let cluster = Arc::new(Self::unwatched(config, options, clock)?);
+        if !node_selector.is_empty() {
+            cluster.watch_strays();
+        }
         cluster.watch_nodes(node_selector);
         Ok(cluster)
     }
@@ -177,6 +183,7 @@ impl KubeCluster {
             lookups: Arc::new(Lookups::new(client.clone(), Arc::clone(&rate))),
             rate,
             nodes: Arc::new(NodeBook::new()),
+            strays: watch::channel(Arc::default()).0,
             lease: Arc::new(LeaseBook::new()),
             lease_watched: OnceLock::new(),
             budgets: Mutex::default(),
@@ -259,6 +266,15 @@ impl KubeCluster {
                 never = follow(&api, &scope, &rate, convert, |seen| nodes.see(seen)) => match never {},
                 never = nodes.publish() => match never {},
             }
+        });
+    }
+
+    fn watch_strays(&self) {
+        let (client, instance) = (self.client.clone(), self.instance.clone());
+        let (nodes, rate) = (Arc::clone(&self.nodes), Arc::clone(&self.rate));
+        let (gone, strays) = (self.nodes.gone(), self.strays.clone());
+        self.spawn("strays", async move {
+            match strays::follow(client, instance, nodes, rate, gone, strays).await {}
         });
     }
 
@@ -695,6 +711,10 @@ impl Cluster for KubeCluster {
 
     fn nodes(&self) -> watch::Receiver<Arc<NodeTable>> {
         self.nodes.subscribe()
+    }
+
+    fn strays(&self) -> watch::Receiver<Arc<BTreeSet<NodeName>>> {
+        self.strays.subscribe()
     }
 
     fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>> {

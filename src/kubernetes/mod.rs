@@ -20,6 +20,7 @@ mod pods;
 pub mod rate;
 pub mod record;
 pub mod selector;
+mod strays;
 pub mod text;
 pub(crate) mod watch;
 
@@ -28,7 +29,7 @@ pub use client::{Guard, KubeCluster, WRITE_LIMIT};
 pub use connect::{ConnectError, KubeOptions};
 pub use pod::Surroundings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,6 +185,12 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// The Nodes that match `kubernetes.node_selector`, latest state.
     fn nodes(&self) -> channel::Receiver<Arc<NodeTable>>;
+
+    /// Nodes outside `kubernetes.node_selector` that carry marks of ours, latest state. Nothing is decided
+    /// about them, so their marks would stay unseen.
+    fn strays(&self) -> channel::Receiver<Arc<BTreeSet<NodeName>>> {
+        channel::channel(Arc::default()).1
+    }
 
     /// The Pods of a Node with their budgets, read once.
     fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>>;

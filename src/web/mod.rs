@@ -10,7 +10,6 @@ mod cache;
 mod guard;
 mod hand_on;
 mod history;
-mod lift;
 mod openapi;
 mod page;
 mod plan;

@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::lift::lifted_by;
 use super::plan::DrainPlan;
 use super::words::{
     AskedWord, BandWord, HoldWord, KindWord, OutcomeWord, PhaseWord, ReachWord, Time, UnitWord,
@@ -109,8 +108,6 @@ pub(super) struct HoldJson {
     lift: &'static str,
     /// When time alone lifts it.
     until: Option<Time>,
-    /// What would lift it.
-    lifted_by: &'static str,
 }
 
 impl HoldJson {
@@ -120,7 +117,6 @@ impl HoldJson {
             detail: hold.detail.clone(),
             lift: hold.reason.lift(),
             until: hold.until.map(Time),
-            lifted_by: lifted_by(hold.reason),
         }
     }
 }

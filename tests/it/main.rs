@@ -9,6 +9,7 @@ mod journey;
 mod kills;
 mod kubernetes;
 mod outage;
+mod replicas;
 mod scenario;
 mod shipped;
 mod support;

@@ -473,7 +473,7 @@ fn begin_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold
     if s.rules.reach > Reach::Observe && s.world.cluster.is_none() {
         holds.push(hold(
             HoldReason::FactsUnknown,
-            "the record on the Lease could not be read",
+            "what the limits need is not known: /api/health says why",
             None,
         ));
     }
@@ -671,7 +671,7 @@ fn running_holds(s: &Situation<'_>) -> Vec<Hold> {
     if s.world.cluster.is_none() {
         holds.push(hold(
             HoldReason::FactsUnknown,
-            "the record on the Lease could not be read",
+            "what the limits need is not known: /api/health says why",
             None,
         ));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::verdict::Phase;
 use crate::node::NodeId;
@@ -70,4 +70,39 @@ pub struct Memory {
     /// When each input was first seen, or `None` where a storm over it has come and gone. Inputs that
     /// nothing uses any more are forgotten.
     pub inputs: BTreeMap<Input, Option<Timestamp>>,
+}
+
+impl Memory {
+    /// What is left of it where the time since was not seen to pass: every wait begins again. What
+    /// holds (a storm, a ramp, a veto to come) stays. `by` is how far the wall clock was set meanwhile.
+    #[must_use]
+    pub fn after_a_break(&self, by: SignedDuration) -> Self {
+        let moved = |at: Timestamp| at.checked_add(by).unwrap_or(at);
+        let nodes = self.nodes.iter().map(|(id, node)| {
+            let node = NodeMemory {
+                marks_seen: node.marks_seen.clone(),
+                at_risk_last_known: node.at_risk_last_known,
+                ..NodeMemory::default()
+            };
+            (id.clone(), node)
+        });
+        Self {
+            nodes: nodes.collect(),
+            storm: self.storm.clone().map(|storm| Storm {
+                calm_since: None,
+                ..storm
+            }),
+            storm_over: self.storm_over,
+            ramp: self.ramp.clone().map(|ramp| Ramp {
+                since: moved(ramp.since),
+                ..ramp
+            }),
+            // An input is no older because the clock was set.
+            inputs: self
+                .inputs
+                .iter()
+                .map(|(input, first)| (input.clone(), first.map(moved)))
+                .collect(),
+        }
+    }
 }

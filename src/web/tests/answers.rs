@@ -576,10 +576,30 @@ async fn explain_understands_what_is_answered_about_any_node() {
         let text = crate::cli::explain::table(&reply.body).unwrap();
         assert!(text.starts_with("Name:"), "{text}");
         for hold in node["holds"].as_array().unwrap() {
-            assert!(hold["lifted_by"].as_str().is_some_and(|by| !by.is_empty()));
+            assert!(hold["lift"].as_str().is_some_and(|by| !by.is_empty()));
             assert!(text.contains(hold["reason"].as_str().unwrap()), "{text}");
         }
         // Whatever Prometheus and Alertmanager say, the terminal obeys none of it.
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+    }
+}
+
+#[test]
+fn what_would_lift_a_hold_is_short_and_names_keys_that_there_are() {
+    use foreshock_core::decision::verdict::HoldReason;
+    let sample = include_str!("../../../config/foreshock.toml");
+    for reason in HoldReason::ALL {
+        let words = reason.lift();
+        assert!(!words.is_empty() && words.len() < 250, "{reason}: {words}");
+        let keys = words
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_')
+            .filter(|word| word.starts_with("policy.") || word.starts_with("model."));
+        for key in keys {
+            let last = key.rsplit('.').next().unwrap_or_default();
+            let known = sample
+                .lines()
+                .any(|line| line.trim_start_matches("# ").split(" =").next() == Some(last));
+            assert!(known, "{reason}: {key}");
+        }
     }
 }
