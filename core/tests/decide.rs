@@ -599,6 +599,7 @@ fn a_storm_on_record_goes_on_after_a_restart_until_a_whole_window_was_calm() {
         let storm = Storm {
             since: ago(now(), HOUR),
             about: "4 of 10 Nodes".into(),
+            input: None,
             calm_since: None,
         };
         world.cluster.as_mut().expect("the scene has one").storm = Some(storm);
@@ -608,6 +609,7 @@ fn a_storm_on_record_goes_on_after_a_restart_until_a_whole_window_was_calm() {
     calm.memory.storm = Some(Storm {
         since: ago(now(), HOUR),
         about: "4 of 10 Nodes".into(),
+        input: None,
         calm_since: Some(ago(now(), 5 * MINUTE)),
     });
     check(&calm, "n3", Expect::Does(Cause::Taint));

@@ -209,6 +209,7 @@ impl Case {
             let storm = Storm {
                 since: ago(now(), HOUR),
                 about: "9 of 10 Nodes".into(),
+                input: None,
                 calm_since: None,
             };
             scene.memory.storm = Some(storm.clone());

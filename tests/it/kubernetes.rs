@@ -326,6 +326,7 @@ async fn lease(bed: &Cluster, cluster: &KubeCluster) {
         storm: Some(Storm {
             since: SystemClock.now(),
             about: "4 of 10 Nodes".into(),
+            input: None,
             calm_since: None,
         }),
         ..ClusterRecord::default()
