@@ -20,7 +20,7 @@ use crate::alertmanager::{AlertmanagerClient, webhook_queue};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::cycle::{Cycle, CycleOptions, CycleParts};
-use crate::doors::{NoSwitch, PlanDoor, Switch, WebhookDoor};
+use crate::doors::{LeadDoor, NoSwitch, PlanDoor, Switch, WebhookDoor};
 use crate::events::{EventKind, EventLog, NewEvent};
 use crate::features::Telemetry;
 use crate::kubernetes::Cluster;
@@ -30,7 +30,7 @@ use crate::model::artifact::ModelError;
 use crate::model::loaded::Model;
 use crate::prometheus::{PrometheusTelemetry, SetupError};
 use crate::snapshot::Snapshot;
-use crate::web::{self, Control, WebError, WebState};
+use crate::web::{self, Control, PeerUrl, WebError, WebState};
 
 /// Why the service cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,9 @@ pub enum AppError {
         "no way to Kubernetes; correct [kubernetes], or set kubernetes.enabled = false to only watch"
     )]
     Kubernetes(#[from] ConnectError),
+    /// `listen.advertise`.
+    #[error("listen.advertise: {0}")]
+    Advertise(String),
     /// The HTTP client for Alertmanager cannot be made.
     #[error("Alertmanager cannot be asked")]
     Alertmanager(#[source] reqwest::Error),
@@ -171,10 +174,7 @@ pub async fn serve(
     let mut tasks: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
     let writer = match &cluster {
         Some(cluster) => {
-            let address = listener
-                .local_addr()
-                .ok()
-                .map(|address| address.to_string());
+            let address = advertised(&config, &listener)?;
             writer(
                 &config,
                 policy.reach_max(),
@@ -203,6 +203,13 @@ pub async fn serve(
         None => None,
     };
     let metrics = Arc::new(Metrics::new(snapshots.clone(), Arc::clone(&counters)));
+    let plans = PlanDoor::new(
+        cluster.clone(),
+        Arc::clone(&policy),
+        config.eviction_rate,
+        Arc::clone(&clock),
+        snapshots.clone(),
+    );
     let state = WebState {
         snapshots,
         events: Arc::clone(&events),
@@ -215,12 +222,11 @@ pub async fn serve(
             counters: Arc::clone(&counters),
         }),
         control: writer.control,
-        plans: Arc::new(PlanDoor {
-            cluster: cluster.clone(),
-            policy: Arc::clone(&policy),
-            rate: config.eviction_rate,
-            clock: Arc::clone(&clock),
+        leads: Arc::new(LeadDoor {
+            leadership: writer.leadership.clone(),
+            counters: Arc::clone(&counters),
         }),
+        plans: Arc::new(plans),
         clock: {
             let clock = Arc::clone(&clock);
             Arc::new(move || clock.now())
@@ -279,6 +285,26 @@ pub async fn serve(
     wind_up(tasks, shutdown).await
 }
 
+/// Where the other replicas reach this one, for the Lease.
+fn advertised(config: &Config, listener: &TcpListener) -> Result<Option<String>, AppError> {
+    let listening = listener
+        .local_addr()
+        .map_err(|source| WebError::Listener { source })?;
+    let url = PeerUrl::advertised(
+        config.advertise.as_deref(),
+        listening,
+        config.web.tls.is_some(),
+    )
+    .map_err(AppError::Advertise)?;
+    if url.is_none() && config.policy.reach_max() > Reach::Observe {
+        info!(
+            key = "listen.advertise",
+            "other replicas cannot hand requests on to this one: its address is not known"
+        );
+    }
+    Ok(url.map(|url| url.as_str().to_owned()))
+}
+
 /// Waits for the tasks. The first that ends brings the others down; one that ends before it was told
 /// to is a failure.
 async fn wind_up(
@@ -318,6 +344,7 @@ impl Writer {
             paused: false,
             record: None,
             holder: None,
+            other_leads: false,
             address: None,
             problem: None,
         });

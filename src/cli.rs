@@ -1,5 +1,10 @@
 //! The command line.
 
+mod by_hand;
+pub(crate) mod explain;
+mod release;
+mod server;
+mod switch;
 mod train;
 
 use std::io::Write;
@@ -37,6 +42,9 @@ Examples:
   foreshock demo                             the whole service on a simulated cluster, at http://127.0.0.1:5000
   foreshock check --config foreshock.toml    would `run` work, and what is missing?
   foreshock run --config foreshock.toml      the service
+  foreshock explain worker-03                why something, or nothing, is done to this Node
+  foreshock pause                            nothing more is written, until `foreshock resume`
+  foreshock release --config foreshock.toml  takes everything of foreshock's off every Node
   foreshock fleet --nodes 20 --fault worker-03:slow-disk:at=60s:for=10m:severity=0.7
                                              simulated node_exporters for a Prometheus to scrape";
 
@@ -52,6 +60,14 @@ enum Command {
     Fleet(FleetArgs),
     /// Makes a model.
     Train(train::TrainArgs),
+    /// Says of one Node what its risk is, why, what is done about it, and what holds that back.
+    Explain(explain::ExplainArgs),
+    /// Stops every write, by the running service or on the Lease.
+    Pause(switch::SwitchArgs),
+    /// Ends a pause.
+    Resume(switch::SwitchArgs),
+    /// Removes everything of foreshock's from every Node, with or without a running service.
+    Release(release::ReleaseArgs),
 }
 
 #[derive(Debug, Args)]
@@ -119,6 +135,10 @@ pub fn main() -> ExitCode {
             Command::Check(args) => run_check(args).await,
             Command::Fleet(args) => run_fleet(args).await.map(|()| ExitCode::SUCCESS),
             Command::Train(args) => train::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Explain(args) => explain::run(args).await,
+            Command::Pause(args) => switch::run(args, true).await,
+            Command::Resume(args) => switch::run(args, false).await,
+            Command::Release(args) => release::run(args).await,
         }
     });
     // Blocking work that is still under way, a score or an encoding, is of no use any more.

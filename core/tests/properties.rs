@@ -7,19 +7,24 @@
 mod support;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use foreshock_core::decision::audit::audit;
+use foreshock_core::decision::memory::Memory;
 use foreshock_core::decision::plan::{Cause, Plan};
 use foreshock_core::decision::policy::{Limit, Reach};
-use foreshock_core::decision::world::{Fact, OwnWrite, ScoreUnknown, World};
+use foreshock_core::decision::verdict::HoldReason;
+use foreshock_core::decision::world::{Fact, HoldUntil, OwnWrite, ScoreUnknown, World};
 use foreshock_core::decision::{Decision, decide};
-use foreshock_core::record::{RecordedPhase, Taint};
-use foreshock_core::time::{ago, since};
+use foreshock_core::drain::{Disposition, EvictionAllowance, PodFacts, classify};
+use foreshock_core::node::NodeName;
+use foreshock_core::record::{Ramp, RecordState, RecordedPhase, Storm, Taint};
+use foreshock_core::time::{after, ago, since};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use support::pods::{budget, sized, with};
 use support::{HOUR, MINUTE, Scene, alert, apply, node, now, scene};
 
 /// One Node as it is drawn.
@@ -33,6 +38,29 @@ struct Drawn {
     alert: Option<(f64, Reach)>,
     oddity: u8,
     pods_known: bool,
+    /// CPU, budget and a binding to a zone, for each.
+    pods: Vec<(u64, u8, bool)>,
+    cpu: u64,
+}
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+impl Drawn {
+    fn pods_of(&self, node: &str, zone: Option<&str>) -> Vec<PodFacts> {
+        let pods = self.pods.iter().enumerate();
+        pods.map(|(index, (cpu, under, bound))| {
+            with(sized(&format!("{node}-{index}"), *cpu), |pod| {
+                if *under < 2 {
+                    let name = format!("budget-{under}");
+                    pod.budgets = vec![budget(&name, EvictionAllowance::Now(1))];
+                }
+                if let Some(zone) = zone.filter(|_| *bound) {
+                    pod.needs.node_selector = [(ZONE.to_owned(), zone.to_owned())].into();
+                }
+            })
+        })
+        .collect()
+    }
 }
 
 fn drawn() -> impl Strategy<Value = Drawn> {
@@ -60,10 +88,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         prop::option::of(0..1800_u32),
         alert,
         0..40_u8,
-        any::<bool>(),
+        prop::bool::weighted(0.8),
+        prop::collection::vec((0..3000_u64, 0..6_u8, prop::bool::weighted(0.1)), 0..4),
+        1000..8000_u64,
     )
         .prop_map(
-            |(score, at_risk_for, phase, phase_for, well_for, alert, oddity, pods_known)| Drawn {
+            |(
                 score,
                 at_risk_for,
                 phase,
@@ -72,6 +102,19 @@ fn drawn() -> impl Strategy<Value = Drawn> {
                 alert,
                 oddity,
                 pods_known,
+                pods,
+                cpu,
+            )| Drawn {
+                score,
+                at_risk_for,
+                phase,
+                phase_for,
+                well_for,
+                alert,
+                oddity,
+                pods_known,
+                pods,
+                cpu,
             },
         )
 }
@@ -87,18 +130,30 @@ struct Case {
     drains_per_hour: u32,
     recent_drains: u32,
     storm_min: u32,
+    /// A storm is on, and on record.
+    storm: bool,
+    /// The width of a ramp after one.
+    ramp: Option<u32>,
+    /// A limit for each zone.
+    zone_tainted_max: Option<u32>,
 }
 
 fn case() -> impl Strategy<Value = Case> {
     let reach = prop_oneof![1 => Just(Reach::Observe), 1 => Just(Reach::Label), 2 => Just(Reach::Taint), 8 => Just(Reach::Evict)];
     let limits = (1..4_u32, 1..3_u32, 1..5_u32, 0..3_u32);
     let storm_min = prop_oneof![1 => Just(3_u32), 3 => Just(50)];
+    let weather = (
+        prop::bool::weighted(0.1),
+        prop::option::weighted(0.15, 1..3_u32),
+        prop::option::weighted(0.3, 1..3_u32),
+    );
     (
         prop::collection::vec(drawn(), 1..12),
         reach,
         prop::bool::weighted(0.8),
         limits,
         storm_min,
+        weather,
     )
         .prop_map(
             |(
@@ -107,6 +162,7 @@ fn case() -> impl Strategy<Value = Case> {
                 trusted,
                 (tainted_max, draining_max, drains_per_hour, recent_drains),
                 storm_min,
+                (storm, ramp, zone_tainted_max),
             )| Case {
                 nodes,
                 reach,
@@ -116,6 +172,9 @@ fn case() -> impl Strategy<Value = Case> {
                 drains_per_hour,
                 recent_drains,
                 storm_min,
+                storm,
+                ramp: ramp.filter(|_| !storm),
+                zone_tainted_max,
             },
         )
 }
@@ -144,7 +203,36 @@ impl Case {
             policy.limits.draining_max = Limit::Count(self.draining_max);
             policy.limits.drains_per_hour = self.drains_per_hour;
             policy.limits.storm_min = self.storm_min;
+            policy.limits.zone_tainted_max = self.zone_tainted_max.map(Limit::Count);
         });
+        if self.storm {
+            let storm = Storm {
+                since: ago(now(), HOUR),
+                about: "9 of 10 Nodes".into(),
+                calm_since: None,
+            };
+            scene.memory.storm = Some(storm.clone());
+            scene
+                .world
+                .cluster
+                .as_mut()
+                .expect("the scene has one")
+                .storm = Some(storm);
+        }
+        if let Some(width) = self.ramp {
+            let ramp = Some(Ramp {
+                since: ago(now(), MINUTE),
+                width,
+                nodes: BTreeMap::new(),
+            });
+            scene.memory.ramp.clone_from(&ramp);
+            scene
+                .world
+                .cluster
+                .as_mut()
+                .expect("the scene has one")
+                .ramp = ramp;
+        }
         for (index, drawn) in self.nodes.iter().enumerate() {
             let name = format!("n{index:02}");
             scene = scene
@@ -174,8 +262,13 @@ impl Case {
                 scene = scene.alert(&name, alert(&format!("alert-{index}"), floor, reach));
             }
             scene = scene.node(&name, |node| {
+                node.zone = [Some("a"), Some("b"), None][index % 3].map(str::to_owned);
+                let mut labels = (*node.labels).clone();
+                labels.extend(node.zone.clone().map(|zone| (ZONE.to_owned(), zone)));
+                node.labels = std::sync::Arc::new(labels);
+                node.allocatable.cpu = drawn.cpu;
                 node.pods = if drawn.pods_known {
-                    Fact::Known(now(), Vec::new())
+                    Fact::Known(now(), drawn.pods_of(&name, node.zone.as_deref()))
                 } else {
                     Fact::Unknown
                 };
@@ -186,6 +279,22 @@ impl Case {
                     3 => node.control_plane = true,
                     4 => node.created_at = ago(now(), MINUTE),
                     5 => node.taken_by = Some("cluster-autoscaler".into()),
+                    7 => node.taints.push(Taint {
+                        value: "somebody-elses".into(),
+                        ..support::taint()
+                    }),
+                    8 => node.hold_until = Some(HoldUntil::Time(after(now(), HOUR))),
+                    9 => node.hold_until = Some(HoldUntil::Malformed("soon".into())),
+                    10 => {
+                        node.record = RecordState::Foreign {
+                            instance: "another".into(),
+                        }
+                    }
+                    11 => {
+                        if let RecordState::Ours(record) = &mut node.record {
+                            record.veto_until = Some(after(now(), HOUR));
+                        }
+                    }
                     _ => {}
                 }
             });
@@ -213,6 +322,9 @@ struct Tally {
     drained: usize,
     held: usize,
     released: usize,
+    no_room: usize,
+    shared_budget: usize,
+    moved: usize,
 }
 
 impl Tally {
@@ -224,6 +336,21 @@ impl Tally {
             does(Cause::DrainStart) || decision.plan.drains.iter().any(|order| order.sends),
         );
         self.released += usize::from(does(Cause::Release));
+        let held_by = |reason| {
+            let verdicts = decision.verdicts.values();
+            verdicts
+                .flat_map(|verdict| &verdict.holds)
+                .any(|hold| hold.reason == reason)
+        };
+        self.no_room += usize::from(held_by(HoldReason::NoRoom));
+        self.shared_budget += usize::from(held_by(HoldReason::SharedBudget));
+        self.moved += usize::from(
+            decision
+                .plan
+                .places
+                .values()
+                .any(|places| !places.is_empty()),
+        );
         self.held += usize::from(
             decision
                 .verdicts
@@ -241,10 +368,14 @@ impl fmt::Display for Tally {
             drained,
             held,
             released,
+            no_room,
+            shared_budget,
+            moved,
         } = self;
         write!(
             f,
-            "{cases} cases: {tainted} tainted, {drained} drained, {held} held, {released} released"
+            "{cases} cases: {tainted} tainted, {drained} drained, {held} held, {released} released, \
+             {no_room} without room, {shared_budget} with a shared budget, {moved} with Pods to move"
         )
     }
 }
@@ -255,7 +386,7 @@ fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCas
     // The same cases in every run: a test that fails by chance is a test that is run again.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let config = Config {
-        cases: 4_000,
+        cases: support::cases(4_000),
         failure_persistence: None,
         ..Config::default()
     };
@@ -272,9 +403,17 @@ fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCas
         panic!("{error}");
     }
     assert!(
-        [tally.tainted, tally.drained, tally.held, tally.released]
-            .iter()
-            .all(|count| *count > 0),
+        [
+            tally.tainted,
+            tally.drained,
+            tally.held,
+            tally.released,
+            tally.no_room,
+            tally.shared_budget,
+            tally.moved,
+        ]
+        .iter()
+        .all(|count| *count > 0),
         "the cases have to taint, drain, hold and release: {tally}"
     );
 }
@@ -290,7 +429,7 @@ fn with_our_taint(world: &World, taint: &Taint) -> usize {
     world
         .nodes
         .values()
-        .filter(|node| node.taints.contains(taint))
+        .filter(|node| node.taints.contains(taint) && node.record.ours().is_some())
         .count()
 }
 
@@ -368,9 +507,83 @@ fn what_is_done_stays_within_every_budget() {
                 recent <= limits.drains_per_hour as usize,
                 "{recent} drains within the hour"
             );
+            budgets_and_room(scene, &next, decision)?;
         }
         Ok(())
     });
+}
+
+/// No two Nodes that are drained, of which one has just begun, have Pods under one budget; and if every Pod
+/// goes where the plan says that it fits, no Node has more than it can hold.
+fn budgets_and_room(scene: &Scene, next: &Scene, decision: &Decision) -> Result<(), TestCaseError> {
+    let leaving = |name: &str| -> Vec<PodFacts> {
+        match &next.world.nodes[name].pods {
+            Fact::Known(_, pods) => pods
+                .iter()
+                .filter(|pod| classify(pod, &scene.policy.drain) == Disposition::Evict)
+                .cloned()
+                .collect(),
+            Fact::Assumed(_) | Fact::Unknown => Vec::new(),
+        }
+    };
+    let drained = next.world.nodes.values().filter(|node| {
+        let record = node.record.ours();
+        record.is_some_and(|record| record.phase == RecordedPhase::Draining)
+    });
+    let drained: Vec<&str> = drained.map(|node| node.id.name.as_str()).collect();
+    let begun = |name: &str| {
+        let mut orders = decision.plan.marks.iter();
+        orders.any(|order| order.cause == Cause::DrainStart && order.node.name.as_str() == name)
+    };
+    for one in drained.iter().filter(|name| begun(name)) {
+        for other in drained.iter().filter(|other| *other != one) {
+            for pod in leaving(one).iter().flat_map(|pod| &pod.budgets) {
+                let shares =
+                    |other: &PodFacts| other.budgets.iter().any(|budget| budget.name == pod.name);
+                prop_assert!(
+                    !leaving(other).iter().any(shares),
+                    "{one} and {other} share {}",
+                    pod.name
+                );
+            }
+        }
+        let places = &decision.plan.places[*one];
+        prop_assert!(
+            leaving(one)
+                .iter()
+                .all(|pod| places.iter().any(|place| place.pod == pod.id)),
+            "a Pod of {one} has no place"
+        );
+        let mut load: BTreeMap<&str, u64> = BTreeMap::new();
+        for place in places {
+            let all = drained.iter().flat_map(|name| leaving(name));
+            let pod = all
+                .into_iter()
+                .find(|pod| pod.id == place.pod)
+                .expect("a Pod that goes");
+            *load.entry(place.on.as_str()).or_default() += pod.needs.requests.cpu;
+            let target = &next.world.nodes[&place.on];
+            let zone = pod.needs.node_selector.get(ZONE);
+            prop_assert!(zone.is_none() || zone == target.labels.get(ZONE));
+            prop_assert!(
+                target.ready
+                    && !target.cordoned
+                    && target
+                        .taints
+                        .iter()
+                        .all(|taint| *taint != scene.policy.rules.taint)
+            );
+        }
+        for (name, more) in load {
+            let target = &next.world.nodes[name];
+            let Fact::Known(_, pods) = &target.pods else {
+                return Err(TestCaseError::fail(format!("{name} is not known")));
+            };
+            let there: u64 = pods.iter().map(|pod| pod.needs.requests.cpu).sum();
+            prop_assert!(there + more <= target.allocatable.cpu, "{name} is too full");
+        }
+    }
+    Ok(())
 }
 
 /// Nodes that are tainted already and have a write under way besides are counted once by the limit.
@@ -496,6 +709,197 @@ fn more_is_asked_than_done_only_with_a_reason() {
                     "no reason is given for {name}: {verdict:#?}"
                 );
             }
+        }
+        Ok(())
+    });
+}
+
+/// The Nodes on which this is begun.
+fn begun(decision: &Decision, cause: Cause) -> BTreeSet<NodeName> {
+    decision
+        .plan
+        .marks
+        .iter()
+        .filter(|order| order.cause == cause)
+        .map(|order| order.node.name.clone())
+        .collect()
+}
+
+/// The Nodes from which Pods may be evicted now.
+fn sending(decision: &Decision) -> BTreeSet<NodeName> {
+    decision
+        .plan
+        .drains
+        .iter()
+        .filter(|order| order.sends)
+        .map(|order| order.node.name.clone())
+        .collect()
+}
+
+#[test]
+fn a_higher_risk_never_takes_away_what_a_lower_one_brought_and_never_releases() {
+    always("monotone", |scene, decision| {
+        for (name, score) in &scene.world.scores {
+            let at_risk = score
+                .risk
+                .is_ok_and(|risk| risk > scene.policy.rules.at_risk);
+            if !at_risk {
+                continue;
+            }
+            let mut worse = scene.clone();
+            worse.world.scores.get_mut(name).expect("it was there").risk = Ok(support::risk(1.0));
+            let again = decide(&worse.policy, &worse.memory, &worse.world);
+            for cause in [Cause::Taint, Cause::DrainStart] {
+                prop_assert!(
+                    !begun(decision, cause).contains(name) || begun(&again, cause).contains(name),
+                    "{name} loses its {cause:?}"
+                );
+            }
+            prop_assert!(!begun(&again, Cause::Release).contains(name));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn between_the_thresholds_nothing_is_begun_and_nothing_given_back() {
+    always("dead band", |scene, decision| {
+        for (name, verdict) in &decision.verdicts {
+            let rules = &scene.policy.rules;
+            let between = verdict
+                .risk
+                .is_some_and(|risk| risk <= rules.at_risk && risk >= rules.recover_below);
+            if between {
+                for cause in [Cause::Taint, Cause::DrainStart, Cause::Release] {
+                    prop_assert!(!begun(decision, cause).contains(name), "{name}: {cause:?}");
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    always("hands off", |scene, decision| {
+        for order in &decision.plan.marks {
+            let node = &scene.world.nodes[&order.node.name];
+            let untouchable = node.excluded
+                || node.hold_until.is_some()
+                || matches!(
+                    node.record,
+                    RecordState::Foreign { .. } | RecordState::Unreadable { .. }
+                );
+            prop_assert!(!untouchable, "{order:#?}");
+            let others = node.cordoned
+                || node.control_plane
+                || node.taken_by.is_some()
+                || node
+                    .taints
+                    .iter()
+                    .any(|taint| taint.value == "somebody-elses");
+            prop_assert!(!others || !order.begins(), "{order:#?}");
+            for removed in order.taints_removed() {
+                let record = node.record.ours().expect("only what is recorded is ours");
+                let ours = [&record.marks.taint, &record.marks.caution_taint];
+                prop_assert!(ours.contains(&&Some(removed.clone())), "{order:#?}");
+            }
+        }
+        for name in sending(decision) {
+            let node = &scene.world.nodes[&name];
+            prop_assert!(!node.excluded && node.hold_until.is_none() && node.taken_by.is_none());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn in_a_storm_nothing_is_begun_and_no_drain_sends() {
+    always("storm holds", |_, decision| {
+        if decision.storm.is_some() {
+            prop_assert!(
+                decision.plan.marks.iter().all(|order| !order.begins()),
+                "{:#?}",
+                decision.plan.marks
+            );
+            prop_assert!(sending(decision).is_empty());
+        }
+        if let Some(ramp) = &decision.memory.ramp {
+            let new =
+                begun(decision, Cause::Taint).len() + begun(decision, Cause::DrainStart).len();
+            prop_assert!(new <= ramp.width as usize, "{new} begun in {ramp:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_shorter_reach_does_less_and_sees_the_same() {
+    always("reach", |scene, decision| {
+        for reach in Reach::ALL {
+            if reach > scene.policy.rules.reach {
+                continue;
+            }
+            let mut shorter = scene.clone();
+            shorter.policy.rules.reach = reach;
+            let less = decide(&shorter.policy, &shorter.memory, &shorter.world);
+            for cause in [Cause::Taint, Cause::DrainStart] {
+                let (more, less) = (begun(decision, cause), begun(&less, cause));
+                prop_assert!(less.is_subset(&more), "{cause:?}: {less:?} of {more:?}");
+            }
+            prop_assert!(sending(&less).is_subset(&sending(decision)));
+            for (name, verdict) in &less.verdicts {
+                let other = &decision.verdicts[name];
+                prop_assert_eq!(
+                    (verdict.risk, verdict.band, verdict.phase),
+                    (other.risk, other.band, other.phase)
+                );
+            }
+            // What is ours is given back, however short the reach; but by `observe`, which writes nothing.
+            if reach > Reach::Observe {
+                let (less, more) = (
+                    begun(&less, Cause::Release),
+                    begun(decision, Cause::Release),
+                );
+                prop_assert_eq!(less, more);
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn forgetting_everything_never_adds_a_disruption() {
+    always("restart-safe", |scene, decision| {
+        let again = decide(&scene.policy, &Memory::default(), &scene.world);
+        for cause in [Cause::Taint, Cause::DrainStart, Cause::Release] {
+            let (before, after) = (begun(decision, cause), begun(&again, cause));
+            prop_assert!(
+                after.len() <= before.len(),
+                "{cause:?}: {after:?} instead of {before:?}"
+            );
+        }
+        prop_assert!(sending(&again).is_subset(&sending(decision)));
+        let audited = audit(
+            &scene.policy,
+            &again.memory,
+            &scene.world,
+            again.plan.clone(),
+        );
+        prop_assert!(audited.is_ok(), "{:?}", audited.err());
+        Ok(())
+    });
+}
+
+#[test]
+fn every_verdict_has_one_primary_hold_and_no_reason_twice() {
+    always("holds", |_, decision| {
+        for verdict in decision.verdicts.values() {
+            let reasons: Vec<_> = verdict.holds.iter().map(|hold| hold.reason).collect();
+            let mut sorted = reasons.clone();
+            sorted.sort();
+            sorted.dedup();
+            prop_assert_eq!(sorted, reasons, "in the order of precedence, each once");
         }
         Ok(())
     });

@@ -26,6 +26,8 @@ pub struct Leadership {
     pub record: Option<ClusterRecord>,
     /// Who leads, if anybody does.
     pub holder: Option<String>,
+    /// That is another process than this one.
+    pub other_leads: bool,
     /// Where the leader's HTTP API is to be reached, if it says so.
     pub address: Option<String>,
     /// Why the Lease cannot be read or written at present, with the remedy.

@@ -27,7 +27,7 @@ const REQUESTS_MAX: usize = 16;
 /// A conflict is resolved by reading again, so often.
 const TRIES: u32 = 3;
 /// A stranger's `leaseDurationSeconds` is honoured up to this.
-const DURATION_MAX: Duration = Duration::from_secs(300);
+pub(super) const DURATION_MAX: Duration = Duration::from_secs(300);
 
 /// The times of the election: those of Kubernetes' own components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,7 @@ impl Leader {
             paused: false,
             record: (!options.elect).then(ClusterRecord::default),
             holder: None,
+            other_leads: false,
             address: None,
             problem: None,
         });
@@ -504,6 +505,10 @@ impl Leader {
                     .as_ref()
                     .and_then(|view| view.record.clone().ok()),
                 holder: self.memory.as_ref().and_then(|view| view.holder.clone()),
+                other_leads: self
+                    .memory
+                    .as_ref()
+                    .is_some_and(|view| view.holder.is_some() && !self.holds(view)),
                 address: self.memory.as_ref().and_then(|view| view.address.clone()),
                 problem: self.problem.clone(),
             };

@@ -22,13 +22,15 @@ use crate::alertmanager::AlertRules;
 use crate::features::Schema;
 use crate::prometheus::{BasicAuth, PrometheusOptions};
 use crate::snapshot::Shortened;
-use crate::web::{Credentials, TlsFiles, WebOptions};
+use crate::web::{Credentials, PeerUrl, TlsFiles, WebOptions};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `listen.address`.
     pub listen: SocketAddr,
+    /// `listen.advertise`: where other replicas reach this one, if that is not what is listened on.
+    pub advertise: Option<String>,
     /// `[auth]`, as the web needs it.
     pub web: WebOptions,
     /// `[log]`.
@@ -235,15 +237,22 @@ impl Config {
 
 fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
     let mut root = Section::root(tree, faults);
-    let listen = root.table("listen", |section| {
+    let (listen, advertise) = root.table("listen", |section| {
         let text = section.text("address", "127.0.0.1:5000");
-        text.parse().unwrap_or_else(|_| {
+        let listen = text.parse().unwrap_or_else(|_| {
             section.fault(
                 "address",
                 format!("has to be an address with a port, such as 127.0.0.1:5000, got {text:?}"),
             );
             SocketAddr::from(([127, 0, 0, 1], 5000))
-        })
+        });
+        let advertise = section.optional("advertise");
+        // The port may still be chosen; any will do to see whether the rest is one.
+        let port = SocketAddr::new(listen.ip(), listen.port().max(1));
+        if let Err(problem) = PeerUrl::advertised(advertise.as_deref(), port, false) {
+            section.fault("advertise", problem);
+        }
+        (listen, advertise)
     });
     let web = root.table("auth", |section| auth(section, listen, folder));
     let log = root.table("log", |section| {
@@ -311,6 +320,7 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
     policy.score_age_max = prometheus.lag + 2 * interval + prometheus.timeout;
     Config {
         listen,
+        advertise,
         web,
         log,
         prometheus,

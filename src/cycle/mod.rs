@@ -11,7 +11,7 @@ mod score;
 mod show;
 mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +23,14 @@ use foreshock_core::decision::{Decision, decide};
 use foreshock_core::drain::PodFacts;
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::RecordState;
+use foreshock_core::room::Resources;
 use foreshock_core::time::since;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use self::announce::Announced;
 use self::own::OwnWrites;
@@ -136,6 +137,8 @@ pub struct Cycle {
     options: CycleOptions,
     parts: CycleParts,
     nodes: watch::Receiver<Arc<NodeTable>>,
+    /// Nodes with marks of ours that are not among them.
+    strays: Option<watch::Receiver<Arc<BTreeSet<NodeName>>>>,
     // Keeps the channel of a loop without a cluster open.
     _no_nodes: Option<watch::Sender<Arc<NodeTable>>>,
     memory: Memory,
@@ -145,6 +148,8 @@ pub struct Cycle {
     telemetry_running: bool,
     nodes_broken_since: Option<Instant>,
     alerts_problem: Option<String>,
+    /// The evidence in the book is that of a leader.
+    led: bool,
     pods: BTreeMap<NodeName, (Uid, Timestamp, Vec<PodFacts>)>,
     pods_asked: BTreeMap<NodeName, Timestamp>,
     answers: JoinSet<Answer>,
@@ -201,6 +206,7 @@ impl Cycle {
             times: Times::default(),
             announced: Announced::default(),
             shown: Shown::default(),
+            strays: parts.cluster.as_ref().map(|cluster| cluster.strays()),
             options,
             parts,
             nodes,
@@ -211,6 +217,7 @@ impl Cycle {
             telemetry_running: false,
             nodes_broken_since: None,
             alerts_problem: None,
+            led: false,
             pods: BTreeMap::new(),
             pods_asked: BTreeMap::new(),
             answers: JoinSet::new(),
@@ -344,16 +351,16 @@ impl Cycle {
             return;
         };
         // A call that never answered is bounded by the cluster's own timeout; the entry only spreads calls.
-        let wanted = decision.wants.iter().filter(|name| {
+        let wanted = decision.wants.iter().filter(|(name, from)| {
             let fresh = self
                 .pods
                 .get(*name)
-                .is_some_and(|(_, at, _)| since(*at, now) < POD_FACTS_REFRESH);
+                .is_some_and(|(_, at, _)| at >= *from && since(*at, now) < POD_FACTS_REFRESH);
             !fresh && !self.pods_asked.contains_key(*name)
         });
         let room = POD_QUERIES_MAX.saturating_sub(self.pods_asked.len());
         let ids: Vec<NodeId> = wanted
-            .filter_map(|name| {
+            .filter_map(|(name, _)| {
                 decision
                     .verdicts
                     .get(name)
@@ -371,7 +378,8 @@ impl Cycle {
                 Answer::Pods { node, at, answer }
             });
         }
-        self.pods.retain(|name, _| decision.wants.contains(name));
+        self.pods
+            .retain(|name, _| decision.wants.contains_key(name));
     }
 
     // ---- taking ----
@@ -613,6 +621,7 @@ impl Cycle {
 
     fn world(&mut self, table: &NodeTable) -> World {
         let leadership = self.parts.leadership.borrow_and_update().clone();
+        self.forget_alerts_of_another_time(&leadership);
         // Milliseconds are enough for anything that is decided, and for anybody who reads it.
         let now = milliseconds(self.now());
         let boot = self.parts.clock.boottime();
@@ -658,6 +667,17 @@ impl Cycle {
             drift: None,
             writes: self.own.writes(),
             drains: self.own.drains.clone(),
+        }
+    }
+
+    /// Once another process leads, webhooks reach that one, and an alert that was taken here would never
+    /// be seen to end. Alerts that act are in the records of their Nodes.
+    fn forget_alerts_of_another_time(&mut self, leadership: &Leadership) {
+        if leadership.leader {
+            self.led = true;
+        } else if leadership.other_leads && std::mem::take(&mut self.led) {
+            info!("another process leads; alerts that were sent here are forgotten");
+            self.book = AlertBook::new(Arc::clone(&self.options.alerts));
         }
     }
 
@@ -739,6 +759,8 @@ fn unwatched(name: &NodeName) -> NodeFacts {
         control_plane: false,
         zone: None,
         pool: None,
+        labels: Arc::default(),
+        allocatable: Resources::default(),
         taints: Vec::new(),
         risk_label: None,
         record: RecordState::Absent,

@@ -33,6 +33,8 @@ use crate::snapshot::{
 const NODE_EVENTS_MAX: usize = 100;
 /// Problems of the telemetry that health lists; beyond it they are counted.
 const PROBLEMS_MAX: usize = 10;
+/// Nodes outside the selector that are named.
+const STRAYS_NAMED: usize = 5;
 
 /// What was shown last, to tell what is new.
 #[derive(Debug, Default)]
@@ -561,8 +563,13 @@ impl Cycle {
                     .any(|verdict| marked(table, &verdict.node.name))
             })
         {
-            degraded.push("marks of ours are on Nodes although policy.reach is observe: take them off as the README says".to_owned());
+            degraded.push("marks of ours are on Nodes although policy.reach is observe: `foreshock release` takes them off".to_owned());
         }
+        degraded.extend(
+            self.strays
+                .as_ref()
+                .and_then(|strays| strayed(&strays.borrow())),
+        );
         Health {
             prometheus: PrometheusHealth {
                 ok: !stale && self.telemetry_problem.is_none(),
@@ -610,6 +617,26 @@ fn limits_of(usage: &Usage) -> Vec<LimitUse> {
         max: usage.max,
     });
     of_cluster.chain(of_groups).collect()
+}
+
+/// Nodes that have left the selector with marks of ours.
+fn strayed(nodes: &BTreeSet<NodeName>) -> Option<String> {
+    let named: Vec<&str> = nodes
+        .iter()
+        .take(STRAYS_NAMED)
+        .map(NodeName::as_str)
+        .collect();
+    let more = match nodes.len().saturating_sub(STRAYS_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!named.is_empty()).then(|| {
+        format!(
+            "{}{more} have left kubernetes.node_selector with marks of ours: give their labels back, or \
+             take the marks off with `foreshock release --node NAME`, then `foreshock resume`",
+            named.join(", ")
+        )
+    })
 }
 
 fn marked(table: &NodeTable, name: &NodeName) -> bool {

@@ -6,6 +6,7 @@
 //! `Failure`; the API server looks at a budget before it looks at the UID precondition, so a 409 or 429
 //! says nothing before the Pod has been read again.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use foreshock_core::decision::plan::MarkOrder;
 use foreshock_core::decision::policy::Reach;
 use foreshock_core::drain::{Answer, PodFacts, PodId};
 use foreshock_core::node::{NodeId, NodeName};
-use foreshock_core::record::Taint;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Method, Request};
@@ -44,6 +44,7 @@ use super::permissions::{self, Permission};
 use super::pod::{Surroundings, seen};
 use super::pods::{self, BudgetFeed, BudgetTable, Lookups, WATCH_FOR};
 use super::rate::Rate;
+use super::strays;
 use super::text::clean;
 use super::watch::{Scope, follow, list, said};
 use super::{
@@ -82,9 +83,10 @@ pub struct KubeCluster {
     namespace: String,
     around: Arc<Surroundings>,
     clock: Arc<dyn Clock>,
-    rate: Arc<Rate>,
+    pub(super) rate: Arc<Rate>,
     lookups: Arc<Lookups>,
     nodes: Arc<NodeBook>,
+    strays: watch::Sender<Arc<BTreeSet<NodeName>>>,
     lease: Arc<LeaseBook>,
     lease_watched: OnceLock<()>,
     budgets: Mutex<Weak<BudgetFeed>>,
@@ -121,16 +123,44 @@ impl KubeCluster {
         Self::with_config(config, options, clock)
     }
 
+    /// The same for a command: it watches nothing, and asks for what it needs.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    pub async fn at_hand(
+        options: KubeOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConnectError> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = config(options.kubeconfig.as_ref()).await?;
+        Self::unwatched(config, options, clock)
+    }
+
     /// The same with a client configuration that was made elsewhere.
     ///
     /// # Errors
     ///
     /// [`ConnectError::Client`].
     pub fn with_config(
-        mut config: Config,
+        config: Config,
         options: KubeOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, ConnectError> {
+        let node_selector = options.node_selector.clone();
+        let cluster = Arc::new(Self::unwatched(config, options, clock)?);
+        if !node_selector.is_empty() {
+            cluster.watch_strays();
+        }
+        cluster.watch_nodes(node_selector);
+        Ok(cluster)
+    }
+
+    fn unwatched(
+        mut config: Config,
+        options: KubeOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConnectError> {
         config.default_retry = false;
         config.connect_timeout = Some(READ_LIMIT);
         let url = config.cluster_url.to_string();
@@ -144,7 +174,7 @@ impl KubeCluster {
             source: Box::new(source),
         })?;
         let rate = Arc::new(Rate::per_second(REQUESTS_PER_SECOND));
-        let cluster = Arc::new(Self {
+        Ok(Self {
             url,
             instance: options.instance,
             namespace,
@@ -153,6 +183,7 @@ impl KubeCluster {
             lookups: Arc::new(Lookups::new(client.clone(), Arc::clone(&rate))),
             rate,
             nodes: Arc::new(NodeBook::new()),
+            strays: watch::channel(Arc::default()).0,
             lease: Arc::new(LeaseBook::new()),
             lease_watched: OnceLock::new(),
             budgets: Mutex::default(),
@@ -163,9 +194,7 @@ impl KubeCluster {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             client,
-        });
-        cluster.watch_nodes(options.node_selector);
-        Ok(cluster)
+        })
     }
 
     /// Ends every watch and waits until they have ended.
@@ -178,6 +207,17 @@ impl KubeCluster {
     /// The API server's URL, for messages.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// `kubernetes.instance`: the name of the Lease.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// The same with its Lease in another namespace.
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
+        self
     }
 
     /// The namespace of the Lease.
@@ -210,31 +250,6 @@ impl KubeCluster {
         Ok(answered)
     }
 
-    /// Removes everything of ours from a Node on a person's word; see [`marks::release_patch`]. False
-    /// where there was nothing. Does not ask the guard: the person has paused the service first.
-    ///
-    /// # Errors
-    ///
-    /// [`ClusterError`].
-    pub async fn release(&self, node: &NodeName, adopt: &[Taint]) -> Result<bool, ClusterError> {
-        let action = format!("release Node {node}");
-        for _ in 0..MARK_TRIES {
-            let Some(document) = self.node_document(node, &action).await? else {
-                return Ok(false);
-            };
-            let patch = marks::release_patch(&document, &self.instance, adopt)
-                .map_err(|problem| superseded(node, &problem))?;
-            let Some(patch) = patch else {
-                return Ok(false);
-            };
-            if let Some(entry) = self.patch_node(node, &patch, &action).await? {
-                self.nodes.wrote(entry);
-                return Ok(true);
-            }
-        }
-        Err(conflict(node))
-    }
-
     fn watch_nodes(self: &Arc<Self>, node_selector: String) {
         let scope = Scope {
             labels: node_selector,
@@ -251,6 +266,15 @@ impl KubeCluster {
                 never = follow(&api, &scope, &rate, convert, |seen| nodes.see(seen)) => match never {},
                 never = nodes.publish() => match never {},
             }
+        });
+    }
+
+    fn watch_strays(&self) {
+        let (client, instance) = (self.client.clone(), self.instance.clone());
+        let (nodes, rate) = (Arc::clone(&self.nodes), Arc::clone(&self.rate));
+        let (gone, strays) = (self.nodes.gone(), self.strays.clone());
+        self.spawn("strays", async move {
+            match strays::follow(client, instance, nodes, rate, gone, strays).await {}
         });
     }
 
@@ -387,7 +411,7 @@ impl KubeCluster {
         Err(conflict(name))
     }
 
-    async fn node_document(
+    pub(super) async fn node_document(
         &self,
         node: &NodeName,
         action: &str,
@@ -404,7 +428,7 @@ impl KubeCluster {
     }
 
     /// `None` on a conflict.
-    async fn patch_node(
+    pub(super) async fn patch_node(
         &self,
         node: &NodeName,
         patch: &Value,
@@ -481,7 +505,7 @@ impl KubeCluster {
         }
     }
 
-    fn lease_path(&self, name: bool) -> String {
+    pub(super) fn lease_path(&self, name: bool) -> String {
         let collection = format!(
             "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
             self.namespace
@@ -606,7 +630,7 @@ impl KubeCluster {
     }
 
     /// One request, as it is: status, headers and body are looked at by the caller.
-    async fn send(
+    pub(super) async fn send(
         &self,
         action: &str,
         method: Method,
@@ -691,6 +715,10 @@ impl Cluster for KubeCluster {
 
     fn nodes(&self) -> watch::Receiver<Arc<NodeTable>> {
         self.nodes.subscribe()
+    }
+
+    fn strays(&self) -> watch::Receiver<Arc<BTreeSet<NodeName>>> {
+        self.strays.subscribe()
     }
 
     fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>> {
@@ -800,7 +828,7 @@ fn cluster_error(action: &str, error: &kube::Error) -> ClusterError {
     }
 }
 
-fn refused(action: &str, reply: &Reply) -> ClusterError {
+pub(super) fn refused(action: &str, reply: &Reply) -> ClusterError {
     let (action, detail) = (action.to_owned(), reply.message());
     match reply.code() {
         403 => ClusterError::Forbidden { action, detail },
@@ -808,14 +836,14 @@ fn refused(action: &str, reply: &Reply) -> ClusterError {
     }
 }
 
-fn superseded(node: &NodeName, problem: &Superseded) -> ClusterError {
+pub(super) fn superseded(node: &NodeName, problem: &Superseded) -> ClusterError {
     ClusterError::Superseded {
         object: format!("Node {node}"),
         detail: problem.to_string(),
     }
 }
 
-fn conflict(node: &NodeName) -> ClusterError {
+pub(super) fn conflict(node: &NodeName) -> ClusterError {
     ClusterError::Superseded {
         object: format!("Node {node}"),
         detail: "it changes faster than it can be written".to_owned(),

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use foreshock_core::decision::plan::Cause;
 use foreshock_core::node::Uid;
-use foreshock_core::record::{Marks, NodeRecord, RecordedPhase, TaintEffect};
+use foreshock_core::record::{Marks, NodeRecord, RecordedPhase, Taint, TaintEffect};
 use jiff::Timestamp;
 use serde_json::json;
 use wiremock::matchers::{method, path, query_param};

@@ -8,7 +8,7 @@
 use foreshock_core::decision::plan::{Cause, MarkOrder};
 use foreshock_core::decision::world::HoldUntil;
 use foreshock_core::node::NodeId;
-use foreshock_core::record::{Marks, NodeRecord, RecordState, Taint};
+use foreshock_core::record::{Marks, NodeRecord, RecordState, RiskLabel, Taint};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Map, Value, json};
@@ -105,55 +105,149 @@ pub fn patch_for(
     Ok(patch)
 }
 
-/// The merge patch that removes everything of ours from a Node on a person's word (`foreshock
-/// release`), or `None` where there is nothing. It asks neither for the decision's view nor for
-/// `exclude` and `hold-until`: those hold the service back, not the person.
+/// What a Node has of ours when a person wants it all off (`foreshock release`).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Release {
+    /// Nothing.
+    Nothing,
+    /// This patch takes it off; it names the Node's `resourceVersion`.
+    Patch {
+        /// The merge patch.
+        patch: Value,
+        /// What it takes off or puts back, in words.
+        takes: Vec<String>,
+    },
+    /// Something looks like ours, and no valid record says so.
+    Lost(Lost),
+}
+
+/// What looks like ours without a valid record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// What is there, in words.
+    pub marks: Vec<String>,
+    /// A record of this very instance is there and cannot be used: it is ours for certain. Without one it
+    /// may be anybody's.
+    pub ours: bool,
+    /// Why it is not simply taken off.
+    pub why: String,
+}
+
+/// What has to be done to remove everything of ours from a Node on a person's word. It asks neither for
+/// the decision's view nor for `exclude` and `hold-until`: those hold the service back, not the person.
 ///
-/// `adopt`: taints that are removed also where no record of ours says so; empty for none. The marks of
-/// another instance are never touched.
+/// `taints` are those that the policy sets. Where no record of ours calls them ours they are taken off
+/// only with `adopt`. The marks of another instance are never touched.
 ///
 /// # Errors
 ///
 /// [`Superseded::Unreadable`].
-pub fn release_patch(
+pub fn release(
     document: &Value,
     instance: &str,
-    adopt: &[Taint],
-) -> Result<Option<Value>, Superseded> {
+    taints: &[Taint],
+    adopt: bool,
+) -> Result<Release, Superseded> {
     let seen = read(document, instance)?;
-    let marks = match &seen.facts.record {
-        RecordState::Ours(record) => record.marks.clone(),
-        RecordState::Foreign { .. } => return Ok(None),
-        RecordState::Absent | RecordState::OtherUid | RecordState::Unreadable { .. }
-            if adopt.is_empty() =>
-        {
-            return Ok(None);
+    let (marks, record) = match &seen.facts.record {
+        RecordState::Foreign { .. } => return Ok(Release::Nothing),
+        RecordState::Ours(record) => (record.marks.clone(), true),
+        // Even a record that cannot be read may say whose it is.
+        RecordState::Unreadable { .. } if names_another(document, instance) => {
+            return Ok(Release::Nothing);
         }
-        RecordState::Absent | RecordState::OtherUid | RecordState::Unreadable { .. } => {
-            Marks::default()
+        state @ (RecordState::Absent | RecordState::OtherUid | RecordState::Unreadable { .. }) => {
+            let lost = lost(&seen, state, taints);
+            if !adopt || lost.marks.is_empty() {
+                return Ok(match lost.marks.is_empty() {
+                    true => Release::Nothing,
+                    false => Release::Lost(lost),
+                });
+            }
+            (Marks::default(), *state != RecordState::Absent)
         }
     };
-    let mut taints = raw_taints(document);
-    let all = taints.len();
-    taints.retain(|raw| {
-        let ours = marks.taint.iter().chain(&marks.caution_taint).chain(adopt);
-        !ours.into_iter().any(|taint| is(raw, taint))
-    });
+    let known = matches!(seen.facts.record, RecordState::Ours(_));
+    let of_record = marks.taint.iter().chain(&marks.caution_taint);
+    let off: Vec<&Taint> = of_record.chain(taints.iter().filter(|_| adopt)).collect();
+    let all = raw_taints(document);
+    let (gone, stay): (Vec<Value>, Vec<Value>) = all
+        .into_iter()
+        .partition(|raw| off.iter().any(|taint| is(raw, taint)));
     let value = seen.facts.risk_label.as_deref();
     let label = match marks.label {
         Some(ours) if value == Some(ours.as_str()) => restored(&marks),
-        None if !adopt.is_empty() && matches!(value, Some("caution" | "at-risk")) => Change::Remove,
+        None if adopt && !known && is_risk(value) => Change::Remove,
+        // Somebody has written over it: it is theirs now.
         Some(_) | None => Change::Keep,
     };
-    if taints.len() == all && label == Change::Keep && seen.facts.record == RecordState::Absent {
-        return Ok(None);
+    let mut takes: Vec<String> = gone
+        .iter()
+        .map(|raw| format!("taint {}", shown(raw)))
+        .collect();
+    match &label {
+        Change::Keep => {}
+        Change::Remove => takes.push(format!("label {LABEL_RISK}")),
+        Change::Set(before) => takes.push(format!("label {LABEL_RISK}, back to {before:?}")),
+    }
+    if record {
+        takes.push("record".to_owned());
+    }
+    if takes.is_empty() {
+        return Ok(Release::Nothing);
     }
     let mut patch = base(&seen, None, instance)?;
-    if taints.len() < all {
-        patch["spec"] = json!({"taints": list(taints)});
+    if !gone.is_empty() {
+        patch["spec"] = json!({"taints": list(stay)});
     }
     set_label(&mut patch, label);
-    Ok(Some(patch))
+    Ok(Release::Patch { patch, takes })
+}
+
+fn lost(seen: &NodeEntry, state: &RecordState, taints: &[Taint]) -> Lost {
+    let mut marks: Vec<String> = taints
+        .iter()
+        .filter(|taint| seen.facts.taints.contains(taint))
+        .map(|taint| format!("taint {taint}"))
+        .collect();
+    let value = seen.facts.risk_label.as_deref();
+    if is_risk(value) {
+        marks.push(format!("label {LABEL_RISK}={}", value.unwrap_or_default()));
+    }
+    let (ours, why) = match state {
+        RecordState::OtherUid => (
+            true,
+            "its record is of another Node of this name".to_owned(),
+        ),
+        RecordState::Unreadable { problem } => {
+            (true, format!("its record cannot be understood: {problem}"))
+        }
+        RecordState::Absent | RecordState::Ours(_) | RecordState::Foreign { .. } => {
+            (false, "no record says that this is foreshock's".to_owned())
+        }
+    };
+    if ours {
+        marks.push("record".to_owned());
+    }
+    Lost { marks, ours, why }
+}
+
+/// The values that we write to the label.
+fn is_risk(value: Option<&str>) -> bool {
+    [RiskLabel::Caution, RiskLabel::AtRisk]
+        .iter()
+        .any(|label| value == Some(label.as_str()))
+}
+
+/// Whether the record, whatever else is wrong with it, names another instance.
+fn names_another(document: &Value, instance: &str) -> bool {
+    let text = document["metadata"]["annotations"][ANNOTATION_STATE].as_str();
+    let named = text.and_then(|text| serde_json::from_str::<Value>(text).ok());
+    named.is_some_and(|record| {
+        record["instance"]
+            .as_str()
+            .is_some_and(|named| named != instance)
+    })
 }
 
 /// The order by which a running service would give the Node back, from what its record says.

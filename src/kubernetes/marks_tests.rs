@@ -421,55 +421,111 @@ fn a_change_of_the_record_alone_leaves_the_taints_out_of_the_patch() {
     );
 }
 
+/// The Node after a release, and what was said of it.
+fn released(document: &Value, adopt: bool) -> (Value, String) {
+    let mut after = document.clone();
+    let said = match release(document, "foreshock", &[ours(), caution()], adopt) {
+        Err(problem) => panic!("{problem}"),
+        Ok(Release::Nothing) => "nothing".to_owned(),
+        Ok(Release::Patch { patch, takes }) => {
+            assert_eq!(patch["metadata"]["resourceVersion"], "77");
+            merge(&mut after, &patch);
+            takes.join(", ")
+        }
+        Ok(Release::Lost(lost)) => {
+            let whose = if lost.ours { "ours" } else { "anybody's" };
+            format!("{whose}: {}", lost.marks.join(", "))
+        }
+    };
+    (after, said)
+}
+
 #[test]
 fn a_person_can_have_everything_removed_and_nothing_else() {
-    let check = |document: Value, adopt: &[Taint], expected: Option<Value>| {
-        let patch = release_patch(&document, "foreshock", adopt).expect("readable");
-        let after = patch.map(|patch| {
-            let mut after = document.clone();
-            merge(&mut after, &patch);
-            after
-        });
-        assert_eq!(after, expected);
+    const OURS: &str = "degradation=true:NoSchedule";
+    const CAUTION: &str = "degradation=caution:PreferNoSchedule";
+    let excluded = || json!({"foreshock.dev/exclude": "true"});
+    let with = |record: &NodeRecord| {
+        let mut annotations = recorded(record);
+        annotations["foreshock.dev/exclude"] = json!("true");
+        annotations
     };
-    let bare = || {
-        node(
-            &["x=:NoSchedule"],
-            json!({}),
-            json!({"foreshock.dev/exclude": "true"}),
-        )
+    let bare = node(&["x=:NoSchedule"], json!({}), excluded());
+    let check = |document: &Value, adopt: bool, expected: &Value, words: &str| {
+        let (after, said) = released(document, adopt);
+        assert_eq!((&after, said.as_str()), (expected, words));
     };
-    let mut annotations = recorded(&tainted());
-    annotations["foreshock.dev/exclude"] = json!("true");
-    let with_ours = node(
-        &["x=:NoSchedule", "degradation=true:NoSchedule"],
+    let marked = node(
+        &["x=:NoSchedule", OURS],
         json!({LABEL_RISK: "at-risk"}),
-        annotations,
+        with(&tainted()),
     );
-    check(with_ours, &[], Some(bare()));
-    check(bare(), &[], None);
-    check(bare(), &[ours()], None);
-    // Marks without a record are only taken on request, and another instance's never.
+    let all = "taint degradation=true:NoSchedule, label foreshock.dev/risk, record";
+    check(&marked, false, &bare, all);
+    check(&bare, false, &bare, "nothing");
+    check(&bare, true, &bare, "nothing");
+    // A record alone is ours as well: it holds repeats and vetoes.
+    let remembered = node(&["x=:NoSchedule"], json!({}), with(&clear()));
+    check(&remembered, false, &bare, "record");
+
+    // What stood there comes back; what a person has changed since is theirs.
+    let mut before = tainted();
+    before.marks.label_before = Some("mine".to_owned());
+    let labelled = node(&[OURS], json!({LABEL_RISK: "at-risk"}), with(&before));
+    let (after, said) = released(&labelled, false);
+    assert_eq!(after["metadata"]["labels"][LABEL_RISK], "mine");
+    assert!(said.contains("back to \"mine\""), "{said}");
+    let changed = node(
+        &["degradation=maybe:NoSchedule"],
+        json!({LABEL_RISK: "theirs"}),
+        with(&tainted()),
+    );
+    let theirs = node(
+        &["degradation=maybe:NoSchedule"],
+        json!({LABEL_RISK: "theirs"}),
+        excluded(),
+    );
+    check(&changed, false, &theirs, "record");
+    check(&changed, true, &theirs, "record");
+
+    // Marks without a record are only taken on request.
     let orphan = node(
-        &["x=:NoSchedule", "degradation=true:NoSchedule"],
+        &["x=:NoSchedule", OURS, CAUTION],
         json!({LABEL_RISK: "caution"}),
-        json!({"foreshock.dev/exclude": "true"}),
+        excluded(),
     );
-    check(orphan.clone(), &[], None);
-    check(orphan, &[ours(), caution()], Some(bare()));
+    let marks = "taint degradation=true:NoSchedule, taint degradation=caution:PreferNoSchedule, label foreshock.dev/risk";
+    check(
+        &orphan,
+        false,
+        &orphan,
+        &format!("anybody's: {marks}=caution"),
+    );
+    check(&orphan, true, &bare, marks);
+    // So are those with a record of ours that cannot be used.
+    let old = NodeRecord {
+        uid: Uid::from("u0"),
+        ..tainted()
+    };
+    let damaged = json!({"foreshock.dev/exclude": "true", ANNOTATION_STATE: "{\"version\":1,"});
+    for annotations in [with(&old), damaged] {
+        let document = node(&["x=:NoSchedule", OURS], json!({}), annotations);
+        let words = "taint degradation=true:NoSchedule, record";
+        check(&document, false, &document, &format!("ours: {words}"));
+        check(&document, true, &bare, words);
+    }
+
+    // Another instance's are never touched, not even by a record of a version that is not known.
     let foreign = NodeRecord {
         instance: "other".to_owned(),
         ..tainted()
     };
-    check(
-        node(
-            &["degradation=true:NoSchedule"],
-            json!({}),
-            recorded(&foreign),
-        ),
-        &[ours()],
-        None,
-    );
+    let newer = json!({ANNOTATION_STATE: "{\"version\":9,\"instance\":\"other\"}"});
+    for annotations in [recorded(&foreign), newer] {
+        let document = node(&[OURS], json!({LABEL_RISK: "at-risk"}), annotations);
+        check(&document, false, &document, "nothing");
+        check(&document, true, &document, "nothing");
+    }
 }
 
 fn foreign_taints() -> impl Strategy<Value = Vec<Value>> {
@@ -572,10 +628,47 @@ proptest! {
     }
 
     #[test]
+    fn a_release_takes_what_the_record_names_and_leaves_the_rest(
+        foreign in foreign_taints(),
+        labels in prop::collection::btree_map("[a-z]{1,5}", "[a-z]{0,5}", 0..5),
+        mut marks in marks(),
+        before in prop::option::of("[a-z]{1,5}"),
+        position in any::<prop::sample::Index>(),
+        adopt in any::<bool>(),
+    ) {
+        marks.label_before = before.filter(|_| marks.label.is_some());
+        let mut taints = foreign.clone();
+        for taint in marks.taint.iter().chain(&marks.caution_taint) {
+            let at = position.index(taints.len() + 1);
+            taints.insert(at, raw(taint));
+        }
+        let mut labels_before: BTreeMap<String, String> = labels.clone();
+        if let Some(label) = marks.label {
+            labels_before.insert(LABEL_RISK.to_owned(), label.as_str().to_owned());
+        }
+        let text = record::encode(&marked(marks.clone())).expect("fits");
+        let document = json!({
+            "metadata": {"name": "a", "uid": "u1", "resourceVersion": "77", "labels": labels_before, "annotations": {"a": "b", ANNOTATION_STATE: text}},
+            "spec": {"taints": taints, "unschedulable": true},
+        });
+        let (after, _) = released(&document, adopt);
+        prop_assert_eq!(after["spec"]["taints"].as_array().cloned().unwrap_or_default(), foreign);
+        let mut expected = labels;
+        if let Some(value) = marks.label_before {
+            expected.insert(LABEL_RISK.to_owned(), value);
+        }
+        prop_assert_eq!(&after["metadata"]["labels"], &json!(expected));
+        prop_assert_eq!(&after["metadata"]["annotations"], &json!({"a": "b"}));
+        prop_assert_eq!(&after["spec"]["unschedulable"], &json!(true));
+        // Again there is nothing to do.
+        prop_assert_eq!(released(&after, adopt), (after.clone(), "nothing".to_owned()));
+    }
+
+    #[test]
     fn a_document_that_is_no_node_is_refused_without_a_panic(text in "[\\[\\]{}\",:a-z0-9]{0,60}") {
         if let Ok(document) = serde_json::from_str::<Value>(&text) {
             prop_assert!(patch_for(&document, &order(Cause::Taint, None, Some(tainted())), "foreshock", NOW).is_err());
-            prop_assert!(release_patch(&document, "foreshock", &[ours()]).is_err());
+            prop_assert!(release(&document, "foreshock", &[ours()], true).is_err());
         }
     }
 }

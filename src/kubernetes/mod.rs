@@ -5,12 +5,14 @@
 
 mod answer;
 mod budget;
+mod by_hand;
 pub mod client;
 mod connect;
 mod events;
 pub mod lease;
 pub mod marks;
 pub mod names;
+mod needs;
 mod node;
 mod nodes;
 pub mod permissions;
@@ -19,14 +21,16 @@ mod pods;
 pub mod rate;
 pub mod record;
 pub mod selector;
+mod strays;
 pub mod text;
 pub(crate) mod watch;
 
+pub use by_hand::ByHand;
 pub use client::{Guard, KubeCluster, WRITE_LIMIT};
 pub use connect::{ConnectError, KubeOptions};
 pub use pod::Surroundings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +55,8 @@ pub struct NodeEntry {
     pub hostname: Option<String>,
     /// `status.addresses`, all types.
     pub addresses: Vec<String>,
-    /// Every label, for pools and the page.
-    pub labels: BTreeMap<String, String>,
+    /// Every label, for pools and the page; those of the facts.
+    pub labels: Arc<BTreeMap<String, String>>,
 }
 
 /// All Nodes, as the watch shows them.
@@ -183,6 +187,12 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// The Nodes that match `kubernetes.node_selector`, latest state.
     fn nodes(&self) -> channel::Receiver<Arc<NodeTable>>;
+
+    /// Nodes outside `kubernetes.node_selector` that carry marks of ours, latest state. Nothing is decided
+    /// about them, so their marks would stay unseen.
+    fn strays(&self) -> channel::Receiver<Arc<BTreeSet<NodeName>>> {
+        channel::channel(Arc::default()).1
+    }
 
     /// The Pods of a Node with their budgets, read once.
     fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>>;

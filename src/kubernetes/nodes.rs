@@ -18,6 +18,8 @@ const GATHER: Duration = Duration::from_millis(50);
 pub(super) struct NodeBook {
     inner: Mutex<Inner>,
     changed: Notify,
+    /// A Node with marks of ours is not shown any more: deleted, or outside the selector now.
+    gone: Arc<Notify>,
     tx: watch::Sender<Arc<NodeTable>>,
 }
 
@@ -36,12 +38,18 @@ impl NodeBook {
         Self {
             inner: Mutex::default(),
             changed: Notify::new(),
+            gone: Arc::new(Notify::new()),
             tx: watch::channel(Arc::default()).0,
         }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Arc<NodeTable>> {
         self.tx.subscribe()
+    }
+
+    /// Notified when a Node with marks of ours is not shown any more.
+    pub(super) fn gone(&self) -> Arc<Notify> {
+        Arc::clone(&self.gone)
     }
 
     /// Publishes what has gathered, until the future is dropped.
@@ -65,6 +73,10 @@ impl NodeBook {
                 }
             }
             Seen::Deleted { item, version } => {
+                let record = item.facts.record.ours();
+                if record.is_some_and(|record| !record.marks.is_empty()) {
+                    self.gone.notify_one();
+                }
                 if inner.passes(&item.facts.id.name, &version) {
                     inner.seen.remove(&item.facts.id.name);
                     inner.dirty |= inner.table.nodes.remove(&item.facts.id.name).is_some();

@@ -32,6 +32,19 @@ pub fn clean(text: &str, max: usize) -> String {
     cleaned
 }
 
+/// `text` on one line and without anything that a terminal would obey; spaces stay, for columns.
+pub fn clean_line(text: &str) -> String {
+    text.chars()
+        .map(|letter| {
+            if letter.is_control() || is_invisible(letter) {
+                ' '
+            } else {
+                letter
+            }
+        })
+        .collect()
+}
+
 /// Letters that change how the ones around them read: directional overrides and the like.
 fn is_invisible(letter: char) -> bool {
     matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -50,6 +63,7 @@ mod tests {
         check("user\u{202e}txt.exe", 64, "user txt.exe");
         check("", 64, "");
         check("abcdef", 4, "abc…");
+        assert_eq!(clean_line("a   b\n\u{1b}[2Jc\u{202e}"), "a   b  [2Jc ");
         assert_eq!(clean(&"é".repeat(1_000_000), 10).chars().count(), 10);
     }
 }

@@ -77,7 +77,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Answer {
     (status = 400, description = "not JSON, or without `version` or `alerts`", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "credentials are missing or wrong", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "larger than 16 MiB", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "no room at present; send it again", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "no room at present, or the leader cannot be reached; send it again", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn webhook(
     State(app): State<Arc<App>>,
@@ -105,7 +105,6 @@ pub(super) async fn webhook(
         }
         WebhookAnswer::Malformed { problem } => Err(Problem::new(StatusCode::BAD_REQUEST, problem)),
         WebhookAnswer::QueueFull => Err(Problem::busy("the queue of payloads is full")),
-        WebhookAnswer::Unavailable { problem } => Err(Problem::busy(problem)),
     }
 }
 

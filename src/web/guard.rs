@@ -281,7 +281,7 @@ async fn secret(file: &Path) -> Result<Vec<u8>, Problem> {
 /// # Errors
 ///
 /// In words, with the file: it cannot be read, is far too large or holds nothing.
-pub(super) async fn read_secret(file: &Path) -> Result<Vec<u8>, String> {
+pub(crate) async fn read_secret(file: &Path) -> Result<Vec<u8>, String> {
     let name = file.display();
     let length = tokio::fs::metadata(file)
         .await

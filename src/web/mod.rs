@@ -2,11 +2,13 @@
 //!
 //! Everything shown comes from the latest [`Snapshot`] and the [`EventLog`]; nothing here decides or
 //! knows Kubernetes. What a request may cause goes through three small doors that the application
-//! puts behind them: [`Webhook`], [`Control`] and [`Plans`].
+//! puts behind them, [`Webhook`], [`Control`] and [`Plans`]; a fourth, [`Leads`], says whether this
+//! replica is the one to take it.
 
 mod api;
 mod cache;
 mod guard;
+mod hand_on;
 mod history;
 mod openapi;
 mod page;
@@ -22,13 +24,15 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use axum::body::Bytes;
-use foreshock_core::drain::{DrainRules, PodFacts};
-use foreshock_core::node::NodeId;
+use foreshock_core::drain::{DrainRules, PodFacts, PodId};
+use foreshock_core::node::{NodeId, NodeName};
+use foreshock_core::room::NoPlace;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -36,8 +40,10 @@ use tokio::sync::watch;
 use crate::events::EventLog;
 use crate::snapshot::Snapshot;
 
+pub(crate) use guard::read_secret;
+pub use hand_on::{Lead, Leads, PeerUrl};
 pub use openapi::document as openapi_document;
-pub use plan::{DaemonSetView, DrainPlan, ImpossibleView, PlannedPod};
+pub use plan::{DaemonSetView, DispositionWord, DrainPlan, ImpossibleView, PlannedPod};
 pub use server::{WebError, bind, serve};
 
 /// What the web shows, and the doors to what it may cause.
@@ -55,6 +61,8 @@ pub struct WebState {
     pub control: Arc<dyn Control>,
     /// Knows what a drain would meet.
     pub plans: Arc<dyn Plans>,
+    /// Knows who leads.
+    pub leads: Arc<dyn Leads>,
     /// The time, for ages in answers.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
@@ -169,11 +177,6 @@ pub enum WebhookAnswer {
     },
     /// No room: 503, and Alertmanager sends it again.
     QueueFull,
-    /// It cannot be handed on to the leader: 503.
-    Unavailable {
-        /// Why.
-        problem: String,
-    },
 }
 
 /// The one switch.
@@ -229,6 +232,19 @@ pub struct PlanFacts {
     pub rules: DrainRules,
     /// `eviction.rate`, per second.
     pub rate: f64,
+    /// Whether others have room for them; `None` where that could not be looked at.
+    pub room: Option<PlanRoom>,
+}
+
+/// Whether other Nodes have room for the Pods that would be evicted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlanRoom {
+    /// So many other Nodes were looked at.
+    pub looked_at: usize,
+    /// Where each Pod fits: first where all of them fit together, then the others of those looked at.
+    pub fits: BTreeMap<PodId, Vec<NodeName>>,
+    /// Those for which there is no room.
+    pub without: Vec<NoPlace>,
 }
 
 /// A plan cannot be made.

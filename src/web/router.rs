@@ -17,9 +17,10 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 
 use super::cache::Cache;
 use super::guard::{self, Guard};
+use super::hand_on::{self, Errand, HandOn};
 use super::history::RiskHistory;
 use super::problem::Problem;
-use super::{Bounds, WebState, api, page, stream};
+use super::{Bounds, TlsFiles, WebState, api, page, stream};
 
 /// Answers from so many bytes on are worth compressing.
 const COMPRESS_MIN: u64 = 1_024;
@@ -32,12 +33,20 @@ pub(super) struct App {
     pub(super) bounds: Bounds,
     pub(super) streams: Arc<Semaphore>,
     requests: Semaphore,
+    hand_on: HandOn,
     pub(super) shutdown: CancellationToken,
 }
 
 impl App {
-    pub(super) fn new(state: WebState, bounds: Bounds, shutdown: CancellationToken) -> Self {
+    /// `tls`: what this server serves with, and what it expects of the leader.
+    pub(super) fn new(
+        state: WebState,
+        bounds: Bounds,
+        tls: Option<TlsFiles>,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
+            hand_on: HandOn::new(state.leads.clone(), tls, bounds.webhook_body),
             cache: Cache::new(state.snapshots.clone()),
             history: RiskHistory::default(),
             streams: Arc::new(Semaphore::new(bounds.streams)),
@@ -59,6 +68,10 @@ pub(super) fn paths(app: &App, guard: &Guard) -> Vec<(&'static str, MethodRouter
     let read = || middleware::from_fn_with_state(guard.clone(), guard::reads);
     let write = || middleware::from_fn_with_state(guard.clone(), guard::writes);
     let body = DefaultBodyLimit::max(app.bounds.webhook_body);
+    // Behind the guard: what is handed on has been let through here.
+    let leader = |errand: Errand| {
+        middleware::from_fn_with_state((app.hand_on.clone(), errand), hand_on::to_leader)
+    };
     vec![
         // A kubelet has no credentials, and these say nothing worth any.
         ("/healthz", get(api::healthz)),
@@ -66,7 +79,10 @@ pub(super) fn paths(app: &App, guard: &Guard) -> Vec<(&'static str, MethodRouter
         ("/metrics", get(api::metrics).route_layer(read())),
         (
             "/webhook/alertmanager",
-            post(api::webhook).route_layer(body).route_layer(write()),
+            post(api::webhook)
+                .route_layer(leader(Errand::Webhook))
+                .route_layer(body)
+                .route_layer(write()),
         ),
         ("/api/health", get(api::health).route_layer(read())),
         ("/api/stats", get(api::stats).route_layer(read())),
@@ -97,9 +113,16 @@ pub(super) fn paths(app: &App, guard: &Guard) -> Vec<(&'static str, MethodRouter
         ),
         (
             "/api/monitoring/start",
-            post(api::start).route_layer(write()),
+            post(api::start)
+                .route_layer(leader(Errand::Resume))
+                .route_layer(write()),
         ),
-        ("/api/monitoring/stop", post(api::stop).route_layer(write())),
+        (
+            "/api/monitoring/stop",
+            post(api::stop)
+                .route_layer(leader(Errand::Pause))
+                .route_layer(write()),
+        ),
     ]
 }
 

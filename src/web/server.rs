@@ -119,12 +119,12 @@ pub async fn serve(
         return Err(WebError::CredentialsNeeded { address });
     }
     check_secret(options.credentials.as_ref()).await?;
-    let mut tls = match options.tls {
+    let mut tls = match options.tls.clone() {
         Some(files) => Some(Tls::load(files).await?),
         None => None,
     };
     let bounds = options.bounds;
-    let app = Arc::new(App::new(state, bounds, shutdown.clone()));
+    let app = Arc::new(App::new(state, bounds, options.tls, shutdown.clone()));
     let router = router(&app, &guard);
     let connections = Arc::new(Semaphore::new(bounds.connections));
     let graceful = GracefulShutdown::new();

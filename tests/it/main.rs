@@ -3,9 +3,15 @@
 mod bad_input;
 mod bed;
 mod fleet;
+mod hands_off;
 mod healthy;
 mod journey;
+mod kills;
 mod kubernetes;
+mod outage;
+mod replicas;
+mod room;
 mod scenario;
 mod shipped;
 mod support;
+mod switch;

@@ -14,6 +14,7 @@ use crate::support::audit::AuditEvent;
 use crate::support::cluster::{Cluster, budget, deployment};
 use crate::support::foreshock::Foreshock;
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
+use crate::support::proxy::Proxy;
 use crate::support::server::{Server, Workdir, listening};
 use crate::support::target::Targets;
 use crate::support::watcher::Watcher;
@@ -34,6 +35,12 @@ pub(crate) struct SceneOptions {
     pub(crate) version: Version,
     /// `policy.reach`.
     pub(crate) reach: &'static str,
+    /// `policy.confirm_for`.
+    pub(crate) confirm_for: &'static str,
+    /// Whether foreshock reaches the API server through [`Scene::proxy`].
+    pub(crate) proxied: bool,
+    /// Further tables of foreshock's configuration; `@ALERTMANAGER@` is Alertmanager's URL.
+    pub(crate) more: &'static str,
 }
 
 impl Default for SceneOptions {
@@ -41,6 +48,9 @@ impl Default for SceneOptions {
         Self {
             version: Version::Current,
             reach: "evict",
+            confirm_for: "3s",
+            proxied: false,
+            more: "",
         }
     }
 }
@@ -51,6 +61,8 @@ pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
     pub(crate) watcher: Watcher,
     pub(crate) prometheus: Prometheus,
+    proxy: Option<Proxy>,
+    listen: String,
     _alertmanager: Alertmanager,
     pub(crate) fires: Targets,
     _fleet: Server,
@@ -72,7 +84,14 @@ impl Scene {
         cluster.create_nodes(NODES).await;
         apply_account(&cluster).await;
         populate(&cluster).await;
-        let kubeconfig = cluster.kubeconfig_for("foreshock", "foreshock").await;
+        let (namespace, account) = ("foreshock", "foreshock");
+        let (proxy, kubeconfig) = if options.proxied {
+            let proxy = Proxy::start(&cluster).await;
+            let kubeconfig = proxy.kubeconfig_for(&cluster, namespace, account).await;
+            (Some(proxy), kubeconfig)
+        } else {
+            (None, cluster.kubeconfig_for(namespace, account).await)
+        };
 
         let listen = format!("127.0.0.1:{}", free_port());
         let alertmanager =
@@ -86,7 +105,8 @@ impl Scene {
         .await;
         let config = workdir.write(
             "foreshock.toml",
-            &foreshock_config(&listen, prometheus.url(), &kubeconfig, options.reach),
+            &foreshock_config(&listen, prometheus.url(), &kubeconfig, &options)
+                .replace("@ALERTMANAGER@", alertmanager.url()),
         );
         let watcher = Watcher::start(cluster.client()).await;
         let foreshock = Foreshock::start(&config, &[], &[]).await;
@@ -95,6 +115,8 @@ impl Scene {
             cluster,
             watcher,
             prometheus,
+            proxy,
+            listen,
             _alertmanager: alertmanager,
             fires,
             _fleet: fleet,
@@ -126,6 +148,16 @@ impl Scene {
             },
         )
         .await;
+    }
+
+    /// What stands between foreshock and the API server, where the scene was asked for it.
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("the scene is a proxied one")
+    }
+
+    /// A scrape configuration for foreshock's own metrics.
+    pub(crate) fn scrape_config(&self) -> Value {
+        foreshock_job(&self.listen)
     }
 
     pub(crate) async fn nodes(&self) -> Vec<Value> {
@@ -511,9 +543,7 @@ fn prometheus_config(fleet: &str, fires: &Targets, foreshock: &str, alertmanager
         "job_name": "kube-state-metrics", "scrape_interval": "2s", "honor_labels": true,
         "metrics_path": "/kube-state-metrics/metrics", "static_configs": [{"targets": [fleet_host]}],
     }));
-    jobs.push(json!({
-        "job_name": "foreshock", "scrape_interval": "1s", "honor_labels": true, "static_configs": [{"targets": [foreshock]}],
-    }));
+    jobs.push(foreshock_job(foreshock));
     json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules/*.yml"],
@@ -521,6 +551,12 @@ fn prometheus_config(fleet: &str, fires: &Targets, foreshock: &str, alertmanager
         "scrape_configs": jobs,
     })
     .to_string()
+}
+
+fn foreshock_job(foreshock: &str) -> Value {
+    json!({
+        "job_name": "foreshock", "scrape_interval": "1s", "honor_labels": true, "static_configs": [{"targets": [foreshock]}],
+    })
 }
 
 fn alertmanager_config(foreshock: &str) -> String {
@@ -533,7 +569,18 @@ fn alertmanager_config(foreshock: &str) -> String {
 
 /// The waiting times of the policy are shortened; thresholds and limits are the defaults but for
 /// `drains_per_hour`, since some tests drain more Nodes than an hour allows.
-fn foreshock_config(listen: &str, prometheus: &str, kubeconfig: &Path, reach: &str) -> String {
+fn foreshock_config(
+    listen: &str,
+    prometheus: &str,
+    kubeconfig: &Path,
+    options: &SceneOptions,
+) -> String {
+    let SceneOptions {
+        reach,
+        confirm_for,
+        more,
+        ..
+    } = options;
     let mut text = String::new();
     write!(
         text,
@@ -555,7 +602,7 @@ interval = "1s"
 act_untrained = true
 [policy]
 reach = "{reach}"
-confirm_for = "3s"
+confirm_for = "{confirm_for}"
 drain_after = "3s"
 recover_for = "5s"
 probation = "1s"
@@ -567,6 +614,7 @@ match = ['alertname="NodeOnFire"']
 floor = 0.8
 reach = "evict"
 expire = "10m"
+{more}
 "#,
         kubeconfig.display()
     )

@@ -3,6 +3,7 @@
 //! It looks at the whole cluster, at each zone and pool, and at what the positives have in common: a
 //! model, an alert, a version of node_exporter or a scrape job that was not there a day ago.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -46,8 +47,9 @@ struct Tally {
     nodes: usize,
     /// Nodes that turned at risk within the window; of a new input, all that it speaks against.
     turned: usize,
-    /// Nodes at risk, or at risk when last heard of, without our taint.
-    unmarked: usize,
+    /// Nodes at risk, or at risk when last heard of, without our taint: while they are many the storm
+    /// goes on. Of a new input, all that it speaks against: what was marked by a lie is no sign of calm.
+    unsettled: usize,
 }
 
 /// What the guard has come to.
@@ -84,7 +86,8 @@ pub(super) fn guard(
             // What every Node has in common explains nothing that the cluster does not.
             .max_by_key(|(place, tally)| {
                 let everywhere = tally.nodes >= world.nodes.len();
-                (tally.turned, !(everywhere && place.is_shared()))
+                let explains = !(everywhere && place.is_shared());
+                (tally.turned, explains, Reverse(**place))
             });
         let storm = begins.map(|(place, tally)| Storm {
             since: world.at,
@@ -99,7 +102,7 @@ pub(super) fn guard(
     };
     let calm = !tallies
         .values()
-        .any(|tally| many(tally.unmarked, tally.nodes));
+        .any(|tally| many(tally.unsettled, tally.nodes));
     if !calm {
         let storm = Some(Storm {
             calm_since: None,
@@ -152,10 +155,8 @@ fn inputs(
 ) -> BTreeMap<Input, Option<Timestamp>> {
     let mut seen = BTreeMap::new();
     let mut see = |input: Input| {
-        if !seen.contains_key(&input) {
-            let first = memory.inputs.get(&input).copied();
-            seen.insert(input, first.unwrap_or(Some(world.at)));
-        }
+        let first = memory.inputs.get(&input).copied();
+        seen.entry(input).or_insert(first.unwrap_or(Some(world.at)));
     };
     for node in world.nodes.values() {
         for input in inputs_of(policy, world, evidence, node) {
@@ -222,7 +223,7 @@ fn tallies<'a>(
             let tally = tallies.entry(place).or_default();
             tally.nodes += 1;
             tally.turned += usize::from(turned);
-            tally.unmarked += usize::from(at_risk && !marked);
+            tally.unsettled += usize::from(at_risk && !marked);
         }
         for input in inputs_of(policy, world, evidence, node) {
             let new = |first: &Option<Timestamp>| {
@@ -241,7 +242,7 @@ fn tallies<'a>(
             let tally = tallies.entry(Place::Input(input)).or_default();
             tally.nodes += 1;
             tally.turned += usize::from(speaks_against);
-            tally.unmarked += usize::from(speaks_against && !marked);
+            tally.unsettled += usize::from(speaks_against);
         }
     }
     // Every Node of an alert has it. Whether it is everywhere is a question of all Nodes.

@@ -196,7 +196,9 @@ impl HoldReason {
                 "the time in foreshock.dev/hold-until passes, or a person corrects or removes the annotation"
             }
             Self::ForeignMark => "whoever made the mark takes it away; foreshock never does",
-            Self::Veto => "time alone (policy.veto_for)",
+            Self::Veto => {
+                "time (policy.veto_for), or a person takes foreshock.dev/state off the Node"
+            }
             Self::ControlPlane => {
                 "policy.control_plane = \"include\", and then no other control-plane Node that is marked"
             }
@@ -205,13 +207,13 @@ impl HoldReason {
                 "a toleration for the taint on the exporter's DaemonSet, or a person removes the taint"
             }
             Self::Unknown => {
-                "fresh features of the Node: look at its node_exporter and at Prometheus"
+                "fresh features: is the Node scraped, and is the Prometheus that is asked up to date?"
             }
             Self::Storm => {
                 "few enough Nodes at risk for a whole policy.limits.storm_window; then Nodes are begun on one, two, four at a time, each width when the one before has come to a good end"
             }
             Self::Reach => {
-                "a further policy.reach, of the policy, the Node's pool or the alert's rule"
+                "a further policy.reach, of the policy or of the Node's pool, or a further reach of the alert's rule"
             }
             Self::Untrained => {
                 "a model validated on this cluster's history, or model.act_untrained = true"
@@ -233,8 +235,8 @@ impl HoldReason {
             Self::DrainsPerHour => {
                 "the first drain of the last hour is an hour old, or a higher drains_per_hour"
             }
-            Self::NoRoom => "room for its Pods on other Nodes",
-            Self::SharedBudget => "the Node that goes first has been drained",
+            Self::NoRoom => "room on other Nodes for the Pods that are named",
+            Self::SharedBudget => "the drain of the Node that goes first ends",
             Self::FactsUnknown => "what has to be known is read; it is asked for again by itself",
             Self::DrainFailed => {
                 "a person removes what stands in the way; it is tried again by itself a few times"

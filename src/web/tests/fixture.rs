@@ -14,6 +14,7 @@ use foreshock_core::drain::{
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::{ActingAlert, RecordState, Taint, TaintEffect};
 use foreshock_core::risk::Risk;
+use foreshock_core::room::{Needs, Resources};
 use foreshock_core::time::after;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -28,8 +29,8 @@ use crate::snapshot::{
     LimitUse, ModelCard, ModelName, NodeView, PrometheusHealth, Shortened, Snapshot,
 };
 use crate::web::{
-    Bytes, Control, ControlError, PlanError, PlanFacts, Plans, Switched, WebState, Webhook,
-    WebhookAnswer,
+    Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, Plans, Switched, WebState,
+    Webhook, WebhookAnswer,
 };
 
 /// The start of everything.
@@ -421,6 +422,8 @@ fn view(
                 control_plane: false,
                 pool: None,
                 zone: Some(format!("eu-central-1{}", ["a", "b", "c"][n % 3])),
+                labels: Arc::default(),
+                allocatable: Resources::default(),
                 taints: tainted
                     .then(|| policy.rules.taint.clone())
                     .into_iter()
@@ -435,13 +438,13 @@ fn view(
             resource_version: "1".into(),
             hostname: None,
             addresses: vec![format!("10.0.0.{n}")],
-            labels: BTreeMap::from([
+            labels: Arc::new(BTreeMap::from([
                 ("kubernetes.io/arch".into(), "amd64".into()),
                 (
                     "node.kubernetes.io/instance-type".into(),
                     "m6i.2xlarge".into(),
                 ),
-            ]),
+            ])),
         })),
         drain: case.drain,
     }
@@ -633,6 +636,7 @@ pub(super) fn pod(name: &str) -> PodFacts {
         tolerates_taint: false,
         own: false,
         budgets: Vec::new(),
+        needs: Needs::default(),
     }
 }
 
@@ -673,6 +677,20 @@ pub(super) struct Doors {
     pub(super) stuck: bool,
     /// Whether it survives the end of the process.
     pub(super) lasting: bool,
+    /// Who leads; this process where it is `None`.
+    pub(super) lead: Mutex<Option<Lead>>,
+    /// What became of webhooks that were handed on.
+    pub(super) handed_on: Mutex<Vec<bool>>,
+}
+
+impl Leads for Doors {
+    fn who(&self) -> Lead {
+        self.lead.lock().unwrap().clone().unwrap_or(Lead::Here)
+    }
+
+    fn handed_on(&self, taken: bool) {
+        self.handed_on.lock().unwrap().push(taken);
+    }
 }
 
 impl Webhook for Doors {
@@ -680,9 +698,6 @@ impl Webhook for Doors {
         let answer = match &body[..] {
             b"full" => WebhookAnswer::QueueFull,
             b"panic" => panic!("made to"),
-            b"follower" => WebhookAnswer::Unavailable {
-                problem: "the leader does not answer".into(),
-            },
             [b'{', ..] => WebhookAnswer::Accepted { alerts: 1 },
             _ => WebhookAnswer::Malformed {
                 problem: "not JSON".into(),
@@ -730,6 +745,7 @@ impl Plans for Doors {
                 pods: pods(),
                 rules: rules(),
                 rate: 20.0,
+                room: None,
             })
         };
         Box::pin(async move { result })
@@ -761,6 +777,7 @@ pub(super) fn scene_with(snapshot: Snapshot, doors: Doors) -> Scene {
             webhook: doors.clone(),
             control: doors.clone(),
             plans: doors.clone(),
+            leads: doors.clone(),
             clock: Arc::new(move || after(now, Duration::from_secs(1))),
         },
         doors,

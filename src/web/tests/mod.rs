@@ -2,6 +2,7 @@
 
 mod answers;
 mod fixture;
+mod hand_on;
 mod listener;
 #[cfg(feature = "page")]
 mod served;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use foreshock::config::Config;
 use foreshock::kubernetes::permissions::{RIGHTS, Scope};
+use foreshock::web::PeerUrl;
 use serde_json::Value;
 
 use super::{items, root, string, text, yaml};
@@ -89,9 +90,6 @@ fn pod() -> Value {
 
 #[test]
 fn the_pod_may_as_little_as_it_needs() {
-    let deployment = deployment();
-    assert_eq!(deployment["spec"]["replicas"], 1);
-    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
     let pod = pod();
     assert_eq!(pod["serviceAccountName"], "foreshock");
     assert_eq!(pod["enableServiceLinks"], false);
@@ -111,6 +109,49 @@ fn the_pod_may_as_little_as_it_needs() {
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
     assert_eq!(container["ports"][0]["containerPort"], 5000);
     assert_eq!(items(&container["args"])[0], "run");
+}
+
+#[test]
+fn two_replicas_roll_one_after_the_other_and_know_their_own_address() {
+    let deployment = deployment();
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    let strategy = &deployment["spec"]["strategy"];
+    assert_eq!(strategy["type"], "RollingUpdate");
+    assert_eq!(strategy["rollingUpdate"]["maxUnavailable"], 1);
+    let labels = deployment["spec"]["template"]["metadata"]["labels"].clone();
+    assert_eq!(deployment["spec"]["selector"]["matchLabels"], labels);
+    let pod = pod();
+    let spread = &pod["affinity"]["podAntiAffinity"];
+    let terms = items(&spread["preferredDuringSchedulingIgnoredDuringExecution"]);
+    assert_eq!(terms.len(), 1);
+    assert_eq!(
+        terms[0]["podAffinityTerm"]["labelSelector"]["matchLabels"],
+        labels
+    );
+    // Two are to run where there is one Node only, too.
+    assert!(spread["requiredDuringSchedulingIgnoredDuringExecution"].is_null());
+    let budget = yaml(&format!("{BASE}/pdb.yaml"));
+    assert_eq!(budget["spec"]["selector"]["matchLabels"], labels);
+    assert_eq!(budget["spec"]["maxUnavailable"], 1);
+
+    // The address of the Pod overrides a key that there is, and gets the port that is listened on.
+    let env: Vec<(&str, &str)> = items(&pod["containers"][0]["env"])
+        .iter()
+        .map(|variable| {
+            let field = &variable["valueFrom"]["fieldRef"]["fieldPath"];
+            (string(&variable["name"]), string(field))
+        })
+        .collect();
+    let name = "FORESHOCK__LISTEN__ADVERTISE";
+    assert!(env.contains(&(name, "status.podIP")), "{env:?}");
+    let path = format!("{BASE}/foreshock.toml");
+    let environment = [(name.to_owned(), "10.1.2.3".to_owned())];
+    let config = Config::parse(&text(&path), Path::new(&path), environment).expect("valid");
+    let url = PeerUrl::advertised(config.advertise.as_deref(), config.listen, false);
+    let url = url.expect("an address").expect("known");
+    assert_eq!(url.as_str(), "http://10.1.2.3:5000");
+    // A write and the read after it are over before the Pod is killed.
+    assert_eq!(pod["terminationGracePeriodSeconds"], 30);
 }
 
 #[test]
@@ -159,6 +200,7 @@ async fn kubernetes_accepts_the_base() {
         "configmap/foreshock-config-",
         "service/foreshock",
         "deployment.apps/foreshock",
+        "poddisruptionbudget.policy/foreshock",
     ] {
         assert!(output.contains(kind), "{kind} is not in:\n{output}");
     }

@@ -199,6 +199,12 @@ impl Cluster {
         &self.url
     }
 
+    /// The certificate that the API server shows.
+    pub(crate) fn certificate() -> reqwest::Certificate {
+        let pem = std::fs::read(certificates().join("cert.pem")).expect("the bed has one");
+        reqwest::Certificate::from_pem(&pem).expect("the bed's certificate is one")
+    }
+
     /// A client with every right. It does not retry.
     pub(crate) fn client(&self) -> kube::Client {
         self.client.clone()
@@ -613,11 +619,9 @@ async fn start_apiserver(workdir: &Workdir, etcd: &str, more: &[String]) -> (Ser
 
 /// Asks `/readyz`, with the certificate that the clients will use.
 fn apiserver_ready(url: &str) -> impl AsyncFn() -> Option<()> + use<> {
-    let pem = std::fs::read(certificates().join("cert.pem")).expect("the bed has a certificate");
-    let certificate = reqwest::Certificate::from_pem(&pem).expect("the bed's certificate is one");
     let client = reqwest::Client::builder()
         .no_proxy()
-        .tls_certs_only([certificate])
+        .tls_certs_only([Cluster::certificate()])
         .timeout(Duration::from_secs(5))
         .build()
         .expect("an HTTP client can be built");

@@ -29,10 +29,12 @@ pub(crate) mod cluster;
 pub(crate) mod foreshock;
 pub(crate) mod node_exporter;
 pub(crate) mod prometheus;
+pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod target;
 pub(crate) mod watcher;
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::panic::Location;
 use std::path::PathBuf;
@@ -88,6 +90,12 @@ pub(crate) fn free_port() -> u16 {
         .and_then(|listener| listener.local_addr())
         .expect("the loopback interface has a free port")
         .port()
+}
+
+/// Says `figure NAME VALUE` past libtest, which shows what a passing test prints to nobody.
+pub(crate) fn figure(name: &str, value: impl std::fmt::Display) {
+    // A closed standard output is no fault of the test.
+    let _ = writeln!(std::io::stdout().lock(), "figure {name} {value}");
 }
 
 /// A client for plain HTTP on loopback: no proxy, and no request outlives the patience of a test.
