@@ -178,6 +178,7 @@ fn scene(nodes: usize, policy: &str) -> Scene {
     let (queue, webhook) = webhook_queue();
     let leads = Leadership {
         leader: true,
+        other_leads: false,
         since: start,
         paused: false,
         record: Some(ClusterRecord::default()),
