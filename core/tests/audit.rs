@@ -267,6 +267,7 @@ fn every_limit_is_refused_by_its_name() {
             good.memory.storm = Some(Storm {
                 since: now(),
                 about: "4 of 10 Nodes".into(),
+                input: None,
                 calm_since: None,
             })
         }),
@@ -274,6 +275,7 @@ fn every_limit_is_refused_by_its_name() {
             good.memory.storm = Some(Storm {
                 since: now(),
                 about: "4 of 10 Nodes".into(),
+                input: None,
                 calm_since: None,
             })
         }),

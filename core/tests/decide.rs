@@ -599,6 +599,7 @@ fn a_storm_on_record_goes_on_after_a_restart_until_a_whole_window_was_calm() {
         let storm = Storm {
             since: ago(now(), HOUR),
             about: "4 of 10 Nodes".into(),
+            input: None,
             calm_since: None,
         };
         world.cluster.as_mut().expect("the scene has one").storm = Some(storm);
@@ -608,6 +609,7 @@ fn a_storm_on_record_goes_on_after_a_restart_until_a_whole_window_was_calm() {
     calm.memory.storm = Some(Storm {
         since: ago(now(), HOUR),
         about: "4 of 10 Nodes".into(),
+        input: None,
         calm_since: Some(ago(now(), 5 * MINUTE)),
     });
     check(&calm, "n3", Expect::Does(Cause::Taint));
@@ -837,6 +839,72 @@ fn silence_releases_nothing() {
         &long_well(old),
         "n3",
         Expect::Holds(HoldReason::BlindedByTaint),
+    );
+}
+
+#[test]
+fn where_no_node_is_heard_none_is_blinded_by_its_taint() {
+    let dark = scene()
+        .marked("n3", RecordedPhase::Drained, HOUR)
+        .with_world(|world| {
+            for score in world.scores.values_mut() {
+                score.at = ago(now(), 2 * MINUTE);
+            }
+        });
+    check(&dark, "n3", Expect::Holds(HoldReason::Unknown));
+    let restarted = scene()
+        .marked("n3", RecordedPhase::Drained, HOUR)
+        .with_world(|world| world.scores.clear());
+    check(&restarted, "n3", Expect::Holds(HoldReason::Unknown));
+    let exporters_gone = scene()
+        .marked("n3", RecordedPhase::Drained, HOUR)
+        .with_world(|world| {
+            for score in world.scores.values_mut() {
+                score.risk = Err(ScoreUnknown::NoScrape);
+            }
+        });
+    check(&exporters_gone, "n3", Expect::Holds(HoldReason::Unknown));
+}
+
+#[test]
+fn an_alert_that_ends_while_nothing_is_heard_writes_nothing_to_a_drained_node() {
+    let ended = |phase| {
+        let old = alert("X", 0.8, Reach::Evict);
+        scene()
+            .marked("n3", phase, HOUR)
+            .record("n3", |record| record.alerts = vec![old.clone()])
+            .with_world(|world| {
+                world.resolved.insert("fp-X".into(), old.starts_at);
+                world.scores.clear();
+            })
+    };
+    let drained = ended(RecordedPhase::Drained);
+    check(&drained, "n3", Expect::Holds(HoldReason::Unknown));
+    // One that is not drained yet could be after a restart, on the word of an alert that is over.
+    let tainted = ended(RecordedPhase::Tainted);
+    assert!(
+        order_for(&tainted, "n3")
+            .record
+            .expect("kept")
+            .alerts
+            .is_empty()
+    );
+    // With features again the record follows.
+    let heard = scene()
+        .marked("n3", RecordedPhase::Drained, HOUR)
+        .record("n3", |record| {
+            record.alerts = vec![alert("X", 0.8, Reach::Evict)]
+        })
+        .with_world(|world| {
+            let started = alert("X", 0.8, Reach::Evict).starts_at;
+            world.resolved.insert("fp-X".into(), started);
+        });
+    assert!(
+        order_for(&heard, "n3")
+            .record
+            .expect("kept")
+            .alerts
+            .is_empty()
     );
 }
 

@@ -338,7 +338,7 @@ impl World {
             marks_per_second: self.config.marks_per_second,
             evictions_per_second: self.config.eviction_rate,
         };
-        let (actuator, reports, _) = Actuator::new(
+        let (actuator, reports, announce) = Actuator::new(
             options,
             Arc::clone(&cluster),
             Arc::clone(&clock),
@@ -376,6 +376,7 @@ impl World {
                 alertmanager: None,
                 leadership,
                 reports: Some(reports),
+                announce: Some(announce),
                 events: Arc::new(EventLog::new(clock.now())),
                 clock,
                 counters: Arc::new(Counters::new()),

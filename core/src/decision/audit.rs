@@ -14,7 +14,9 @@ use super::policy::{ControlPlane, Limit as Bound, Policy, Pool, Reach, Rules};
 use super::world::{Fact, HoldUntil, NodeFacts, OwnWrite, World};
 use crate::drain::{Disposition, PodFacts, PodId, classify};
 use crate::node::{NodeId, NodeName};
-use crate::record::{ClusterRecord, NodeRecord, RecordState, RecordedPhase, TaintEffect};
+use crate::record::{
+    ActingAlert, ClusterRecord, NodeRecord, RecordState, RecordedPhase, TaintEffect,
+};
 use crate::risk::Risk;
 use crate::room::{HOSTNAME, Place, PodTerm, Resources};
 
@@ -197,12 +199,55 @@ struct Audit<'a> {
     policy: &'a Policy,
     memory: &'a Memory,
     world: &'a World,
-    tainted: BTreeSet<&'a NodeName>,
-    draining: BTreeSet<&'a NodeName>,
+    tainted: Counted<'a>,
+    draining: Counted<'a>,
+    /// Nodes that are Ready and not cordoned.
+    eligible: Counted<'a>,
     begun: Vec<NodeId>,
     /// Nodes on which a taint or a drain is begun.
     beginnings: Vec<NodeId>,
     refusals: Vec<Refusal>,
+}
+
+/// Nodes, counted by zone and pool as well.
+#[derive(Default)]
+struct Counted<'a> {
+    names: BTreeSet<&'a NodeName>,
+    zones: BTreeMap<Option<&'a str>, usize>,
+    pools: BTreeMap<Option<&'a str>, usize>,
+}
+
+impl<'a> Counted<'a> {
+    fn insert(&mut self, node: &'a NodeFacts) {
+        if self.names.insert(&node.id.name) {
+            *self.zones.entry(node.zone.as_deref()).or_default() += 1;
+            *self.pools.entry(node.pool.as_deref()).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, node: &'a NodeFacts) {
+        if self.names.remove(&node.id.name) {
+            let counts = [
+                self.zones.get_mut(&node.zone.as_deref()),
+                self.pools.get_mut(&node.pool.as_deref()),
+            ];
+            for count in counts.into_iter().flatten() {
+                *count -= 1;
+            }
+        }
+    }
+
+    fn contains(&self, name: &NodeName) -> bool {
+        self.names.contains(name)
+    }
+
+    fn in_zone(&self, node: &NodeFacts) -> usize {
+        self.zones.get(&node.zone.as_deref()).copied().unwrap_or(0)
+    }
+
+    fn in_pool(&self, node: &NodeFacts) -> usize {
+        self.pools.get(&node.pool.as_deref()).copied().unwrap_or(0)
+    }
 }
 
 impl<'a> Audit<'a> {
@@ -211,13 +256,17 @@ impl<'a> Audit<'a> {
             policy,
             memory,
             world,
-            tainted: BTreeSet::new(),
-            draining: BTreeSet::new(),
+            tainted: Counted::default(),
+            draining: Counted::default(),
+            eligible: Counted::default(),
             begun: Vec::new(),
             beginnings: Vec::new(),
             refusals: Vec::new(),
         };
         for (name, node) in &world.nodes {
+            if node.ready && !node.cordoned {
+                audit.eligible.insert(node);
+            }
             let in_flight = match world.writes.get(name) {
                 Some(
                     OwnWrite::InFlight { taints, drains } | OwnWrite::Failed { taints, drains, .. },
@@ -226,17 +275,20 @@ impl<'a> Audit<'a> {
             };
             if let RecordState::Ours(record) = &node.record {
                 if record.phase != RecordedPhase::Clear {
-                    audit.tainted.insert(name);
+                    audit.tainted.insert(node);
                 }
                 if record.phase == RecordedPhase::Draining {
-                    audit.draining.insert(name);
+                    audit.draining.insert(node);
                 }
             }
-            if in_flight.0 || in_flight.1 {
-                audit.tainted.insert(name);
+            let rules = audit.rules(node);
+            let unreadable = matches!(node.record, RecordState::Unreadable { .. })
+                && node.taints.contains(&rules.taint);
+            if in_flight.0 || in_flight.1 || unreadable {
+                audit.tainted.insert(node);
             }
             if in_flight.1 {
-                audit.draining.insert(name);
+                audit.draining.insert(node);
             }
         }
         audit
@@ -285,11 +337,11 @@ impl<'a> Audit<'a> {
             }
             (_, RecordedPhase::Clear) => {
                 self.release(node, order, &what);
-                self.tainted.remove(name);
-                self.draining.remove(name);
+                self.tainted.remove(node);
+                self.draining.remove(node);
             }
             (RecordedPhase::Draining, RecordedPhase::Drained | RecordedPhase::Tainted) => {
-                self.draining.remove(name);
+                self.draining.remove(node);
             }
             (before, after) if before == after => {}
             (before, after) => {
@@ -353,10 +405,11 @@ impl<'a> Audit<'a> {
         let rules = self.rules(node);
         for taint in order.taints_added() {
             let wanted = *taint == rules.taint || Some(taint) == rules.caution_taint.as_ref();
-            let free = !node
-                .taints
-                .iter()
-                .any(|there| there.key == taint.key && there.effect == taint.effect);
+            // A mark of our own may give way to it in the same patch.
+            let removed = order.taints_removed();
+            let free = !node.taints.iter().any(|there| {
+                there.key == taint.key && there.effect == taint.effect && !removed.contains(&there)
+            });
             let fit = wanted && free && taint.effect != TaintEffect::NoExecute;
             self.require(fit, Limit::ForeignMark, &format!("{what}: adds {taint}"));
         }
@@ -441,11 +494,11 @@ impl<'a> Audit<'a> {
         }
     }
 
-    fn tainting(&mut self, name: &'a NodeName, node: &NodeFacts, what: &str) {
+    fn tainting(&mut self, name: &'a NodeName, node: &'a NodeFacts, what: &str) {
         self.last_node(name, what);
         self.beginnings.push(node.id.clone());
         if node.control_plane {
-            let others = self.tainted.iter().any(|name| {
+            let others = self.tainted.names.iter().any(|name| {
                 self.world
                     .nodes
                     .get(*name)
@@ -453,19 +506,18 @@ impl<'a> Audit<'a> {
             });
             self.require(!others, Limit::ControlPlane, what);
         }
-        self.tainted.insert(name);
+        self.tainted.insert(node);
         let limits = &self.policy.limits;
         let (cluster, zone) = (Some(limits.tainted_max), limits.zone_tainted_max);
         let pool = self.pool(node).and_then(|pool| pool.limits.tainted_max);
-        let tainted = self.tainted.clone();
-        let fits = self.within(node, &tainted, [cluster, zone, pool]);
+        let fits = self.within(node, &self.tainted, [cluster, zone, pool]);
         self.require(fits, Limit::TaintedMax, what);
     }
 
     fn starting_drain(
         &mut self,
         name: &'a NodeName,
-        node: &NodeFacts,
+        node: &'a NodeFacts,
         order: &MarkOrder,
         what: &str,
     ) {
@@ -490,14 +542,13 @@ impl<'a> Audit<'a> {
         let open =
             windows.is_empty() || windows.iter().any(|window| window.contains(self.world.at));
         self.require(open, Limit::Window, what);
-        self.draining.insert(name);
+        self.draining.insert(node);
         self.begun.push(node.id.clone());
         self.beginnings.push(node.id.clone());
         let limits = &self.policy.limits;
         let (cluster, zone) = (Some(limits.draining_max), limits.zone_draining_max);
         let pool = self.pool(node).and_then(|pool| pool.limits.draining_max);
-        let draining = self.draining.clone();
-        let fits = self.within(node, &draining, [cluster, zone, pool]);
+        let fits = self.within(node, &self.draining, [cluster, zone, pool]);
         self.require(fits, Limit::DrainingMax, what);
         let per_hour = |max: u32, of_pool: Option<&str>| {
             let begun = self.begun.iter().map(|node| &node.name);
@@ -528,7 +579,7 @@ impl<'a> Audit<'a> {
             // Nothing moves, so nobody is in the way of anything.
             return;
         }
-        let draining: Vec<&'a NodeName> = self.draining.iter().copied().collect();
+        let draining: Vec<&'a NodeName> = self.draining.names.iter().copied().collect();
         for other in draining {
             let Some(node) = world.nodes.get(other) else {
                 continue;
@@ -550,6 +601,7 @@ impl<'a> Audit<'a> {
         let own = covers(name);
         let shared = self
             .draining
+            .names
             .iter()
             .filter(|other| **other != name)
             .any(|other| !covers(other).is_disjoint(&own));
@@ -726,7 +778,12 @@ impl<'a> Audit<'a> {
             self.world.at.duration_since(since).as_secs_f64()
                 >= self.rules(node).recover_for.as_secs_f64()
         });
-        self.require(well && long, Limit::Recovery, what);
+        let odd = self
+            .world
+            .scores
+            .get(&node.id.name)
+            .is_some_and(|score| score.out_of_range.is_some());
+        self.require(well && long && !odd, Limit::Recovery, what);
     }
 
     fn drain(&mut self, order: &crate::drain::DrainOrder) {
@@ -790,11 +847,11 @@ impl<'a> Audit<'a> {
             );
         };
         let next: &ClusterRecord = plan.cluster.as_ref().unwrap_or(standing);
-        let recent = |at: Timestamp| self.world.at.duration_since(at).as_secs_f64() < 3600.0;
+        let recent = |at: Timestamp| self.world.at.duration_since(at).abs().as_secs_f64() < 3600.0;
         let forgets = standing
             .drains
             .keys()
-            .any(|key| recent(key.0) && !next.drains.contains_key(key));
+            .any(|key| recent(key.0) && self.came_to_be(key) && !next.drains.contains_key(key));
         let begun: Vec<NodeId> = std::mem::take(&mut self.begun);
         let lacks = begun
             .iter()
@@ -840,14 +897,18 @@ impl<'a> Audit<'a> {
             self.refuse(Limit::Storm, detail);
         }
         let before = standing.ramp.as_ref();
-        let widest = before.map_or(1, |before| before.width.saturating_mul(2));
+        let widest = before.map_or(1, |before| before.width.max(1).saturating_mul(2));
         self.require(
             ramp.width <= widest,
             Limit::Storm,
             "the ramp more than doubles",
         );
         // Drains that the storm has interrupted are in it as well.
-        let crowded = ramp.nodes.len() > ramp.width as usize && !self.beginnings.is_empty();
+        let is_new = |node: &&NodeId| {
+            before.is_none_or(|before| before.nodes.get(&node.name) != Some(&node.uid))
+        };
+        let begins_anew = self.beginnings.iter().any(|node| is_new(&node));
+        let crowded = ramp.nodes.len() > ramp.width as usize && begins_anew;
         self.require(
             !crowded,
             Limit::Storm,
@@ -873,8 +934,15 @@ impl<'a> Audit<'a> {
             RecordState::Ours(record) => record.alerts.as_slice(),
             _ => &[],
         };
+        // What is heard now of an alert counts, and not what the record has kept of it.
+        let stale = |alert: &&ActingAlert| {
+            let heard = self.world.alerts.get(&node.id.name).into_iter().flatten();
+            !heard
+                .map(|heard| &heard.fingerprint)
+                .any(|fingerprint| *fingerprint == alert.fingerprint)
+        };
         heard
-            .chain(kept)
+            .chain(kept.iter().filter(stale))
             .filter(|alert| alert.expires_at > self.world.at && alert.starts_at >= node.created_at)
             .filter(|alert| {
                 self.world
@@ -959,33 +1027,24 @@ impl<'a> Audit<'a> {
             .all(|rules| rules.reach == Reach::Observe)
     }
 
-    /// Whether so many Nodes are within the limits of the cluster, of this Node's zone and its pool.
+    /// Whether these Nodes are within the limits of the cluster, of this Node's zone and its pool.
     fn within(
         &self,
         node: &NodeFacts,
-        names: &BTreeSet<&NodeName>,
+        these: &Counted<'_>,
         [cluster, zone, pool]: [Option<Bound>; 3],
     ) -> bool {
-        let fits = |bound: Option<Bound>, belongs: &dyn Fn(&NodeFacts) -> bool| {
-            let base = self
-                .world
-                .nodes
-                .values()
-                .filter(|other| other.ready && !other.cordoned && belongs(other))
-                .count();
-            let there = names
-                .iter()
-                .filter(|name| self.world.nodes.get(**name).is_some_and(belongs))
-                .count();
+        let fits = |bound: Option<Bound>, there: usize, base: usize| {
             bound.is_none_or(|bound| there <= bound.of(base))
         };
-        fits(cluster, &|_| true)
-            && fits(zone, &|other| other.zone == node.zone)
-            && fits(pool, &|other| other.pool == node.pool)
+        let all = &self.eligible;
+        fits(cluster, these.names.len(), all.names.len())
+            && fits(zone, these.in_zone(node), all.in_zone(node))
+            && fits(pool, these.in_pool(node), all.in_pool(node))
     }
 
     /// Nodes on which a drain was started within the hour.
-    fn recent_drains(&self) -> impl Iterator<Item = &'a NodeName> + use<'a> {
+    fn recent_drains(&self) -> impl Iterator<Item = &'a NodeName> {
         let now = self.world.at;
         let drains = self
             .world
@@ -993,8 +1052,24 @@ impl<'a> Audit<'a> {
             .iter()
             .flat_map(|cluster| cluster.drains.keys());
         drains
-            .filter(move |(at, _)| now.duration_since(*at).as_secs_f64() < 3600.0)
+            .filter(move |(at, _)| now.duration_since(*at).abs().as_secs_f64() < 3600.0)
+            .filter(|key| self.came_to_be(key))
             .map(|(_, name)| name)
+    }
+
+    /// Whether a drain on the cluster's record was started on its Node too, as far as can be told: an entry
+    /// that is younger than the Node's taint, on a Node that has only the taint, is one whose mark failed.
+    fn came_to_be(&self, (at, name): &(Timestamp, NodeName)) -> bool {
+        let Some(RecordState::Ours(record)) = self.world.nodes.get(name).map(|node| &node.record)
+        else {
+            return true;
+        };
+        let settled = self.world.at.duration_since(*at).as_secs_f64() >= 10.0;
+        let later_drain = record
+            .drain
+            .as_ref()
+            .is_some_and(|drain| drain.started_at >= *at);
+        !settled || record.phase != RecordedPhase::Tainted || record.since >= *at || later_drain
     }
 
     fn last_node(&mut self, name: &NodeName, what: &str) {

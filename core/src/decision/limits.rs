@@ -10,11 +10,11 @@ use super::policy::{ControlPlane, Limit, Policy, PoolLimits};
 use super::room::{After, Look, Looking};
 use super::verdict::{Hold, HoldReason};
 use super::world::{NodeFacts, OwnWrite, World};
-use super::{Group as Named, GroupUsage, HOUR, Usage, cluster_record};
+use super::{Group as Named, GroupUsage, HOUR, Usage, cluster_record, is_recent, never_began};
 use crate::node::NodeName;
-use crate::record::{Ramp, RecordedPhase, Storm, Taint, TaintEffect};
+use crate::record::{Ramp, RecordState, RecordedPhase, Storm, Taint, TaintEffect};
 use crate::risk::Band;
-use crate::time::{after, since};
+use crate::time::after;
 
 /// What is done now, and what would have to be known for more.
 pub(super) struct Chosen {
@@ -245,7 +245,10 @@ impl<'a> Room<'a> {
                 ) => (*taints, *drains),
                 None => (false, false),
             };
-            let tainted = taints || drains || recorded != RecordedPhase::Clear;
+            // Of a later version's record nothing is known but that the taint is there.
+            let unreadable = matches!(node.record, RecordState::Unreadable { .. })
+                && node.taints.contains(&policy.rules_of(node).taint);
+            let tainted = taints || drains || unreadable || recorded != RecordedPhase::Clear;
             if tainted {
                 room.taint(name);
             }
@@ -266,7 +269,7 @@ impl<'a> Room<'a> {
         }
         if let Some(cluster) = &world.cluster {
             for (at, name) in cluster.drains.keys() {
-                if since(*at, world.at) >= HOUR {
+                if !is_recent(*at, world.at) || never_began(world, name, *at) {
                     continue;
                 }
                 room.drains_last_hour += 1;
@@ -355,20 +358,16 @@ impl<'a> Room<'a> {
     }
 
     fn drain(&mut self, name: &NodeName) {
-        self.draining.insert(name.clone());
+        let new = usize::from(self.draining.insert(name.clone()));
         self.drains_last_hour += 1;
         self.each_group(name, |count| {
-            count.draining += 1;
+            count.draining += new;
             count.drains_last_hour += 1;
         });
     }
 
     fn last_node(&self, name: &NodeName) -> Option<Hold> {
-        let others = self
-            .survivors
-            .iter()
-            .filter(|survivor| *survivor != name)
-            .count();
+        let others = self.survivors.len() - usize::from(self.survivors.contains(name));
         (others == 0).then(|| Hold {
             reason: HoldReason::LastNode,
             detail: "no other Node is ready, schedulable and well".to_owned(),
@@ -376,6 +375,7 @@ impl<'a> Room<'a> {
         })
     }
 
+    // A write to the Node itself that failed counts, and must not stand in its own way.
     fn taint_holds(&self, name: &NodeName) -> Vec<Hold> {
         let limits = &self.policy.limits;
         let mut holds = Vec::from_iter(self.last_node(name));
@@ -383,7 +383,7 @@ impl<'a> Room<'a> {
             HoldReason::TaintedMax,
             "the cluster",
             "tainted",
-            self.tainted.len(),
+            self.tainted.len() - usize::from(self.tainted.contains(name)),
             limits.tainted_max,
             self.eligible,
             "tainted_max",
@@ -401,7 +401,7 @@ impl<'a> Room<'a> {
                     HoldReason::TaintedMax,
                     &group.to_string(),
                     "tainted",
-                    count.tainted,
+                    count.tainted - usize::from(self.tainted.contains(name)),
                     limit,
                     count.eligible,
                     key,
@@ -411,7 +411,10 @@ impl<'a> Room<'a> {
         let one_at_a_time = self.world.nodes.get(name).is_some_and(|node| {
             node.control_plane && self.policy.rules_of(node).control_plane == ControlPlane::Include
         });
-        if one_at_a_time && self.control_plane_tainted > 0 {
+        let others = self
+            .control_plane_tainted
+            .saturating_sub(usize::from(self.tainted.contains(name)));
+        if one_at_a_time && others > 0 {
             let detail = "control-plane Nodes are acted on one at a time".to_owned();
             holds.push(Hold {
                 reason: HoldReason::ControlPlane,
@@ -429,7 +432,7 @@ impl<'a> Room<'a> {
             HoldReason::DrainingMax,
             "the cluster",
             "draining",
-            self.draining.len(),
+            self.draining.len() - usize::from(self.draining.contains(name)),
             limits.draining_max,
             self.eligible,
             "draining_max",
@@ -452,7 +455,7 @@ impl<'a> Room<'a> {
                     HoldReason::DrainingMax,
                     &group.to_string(),
                     "draining",
-                    count.draining,
+                    count.draining - usize::from(self.draining.contains(name)),
                     limit,
                     count.eligible,
                     key,
