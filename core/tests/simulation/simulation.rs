@@ -36,6 +36,8 @@ pub struct Options {
     pub lasts: Duration,
     /// Which faults may strike.
     pub kinds: BTreeSet<Kind>,
+    /// How often a Node degrades.
+    pub mtbf: Duration,
     /// The operator's numbers.
     pub rules: Rules,
     /// What the program is told instead: a fault that the judge has to find.
@@ -81,6 +83,8 @@ impl Options {
             zones: 1 + chance.below(4),
             lasts: Duration::from_secs(24 * 3600),
             kinds,
+            // About every three days: far more than in life, so that much is seen.
+            mtbf: 72 * HOUR,
             rules,
             told: None,
             sabotage: None,
@@ -190,8 +194,7 @@ impl Simulation {
     pub fn new(options: &Options) -> Self {
         let now = start();
         let cluster = Cluster::new(options.seed, now, options.nodes, options.zones);
-        // A Node degrades about every three days: far more than in life, so that much is seen.
-        let weather = Weather::new(options.seed, &options.kinds, 72 * HOUR, now);
+        let weather = Weather::new(options.seed, &options.kinds, options.mtbf, now);
         let told = options.told.as_ref().unwrap_or(&options.rules);
         Self {
             process: Process::new(policy(told), now, options.sabotage),
