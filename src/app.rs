@@ -202,6 +202,13 @@ pub async fn serve(
         None => None,
     };
     let metrics = Arc::new(Metrics::new(snapshots.clone(), Arc::clone(&counters)));
+    let plans = PlanDoor::new(
+        cluster.clone(),
+        Arc::clone(&policy),
+        config.eviction_rate,
+        Arc::clone(&clock),
+        snapshots.clone(),
+    );
     let state = WebState {
         snapshots,
         events: Arc::clone(&events),
@@ -218,12 +225,7 @@ pub async fn serve(
             leadership: writer.leadership.clone(),
             counters: Arc::clone(&counters),
         }),
-        plans: Arc::new(PlanDoor {
-            cluster: cluster.clone(),
-            policy: Arc::clone(&policy),
-            rate: config.eviction_rate,
-            clock: Arc::clone(&clock),
-        }),
+        plans: Arc::new(plans),
         clock: {
             let clock = Arc::clone(&clock);
             Arc::new(move || clock.now())

@@ -22,6 +22,7 @@ use foreshock_core::decision::{Decision, decide};
 use foreshock_core::drain::PodFacts;
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::RecordState;
+use foreshock_core::room::Resources;
 use foreshock_core::time::since;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -344,16 +345,16 @@ impl Cycle {
             return;
         };
         // A call that never answered is bounded by the cluster's own timeout; the entry only spreads calls.
-        let wanted = decision.wants.iter().filter(|name| {
+        let wanted = decision.wants.iter().filter(|(name, from)| {
             let fresh = self
                 .pods
                 .get(*name)
-                .is_some_and(|(_, at, _)| since(*at, now) < POD_FACTS_REFRESH);
+                .is_some_and(|(_, at, _)| at >= *from && since(*at, now) < POD_FACTS_REFRESH);
             !fresh && !self.pods_asked.contains_key(*name)
         });
         let room = POD_QUERIES_MAX.saturating_sub(self.pods_asked.len());
         let ids: Vec<NodeId> = wanted
-            .filter_map(|name| {
+            .filter_map(|(name, _)| {
                 decision
                     .verdicts
                     .get(name)
@@ -371,7 +372,8 @@ impl Cycle {
                 Answer::Pods { node, at, answer }
             });
         }
-        self.pods.retain(|name, _| decision.wants.contains(name));
+        self.pods
+            .retain(|name, _| decision.wants.contains_key(name));
     }
 
     // ---- taking ----
@@ -729,6 +731,8 @@ fn unwatched(name: &NodeName) -> NodeFacts {
         control_plane: false,
         zone: None,
         pool: None,
+        labels: Arc::default(),
+        allocatable: Resources::default(),
         taints: Vec::new(),
         risk_label: None,
         record: RecordState::Absent,

@@ -12,6 +12,7 @@ mod events;
 pub mod lease;
 pub mod marks;
 pub mod names;
+mod needs;
 mod node;
 mod nodes;
 pub mod permissions;
@@ -54,8 +55,8 @@ pub struct NodeEntry {
     pub hostname: Option<String>,
     /// `status.addresses`, all types.
     pub addresses: Vec<String>,
-    /// Every label, for pools and the page.
-    pub labels: BTreeMap<String, String>,
+    /// Every label, for pools and the page; those of the facts.
+    pub labels: Arc<BTreeMap<String, String>>,
 }
 
 /// All Nodes, as the watch shows them.

@@ -4,17 +4,19 @@
 //! be carried out, and asks of each whether what the operator allows still holds afterwards. Only an
 //! [`AuditedPlan`] can be executed, and only this module makes one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::memory::Memory;
 use super::plan::{Cause, MarkOrder, Plan};
 use super::policy::{ControlPlane, Limit as Bound, Policy, Pool, Reach, Rules};
-use super::world::{HoldUntil, NodeFacts, OwnWrite, World};
+use super::world::{Fact, HoldUntil, NodeFacts, OwnWrite, World};
+use crate::drain::{Disposition, PodFacts, PodId, classify};
 use crate::node::{NodeId, NodeName};
 use crate::record::{ClusterRecord, NodeRecord, RecordState, RecordedPhase, TaintEffect};
 use crate::risk::Risk;
+use crate::room::{HOSTNAME, Place, PodTerm, Resources};
 
 /// A plan that has passed the audit.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +85,12 @@ pub enum Limit {
     DrainingMax,
     /// Too many drains within the hour.
     DrainsPerHour,
+    /// The Pods of the Node, of one that is being drained, or of one that is to take them, are not known.
+    FactsUnknown,
+    /// Pods of a Node that is being drained are under the same budget.
+    SharedBudget,
+    /// A Pod has no place that holds it, or two have the same room.
+    NoRoom,
     /// A drain outside its Node's record, by other rules, or beyond its deadline.
     DrainOrder,
     /// The cluster's record would forget something, or not have what is begun.
@@ -119,6 +127,9 @@ impl Limit {
             Self::TaintedMax => "tainted_max",
             Self::DrainingMax => "draining_max",
             Self::DrainsPerHour => "drains_per_hour",
+            Self::FactsUnknown => "facts_unknown",
+            Self::SharedBudget => "shared_budget",
+            Self::NoRoom => "no_room",
             Self::DrainOrder => "drain_order",
             Self::ClusterRecord => "cluster_record",
             Self::Recovery => "recovery",
@@ -165,7 +176,7 @@ pub fn audit(
         if !seen.insert(&order.node.name) {
             audit.refuse(Limit::OneOrder, order.node.to_string());
         }
-        audit.mark(order);
+        audit.mark(order, &plan.places);
     }
     for order in &plan.drains {
         audit.drain(order);
@@ -177,6 +188,9 @@ pub fn audit(
         Err(audit.refusals)
     }
 }
+
+/// Where the Pods of the Nodes whose drains begin are said to fit.
+type Places = BTreeMap<NodeName, Vec<Place>>;
 
 /// The cluster as it will be while the orders are carried out one after the other.
 struct Audit<'a> {
@@ -240,7 +254,7 @@ impl<'a> Audit<'a> {
 
     // ---- one order ----
 
-    fn mark(&mut self, order: &MarkOrder) {
+    fn mark(&mut self, order: &MarkOrder, places: &Places) {
         let what = format!("{} of {}", order.cause.as_str(), order.node);
         let Some((name, node)) = self
             .world
@@ -267,6 +281,7 @@ impl<'a> Audit<'a> {
             (RecordedPhase::Tainted, RecordedPhase::Draining) => {
                 self.beginning(node, Reach::Evict, &what);
                 self.starting_drain(name, node, order, &what);
+                self.moving(name, places.get(name).map_or(&[], Vec::as_slice), &what);
             }
             (_, RecordedPhase::Clear) => {
                 self.release(node, order, &what);
@@ -498,6 +513,192 @@ impl<'a> Audit<'a> {
                 max.is_none_or(|max| per_hour(max, Some(&pool.name)))
             });
         self.require(fits, Limit::DrainsPerHour, what);
+    }
+
+    /// The Pods of a Node whose drain begins: nobody else moves Pods under their budgets, and where they
+    /// are said to fit there is room for all of them, those of the other drains included.
+    fn moving(&mut self, name: &'a NodeName, places: &[Place], what: &str) {
+        let mut moved: Vec<(&'a NodeFacts, &'a PodFacts)> = Vec::new();
+        let world = self.world;
+        let own = world.nodes.get(name).map(|node| self.known_pods(node));
+        let goes = |pod: &&PodFacts| classify(pod, &self.policy.drain) == Disposition::Evict;
+        if let Some(Some(pods)) = own
+            && !pods.iter().any(|pod| goes(&pod))
+        {
+            // Nothing moves, so nobody is in the way of anything.
+            return;
+        }
+        let draining: Vec<&'a NodeName> = self.draining.iter().copied().collect();
+        for other in draining {
+            let Some(node) = world.nodes.get(other) else {
+                continue;
+            };
+            let Some(pods) = self.known_pods(node) else {
+                let detail = format!("{what}: the Pods of {other} are not known");
+                return self.refuse(Limit::FactsUnknown, detail);
+            };
+            moved.extend(pods.iter().filter(goes).map(|pod| (node, pod)));
+        }
+        let covers = |node: &NodeName| -> BTreeSet<(&str, &str)> {
+            let pods = moved.iter().filter(|(of, _)| of.id.name == *node);
+            pods.flat_map(|(_, pod)| {
+                let names = pod.budgets.iter().map(|budget| budget.name.as_str());
+                names.map(|name| (pod.id.namespace.as_str(), name))
+            })
+            .collect()
+        };
+        let own = covers(name);
+        let shared = self
+            .draining
+            .iter()
+            .filter(|other| **other != name)
+            .any(|other| !covers(other).is_disjoint(&own));
+        self.require(!shared, Limit::SharedBudget, what);
+        moved.retain(|(_, pod)| pod.owner.is_some() && !pod.daemon_set_gone);
+        self.room(name, &moved, places, what);
+    }
+
+    fn room(
+        &mut self,
+        name: &NodeName,
+        moved: &[(&'a NodeFacts, &'a PodFacts)],
+        places: &[Place],
+        what: &str,
+    ) {
+        let mut on: BTreeMap<&NodeName, Vec<(&'a NodeFacts, &'a PodFacts)>> = BTreeMap::new();
+        let mut placed: BTreeSet<&PodId> = BTreeSet::new();
+        for place in places {
+            let pod = moved.iter().find(|(_, pod)| pod.id == place.pod);
+            let once = placed.insert(&place.pod);
+            let detail = format!("{what}: {} on {}", place.pod, place.on);
+            match pod {
+                Some(pod) if once => on.entry(&place.on).or_default().push(*pod),
+                Some(_) | None => self.refuse(Limit::NoRoom, detail),
+            }
+        }
+        for (of, pod) in moved.iter().filter(|(of, _)| of.id.name == *name) {
+            let has = placed.contains(&pod.id);
+            self.require(
+                has,
+                Limit::NoRoom,
+                &format!("{what}: {} on {}", pod.id, of.id),
+            );
+        }
+        for (target, arriving) in on {
+            let detail = format!("{what}: on {target}");
+            let Some(node) = self
+                .world
+                .nodes
+                .get(target)
+                .filter(|node| self.holds_pods(node))
+            else {
+                self.refuse(Limit::NoRoom, format!("{detail}, which takes no Pods"));
+                continue;
+            };
+            let Some(there) = self.known_pods(node) else {
+                self.refuse(Limit::FactsUnknown, detail);
+                continue;
+            };
+            let there: Vec<&PodFacts> = there.iter().filter(|pod| !pod.finished).collect();
+            // Its room may be needed by a Pod of another drain that the plan has forgotten.
+            let forgotten = moved.iter().find(|(from, pod)| {
+                let mut load = pod.needs.requests.clone();
+                there.iter().for_each(|pod| load.add(&pod.needs.requests));
+                !placed.contains(&pod.id)
+                    && pod.needs.requests.iter().all(|(resource, amount)| {
+                        amount == 0 || load.of(resource) <= node.allocatable.of(resource)
+                    })
+                    && self.lets_in(node, from, pod)
+                    && gets_along(node, from, pod, &there)
+            });
+            if let Some((_, pod)) = forgotten {
+                self.refuse(Limit::NoRoom, format!("{detail}: {} may need it", pod.id));
+            }
+            let mut load = Resources::default();
+            let arrived = arriving.iter().map(|(_, pod)| *pod);
+            for pod in there.iter().copied().chain(arrived) {
+                load.add(&pod.needs.requests);
+            }
+            let asked = |resource: &str| {
+                let mut all = arriving.iter();
+                all.any(|(_, pod)| pod.needs.requests.of(resource) > 0)
+            };
+            let over = load.iter().find(|(resource, amount)| {
+                asked(resource) && *amount > node.allocatable.of(resource)
+            });
+            if let Some((resource, _)) = over {
+                self.refuse(Limit::NoRoom, format!("{detail}: not enough {resource}"));
+            }
+            for (index, (from, pod)) in arriving.iter().enumerate() {
+                let before = arriving[..index].iter().map(|(_, pod)| *pod);
+                let beside: Vec<&PodFacts> = there.iter().copied().chain(before).collect();
+                let fits = self.lets_in(node, from, pod) && gets_along(node, from, pod, &beside);
+                self.require(fits, Limit::NoRoom, &format!("{detail}: {}", pod.id));
+            }
+        }
+    }
+
+    fn known_pods(&self, node: &'a NodeFacts) -> Option<&'a [PodFacts]> {
+        match &node.pods {
+            Fact::Assumed(pods) => Some(pods),
+            Fact::Known(at, pods) => {
+                let age = self.world.at.duration_since(*at).as_secs_f64();
+                (age <= self.policy.facts_age_max.as_secs_f64()).then_some(pods)
+            }
+            Fact::Unknown => None,
+        }
+    }
+
+    /// A Node that may take the Pods of others.
+    fn holds_pods(&self, node: &NodeFacts) -> bool {
+        node.ready
+            && !node.cordoned
+            && node.taken_by.is_none()
+            && !self.tainted.contains(&node.id.name)
+            && !self.at_risk(node)
+    }
+
+    fn at_risk(&self, node: &NodeFacts) -> bool {
+        let floor = self.floors(node).map(|(floor, _)| floor).max();
+        self.model_risk(node)
+            .max(floor)
+            .is_some_and(|risk| risk > self.rules(node).at_risk)
+    }
+
+    /// What a Node's labels, taints and name say about a Pod from another.
+    fn lets_in(&self, node: &NodeFacts, from: &NodeFacts, pod: &PodFacts) -> bool {
+        let needs = &pod.needs;
+        let (name, labels) = (&node.id.name, &*node.labels);
+        let removed = |taint: &crate::record::Taint| match &node.record {
+            // The Node counts as released, so what is ours of its taints is gone by then.
+            RecordState::Ours(record) => {
+                record.phase != RecordedPhase::Clear && record.marks.taint.as_ref() == Some(taint)
+            }
+            _ => false,
+        };
+        let tolerated = node
+            .taints
+            .iter()
+            .all(|taint| removed(taint) || !needs.kept_out_by(taint));
+        let affinities = needs.node_affinity.iter();
+        let reachable = needs.volumes.iter().map(|volume| &volume.terms);
+        let meant = affinities
+            .chain(reachable)
+            .all(|terms| terms.iter().any(|term| term.matches(name, labels)));
+        let selected = needs
+            .node_selector
+            .iter()
+            .all(|one| labels.get(one.0) == Some(one.1));
+        let keys = needs
+            .apart
+            .iter()
+            .chain(&needs.together)
+            .chain(needs.spread.iter().map(|spread| &spread.over))
+            .map(|term| term.topology_key.as_str());
+        let same_domains = keys
+            .filter(|key| *key != HOSTNAME)
+            .all(|key| labels.contains_key(key) && labels.get(key) == from.labels.get(key));
+        needs.uncountable.is_empty() && tolerated && meant && selected && same_domains
     }
 
     fn release(&mut self, node: &NodeFacts, order: &MarkOrder, what: &str) {
@@ -813,17 +1014,52 @@ impl<'a> Audit<'a> {
                 && !blocked
                 && !self.tainted.contains(other)
         };
-        let at_risk = |node: &NodeFacts| {
-            let floor = self.floors(node).map(|(floor, _)| floor).max();
-            self.model_risk(node)
-                .max(floor)
-                .is_some_and(|risk| risk > self.rules(node).at_risk)
-        };
         let left = self
             .world
             .nodes
             .iter()
-            .any(|(other, node)| can_work((other, node)) && !at_risk(node));
+            .any(|(other, node)| can_work((other, node)) && !self.at_risk(node));
         self.require(left, Limit::LastNode, what);
     }
+}
+
+/// What the Pods of a Node say about one more.
+fn gets_along(node: &NodeFacts, from: &NodeFacts, pod: &PodFacts, beside: &[&PodFacts]) -> bool {
+    let needs = &pod.needs;
+    let means =
+        |term: &PodTerm, other: &PodFacts| term.matches(&other.id.namespace, &other.needs.labels);
+    let avoids = |other: &PodFacts| {
+        let mut terms = needs.apart.iter();
+        terms.any(|term| term.topology_key == HOSTNAME && means(term, other))
+    };
+    let is_avoided = |other: &PodFacts| {
+        other.needs.apart.iter().any(|term| {
+            let (here, there) = (&node.labels, &from.labels);
+            let new = here.get(&term.topology_key) != there.get(&term.topology_key);
+            (term.topology_key == HOSTNAME || new) && means(term, pod)
+        })
+    };
+    let peace = beside.iter().all(|other| {
+        let ports = other.needs.host_ports.iter();
+        let clash = ports
+            .flat_map(|port| needs.host_ports.iter().map(move |own| (port, own)))
+            .any(|(port, own)| port.collides_with(own));
+        !clash && !avoids(other) && !is_avoided(other)
+    });
+    let company = needs.together.iter().all(|term| {
+        term.topology_key != HOSTNAME
+            || beside
+                .iter()
+                .any(|other| term.matches(&other.id.namespace, &other.needs.labels))
+    });
+    let even = needs.spread.iter().all(|spread| {
+        let like = beside.iter().filter(|other| {
+            other.terminating_until.is_none()
+                && spread
+                    .over
+                    .matches(&other.id.namespace, &other.needs.labels)
+        });
+        spread.over.topology_key != HOSTNAME || like.count() < spread.skew_max as usize
+    });
+    peace && company && even
 }

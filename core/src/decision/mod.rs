@@ -13,12 +13,15 @@ pub mod memory;
 pub mod plan;
 pub mod policy;
 mod ramp;
+mod room;
 mod storm;
 pub mod verdict;
 pub mod window;
 pub mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 
 use self::evidence::Evidence;
 use self::lifecycle::{Lifecycle, Situation};
@@ -41,8 +44,9 @@ pub struct Decision {
     pub verdicts: BTreeMap<NodeName, Verdict>,
     /// What is to be done now. Empty with reach `observe`.
     pub plan: Plan,
-    /// Nodes whose Pods the next decision would like to know.
-    pub wants: BTreeSet<NodeName>,
+    /// Nodes whose Pods the next decision would like to know. What was read before the time beside the
+    /// name is of no use to it, whatever its age.
+    pub wants: BTreeMap<NodeName, Timestamp>,
     /// The storm that is on.
     pub storm: Option<Storm>,
     /// The cautious beginning after the last one, this plan's Nodes included.
@@ -150,7 +154,11 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
         lives.insert(node.id.name.clone(), lifecycle::live(&situation, memory));
     }
 
-    let (plan, usage) = limits::choose(
+    let limits::Chosen {
+        plan,
+        usage,
+        mut wants,
+    } = limits::choose(
         policy,
         world,
         &evidence,
@@ -158,11 +166,11 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
         next.storm.as_ref(),
         &mut next.ramp,
     );
-    let wants = lives
-        .values()
-        .filter(|life| life.wants_pods)
-        .map(|life| life.node.name.clone())
-        .collect();
+    for life in lives.values().filter(|life| life.wants_pods) {
+        wants
+            .entry(life.node.name.clone())
+            .or_insert(Timestamp::MIN);
+    }
     let verdicts = lives
         .into_iter()
         .map(|(name, life)| (name, life.into_verdict()))
