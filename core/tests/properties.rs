@@ -380,9 +380,89 @@ impl fmt::Display for Tally {
     }
 }
 
+/// Clusters in which much is to be moved at once: every other Node is at risk and tainted or being drained.
+fn moving() -> impl Strategy<Value = Case> {
+    case().prop_map(|case| {
+        let nodes = case.nodes.into_iter().enumerate();
+        let nodes = nodes.map(|(index, drawn)| {
+            let pods_known = drawn.oddity != 6;
+            let drawn = Drawn {
+                alert: None,
+                oddity: 39,
+                pods_known,
+                ..drawn
+            };
+            if index % 2 == 1 {
+                return Drawn {
+                    score: Ok(0.1),
+                    phase: None,
+                    ..drawn
+                };
+            }
+            let drains = index % 6 == 4;
+            Drawn {
+                score: Ok(0.7 + f64::from(drawn.phase_for) / 36_000.0),
+                at_risk_for: 600,
+                phase: Some(if drains {
+                    RecordedPhase::Draining
+                } else {
+                    RecordedPhase::Tainted
+                }),
+                phase_for: 120,
+                well_for: None,
+                ..drawn
+            }
+        });
+        Case {
+            nodes: nodes.collect(),
+            reach: Reach::Evict,
+            trusted: true,
+            tainted_max: 12,
+            draining_max: 1 + case.tainted_max,
+            drains_per_hour: 12,
+            recent_drains: 0,
+            storm_min: 50,
+            storm: false,
+            ramp: None,
+            zone_tainted_max: None,
+        }
+    })
+}
+
 /// Runs a property over many clusters and checks that it met every kind of case.
 #[track_caller]
 fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCaseError>) {
+    let tally = over(name, case(), property);
+    assert!(
+        [tally.tainted, tally.drained, tally.held, tally.released]
+            .iter()
+            .all(|count| *count > 0),
+        "the cases have to taint, drain, hold and release: {tally}"
+    );
+}
+
+/// The same over clusters in which much is to be moved.
+#[track_caller]
+fn always_moving(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCaseError>) {
+    let tally = over(name, moving(), property);
+    assert!(
+        [
+            tally.drained,
+            tally.no_room,
+            tally.shared_budget,
+            tally.moved
+        ]
+        .iter()
+        .all(|count| *count > 0),
+        "the cases have to move Pods, find no room and share budgets: {tally}"
+    );
+}
+
+fn over(
+    name: &str,
+    cases: impl Strategy<Value = Case>,
+    property: impl Fn(&Scene, &Decision) -> Result<(), TestCaseError>,
+) -> Tally {
     // The same cases in every run: a test that fails by chance is a test that is run again.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let config = Config {
@@ -391,7 +471,7 @@ fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCas
         ..Config::default()
     };
     let tally = RefCell::new(Tally::default());
-    let outcome = TestRunner::new_with_rng(config, rng).run(&case(), |case| {
+    let outcome = TestRunner::new_with_rng(config, rng).run(&cases, |case| {
         let scene = case.scene();
         let decision = decide(&scene.policy, &scene.memory, &scene.world);
         tally.borrow_mut().count(&decision);
@@ -402,20 +482,7 @@ fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCas
     if let Err(error) = outcome {
         panic!("{error}");
     }
-    assert!(
-        [
-            tally.tainted,
-            tally.drained,
-            tally.held,
-            tally.released,
-            tally.no_room,
-            tally.shared_budget,
-            tally.moved,
-        ]
-        .iter()
-        .all(|count| *count > 0),
-        "the cases have to taint, drain, hold and release: {tally}"
-    );
+    tally
 }
 
 fn carry_out(scene: &Scene, decision: &Decision) -> Scene {
@@ -456,6 +523,35 @@ fn deciding_again_on_the_outcome_changes_nothing() {
             again.plan.marks
         );
         prop_assert_eq!(again.plan.cluster, None);
+        Ok(())
+    });
+}
+
+#[test]
+fn drains_that_begin_share_no_budget_and_no_room() {
+    always_moving("moving: budgets and room", |scene, decision| {
+        let next = carry_out(scene, decision);
+        budgets_and_room(scene, &next, decision)
+    });
+}
+
+#[test]
+fn where_much_is_to_be_moved_it_is_settled_and_the_audit_agrees() {
+    always_moving("moving: settled", |scene, decision| {
+        let next = carry_out(scene, decision);
+        let again = decide(&next.policy, &next.memory, &next.world);
+        prop_assert!(
+            again.plan.marks.is_empty(),
+            "it goes on: {:#?}",
+            again.plan.marks
+        );
+        let audited = audit(
+            &scene.policy,
+            &decision.memory,
+            &scene.world,
+            decision.plan.clone(),
+        );
+        prop_assert!(audited.is_ok(), "{:?}", audited.err());
         Ok(())
     });
 }
