@@ -14,6 +14,7 @@ use foreshock::core::decision::world::{Fact, Inputs, NodeFacts, Score, World};
 use foreshock::core::node::{NodeId, NodeName};
 use foreshock::core::record::{ClusterRecord, RecordState};
 use foreshock::core::risk::Risk;
+use foreshock::core::room::Resources;
 use foreshock::features::{FeatureMatrix, History, Schema, Usual, derive};
 use foreshock::model::loaded::Model;
 use foreshock::model::scorer::Scorer;
@@ -51,6 +52,8 @@ fn deciding(criterion: &mut Criterion) {
                 control_plane: false,
                 zone: None,
                 pool: None,
+                labels: Arc::default(),
+                allocatable: Resources::default(),
                 taints: Vec::new(),
                 risk_label: None,
                 record: RecordState::Absent,

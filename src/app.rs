@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span};
 
 use crate::actuator::{
-    self, Actuator, ActuatorOptions, Leader, LeaderOptions, Leadership, LeaseTimes, ReportRx,
+    self, Actuator, ActuatorOptions, EventTx, Leader, LeaderOptions, Leadership, LeaseTimes,
+    ReportRx,
 };
 use crate::alertmanager::{AlertmanagerClient, webhook_queue};
 use crate::clock::{Clock, SystemClock};
@@ -202,6 +203,13 @@ pub async fn serve(
         None => None,
     };
     let metrics = Arc::new(Metrics::new(snapshots.clone(), Arc::clone(&counters)));
+    let plans = PlanDoor::new(
+        cluster.clone(),
+        Arc::clone(&policy),
+        config.eviction_rate,
+        Arc::clone(&clock),
+        snapshots.clone(),
+    );
     let state = WebState {
         snapshots,
         events: Arc::clone(&events),
@@ -218,12 +226,7 @@ pub async fn serve(
             leadership: writer.leadership.clone(),
             counters: Arc::clone(&counters),
         }),
-        plans: Arc::new(PlanDoor {
-            cluster: cluster.clone(),
-            policy: Arc::clone(&policy),
-            rate: config.eviction_rate,
-            clock: Arc::clone(&clock),
-        }),
+        plans: Arc::new(plans),
         clock: {
             let clock = Arc::clone(&clock);
             Arc::new(move || clock.now())
@@ -250,6 +253,7 @@ pub async fn serve(
             alertmanager,
             leadership: writer.leadership,
             reports: writer.reports,
+            announce: writer.announce,
             clock,
             events,
             counters,
@@ -327,6 +331,7 @@ async fn wind_up(
 struct Writer {
     leadership: watch::Receiver<Leadership>,
     reports: Option<ReportRx>,
+    announce: Option<EventTx>,
     control: Arc<dyn Control>,
 }
 
@@ -346,6 +351,7 @@ impl Writer {
         Self {
             leadership,
             reports: None,
+            announce: None,
             control: Arc::new(NoSwitch),
         }
     }
@@ -402,6 +408,7 @@ fn writer(
         return Writer {
             leadership,
             reports: None,
+            announce: None,
             control,
         };
     }
@@ -410,7 +417,7 @@ fn writer(
         marks_per_second: config.marks_per_second,
         evictions_per_second: config.eviction_rate,
     };
-    let (actuator, reports, _) = Actuator::new(options, cluster, clock, handle, plans);
+    let (actuator, reports, announce) = Actuator::new(options, cluster, clock, handle, plans);
     let act = actuator.run(stop).instrument(info_span!("actuator"));
     tasks.spawn(async move {
         act.await;
@@ -420,6 +427,7 @@ fn writer(
     Writer {
         leadership,
         reports: Some(reports),
+        announce: Some(announce),
         control,
     }
 }

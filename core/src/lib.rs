@@ -9,4 +9,5 @@ pub mod drain;
 pub mod node;
 pub mod record;
 pub mod risk;
+pub mod room;
 pub mod time;

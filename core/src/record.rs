@@ -4,6 +4,8 @@
 //! These types say what is remembered. How it is written into annotations is the shell's business.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -52,8 +54,8 @@ impl Taint {
     }
 }
 
-impl std::fmt::Display for Taint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Taint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}:{}", self.key, self.value, self.effect.as_str())
     }
 }
@@ -241,6 +243,44 @@ impl RecordState {
     }
 }
 
+/// Something that many scores or alerts may have in common, and that may be wrong for all of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Input {
+    /// A model, by its id.
+    Model(Arc<str>),
+    /// A version of node_exporter.
+    Exporter(Arc<str>),
+    /// A scrape job.
+    Job(Arc<str>),
+    /// An alert, by its name.
+    Alert(String),
+}
+
+impl Input {
+    /// Its name is short enough for the record on the Lease.
+    pub fn is_short(&self) -> bool {
+        let name: &str = match self {
+            Self::Model(name) | Self::Exporter(name) | Self::Job(name) => name,
+            Self::Alert(name) => name,
+        };
+        name.len() <= Self::NAME_MAX
+    }
+
+    /// Longer names are kept out of the record: a storm over such an input goes on for its places alone.
+    pub const NAME_MAX: usize = 250;
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model(id) => write!(f, "model {id}"),
+            Self::Exporter(version) => write!(f, "node_exporter {version}"),
+            Self::Job(job) => write!(f, "scrape job {job}"),
+            Self::Alert(name) => write!(f, "alert {name}"),
+        }
+    }
+}
+
 /// A storm: so many Nodes turned at risk at once that the likelier fault is the signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storm {
@@ -249,14 +289,17 @@ pub struct Storm {
     /// What it was seen in, in words for an operator: `41 of 100 Nodes`, `zone a: 12 of 30 Nodes`.
     /// At most [`Self::ABOUT_MAX`] bytes.
     pub about: String,
+    /// The input that it is over, if it is over one: it goes on for as long as that speaks against many.
+    pub input: Option<Input>,
     /// Since when the Nodes at risk without our taint are few enough; `None` while they are not.
     /// Always `None` on the Lease: after a restart, calm has to be seen again.
     pub calm_since: Option<Timestamp>,
 }
 
 impl Storm {
-    /// Keeps the record on the Lease small, whatever zones and versions are called.
-    pub const ABOUT_MAX: usize = 200;
+    /// Keeps the record on the Lease small, whatever zones and versions are called. Plain ASCII without
+    /// double spaces, so that it is read back as it was written.
+    pub const ABOUT_MAX: usize = 180;
 }
 
 /// After a storm: how many Nodes may be begun on before it is seen what came of them.

@@ -9,10 +9,13 @@ use foreshock_core::decision::memory::Memory;
 use foreshock_core::decision::plan::Plan;
 use foreshock_core::decision::policy::{Limit, Policy, Pool, PoolLimits, Reach};
 use foreshock_core::decision::window::Window;
-use foreshock_core::decision::world::{HoldUntil, OwnWrite, ScoreUnknown, World};
+use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts, OwnWrite, ScoreUnknown, World};
 use foreshock_core::decision::{Decision, decide};
+use foreshock_core::drain::{EvictionAllowance, PodFacts};
 use foreshock_core::record::{Ramp, RecordState, RecordedPhase, Storm, Taint, TaintEffect};
+use foreshock_core::room::{HostPort, PodTerm, Protocol, Spread, VolumeTopology};
 use foreshock_core::time::{after, ago};
+use support::pods::{budget, sized, with};
 use support::{HOUR, MINUTE, Scene, alert, now, scene, taint};
 
 /// A plan that the planner made and the audit passes, and the world it was made for.
@@ -52,6 +55,46 @@ fn starting() -> Good {
     )
 }
 
+/// A drain that begins while `n5` is being drained; both have a Pod under a budget of its own.
+fn moving() -> Good {
+    let under = |name: &str, of: &str| {
+        with(sized(name, 3_000), |pod| {
+            pod.budgets = vec![budget(of, EvictionAllowance::Now(1))];
+        })
+    };
+    let scene = scene()
+        .with_policy(|policy| {
+            policy.limits.tainted_max = Limit::Count(5);
+            policy.limits.draining_max = Limit::Count(5);
+        })
+        .at_risk("n3", 0.9, MINUTE)
+        .marked("n3", RecordedPhase::Tainted, 2 * MINUTE)
+        .at_risk("n5", 0.9, MINUTE)
+        .marked("n5", RecordedPhase::Draining, MINUTE)
+        .node("n3", |node| {
+            node.pods = Fact::Known(now(), vec![under("a", "web")]);
+        })
+        .node("n5", |node| {
+            node.pods = Fact::Known(now(), vec![under("b", "api")]);
+        });
+    Good::of(scene)
+}
+
+/// The Node on which the Pod of `n3` is said to fit.
+fn target(good: &mut Good) -> &mut NodeFacts {
+    let places = &good.plan.places["n3"];
+    let place = places.iter().find(|place| place.pod.name == "a");
+    let on = place.expect("it has a place").on.clone();
+    good.world.nodes.get_mut(&on).expect("in the world")
+}
+
+fn pod_of<'a>(good: &'a mut Good, node: &str) -> &'a mut PodFacts {
+    match &mut good.world.nodes.get_mut(node).expect("in the world").pods {
+        Fact::Known(_, pods) => &mut pods[0],
+        Fact::Assumed(_) | Fact::Unknown => unreachable!("known"),
+    }
+}
+
 fn draining() -> Good {
     Good::of(
         scene()
@@ -66,6 +109,15 @@ fn releasing() -> Good {
             .marked("n3", RecordedPhase::Drained, HOUR)
             .remember("n3", |memory| memory.well_since = Some(ago(now(), HOUR))),
     )
+}
+
+/// Any Pod at all.
+fn anything(topology_key: &str) -> PodTerm {
+    PodTerm {
+        topology_key: topology_key.into(),
+        namespaces: None,
+        selector: Some(Vec::new()),
+    }
 }
 
 fn pooled(scene: Scene) -> Scene {
@@ -215,6 +267,7 @@ fn every_limit_is_refused_by_its_name() {
             good.memory.storm = Some(Storm {
                 since: now(),
                 about: "4 of 10 Nodes".into(),
+                input: None,
                 calm_since: None,
             })
         }),
@@ -222,6 +275,7 @@ fn every_limit_is_refused_by_its_name() {
             good.memory.storm = Some(Storm {
                 since: now(),
                 about: "4 of 10 Nodes".into(),
+                input: None,
                 calm_since: None,
             })
         }),
@@ -326,6 +380,99 @@ fn every_limit_is_refused_by_its_name() {
         (Broken::ClusterRecord, starting, |good| {
             good.world.cluster = None
         }),
+        (Broken::FactsUnknown, starting, |good| {
+            n3(good).pods = Fact::Unknown
+        }),
+        (Broken::FactsUnknown, moving, |good| {
+            n3(good).pods = Fact::Known(ago(now(), HOUR), Vec::new())
+        }),
+        (Broken::FactsUnknown, moving, |good| {
+            good.world.nodes.get_mut("n5").expect("there").pods = Fact::Unknown;
+        }),
+        (Broken::FactsUnknown, moving, |good| {
+            target(good).pods = Fact::Unknown
+        }),
+        (Broken::SharedBudget, moving, |good| {
+            pod_of(good, "n5").budgets[0].name = "web".into();
+        }),
+        (Broken::NoRoom, moving, |good| good.plan.places.clear()),
+        (Broken::NoRoom, moving, |good| {
+            target(good).allocatable.cpu = 2_999
+        }),
+        (Broken::NoRoom, moving, |good| {
+            target(good).allocatable.pods = 0
+        }),
+        (Broken::NoRoom, moving, |good| target(good).ready = false),
+        (Broken::NoRoom, moving, |good| {
+            let name = target(good).id.name.clone();
+            good.world.scores.get_mut(&name).expect("scored").risk = Ok(support::risk(0.9));
+        }),
+        (Broken::NoRoom, moving, |good| {
+            target(good).taints.push(Taint {
+                key: "gpu".into(),
+                ..taint()
+            })
+        }),
+        // A Pod is said to go to the Node that it leaves.
+        (Broken::NoRoom, moving, |good| {
+            let places = good.plan.places.get_mut("n3").expect("moving");
+            places.iter_mut().for_each(|place| place.on = "n3".into());
+        }),
+        // Both Pods on one Node, which has room for one.
+        (Broken::NoRoom, moving, |good| {
+            let on = target(good).id.name.clone();
+            let places = good.plan.places.get_mut("n3").expect("moving");
+            places.iter_mut().for_each(|place| place.on = on.clone());
+        }),
+        // The Pod of the other drain is forgotten, and may need that very room.
+        (Broken::NoRoom, moving, |good| {
+            let places = good.plan.places.get_mut("n3").expect("moving");
+            places.retain(|place| place.pod.name == "a");
+        }),
+        (Broken::NoRoom, moving, |good| {
+            pod_of(good, "n3").needs.node_affinity = Some(Vec::new());
+        }),
+        (Broken::NoRoom, moving, |good| {
+            pod_of(good, "n3").needs.volumes = vec![VolumeTopology {
+                claim: "data".into(),
+                terms: Vec::new(),
+            }];
+        }),
+        (Broken::NoRoom, moving, |good| {
+            pod_of(good, "n3").needs.node_selector = [("disk".into(), "fast".into())].into();
+        }),
+        (Broken::NoRoom, moving, |good| {
+            pod_of(good, "n3").needs.uncountable.push("a claim".into());
+        }),
+        (Broken::NoRoom, moving, |good| {
+            pod_of(good, "n3").needs.together = vec![anything("kubernetes.io/hostname")];
+        }),
+        (Broken::NoRoom, moving, |good| {
+            pod_of(good, "n3").needs.apart = vec![anything("topology.kubernetes.io/zone")];
+        }),
+        (Broken::NoRoom, moving, |good| {
+            let shy = with(sized("x", 0), |pod| {
+                pod.needs.apart = vec![anything("kubernetes.io/hostname")];
+            });
+            target(good).pods = Fact::Known(now(), vec![shy]);
+        }),
+        (Broken::NoRoom, moving, |good| {
+            let port = HostPort {
+                protocol: Protocol::Tcp,
+                port: 80,
+                address: None,
+            };
+            pod_of(good, "n3").needs.host_ports = vec![port.clone()];
+            let serving = with(sized("x", 0), |pod| pod.needs.host_ports = vec![port]);
+            target(good).pods = Fact::Known(now(), vec![serving]);
+        }),
+        (Broken::NoRoom, moving, |good| {
+            pod_of(good, "n3").needs.spread = vec![Spread {
+                over: anything("kubernetes.io/hostname"),
+                skew_max: 1,
+            }];
+            target(good).pods = Fact::Known(now(), vec![sized("x", 0)]);
+        }),
         (Broken::Recovery, releasing, |good| {
             good.world.scores.get_mut("n3").expect("scored").risk = Err(ScoreUnknown::NoScrape);
         }),
@@ -352,5 +499,5 @@ fn every_limit_is_refused_by_its_name() {
     }
     let named: std::collections::BTreeSet<Broken> =
         faults.iter().map(|(limit, ..)| *limit).collect();
-    assert_eq!(named.len(), 27, "every limit has its fault");
+    assert_eq!(named.len(), 30, "every limit has its fault");
 }

@@ -10,13 +10,14 @@ use foreshock_core::decision::plan::{Cause, MarkOrder};
 use foreshock_core::decision::policy::{ControlPlane, Limit, Reach};
 use foreshock_core::decision::verdict::{HoldReason, Phase};
 use foreshock_core::decision::world::{Fact, HoldUntil, OwnWrite, ScoreUnknown};
-use foreshock_core::drain::{DrainReport, NodeOutcome, PodOutcome};
+use foreshock_core::drain::{DrainReport, NodeOutcome, PodFacts, PodOutcome};
 use foreshock_core::node::Uid;
 use foreshock_core::record::{
     DrainRecord, RecordState, RecordedPhase, RiskLabel, Storm, Taint, TaintEffect,
 };
 use foreshock_core::risk::Band;
 use foreshock_core::time::{after, ago};
+use support::pods::{budgeted, sized, with};
 use support::{HOUR, MINUTE, Scene, alert, caution_taint, node, now, scene, taint};
 
 /// What is expected for one Node.
@@ -609,6 +610,7 @@ fn a_storm_on_record_goes_on_after_a_restart_until_a_whole_window_was_calm() {
         let storm = Storm {
             since: ago(now(), HOUR),
             about: "4 of 10 Nodes".into(),
+            input: None,
             calm_since: None,
         };
         world.cluster.as_mut().expect("the scene has one").storm = Some(storm);
@@ -618,6 +620,7 @@ fn a_storm_on_record_goes_on_after_a_restart_until_a_whole_window_was_calm() {
     calm.memory.storm = Some(Storm {
         since: ago(now(), HOUR),
         about: "4 of 10 Nodes".into(),
+        input: None,
         calm_since: Some(ago(now(), 5 * MINUTE)),
     });
     check(&calm, "n3", Expect::Does(Cause::Taint));
@@ -648,7 +651,7 @@ fn the_pods_of_a_node_that_may_be_drained_are_asked_for() {
     let scene = drain_due().node("n3", |node| node.pods = Fact::Unknown);
     let wants = decide(&scene.policy, &scene.memory, &scene.world).wants;
     assert_eq!(
-        wants.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        wants.keys().map(|name| name.as_str()).collect::<Vec<_>>(),
         ["n3"]
     );
 }
@@ -1014,4 +1017,346 @@ fn a_score_from_the_future_means_that_a_clock_has_jumped() {
     let scene = confirmed()
         .with_world(|world| world.scores.get_mut("n3").expect("scored").at = after(now(), MINUTE));
     check(&scene, "n3", Expect::Holds(HoldReason::Unknown));
+}
+
+// ---- room and budgets ----
+
+fn with_pods(scene: Scene, name: &str, pods: Vec<PodFacts>) -> Scene {
+    scene.node(name, |node| node.pods = Fact::Known(now(), pods))
+}
+
+/// `n3` is due to be drained and has these Pods.
+fn due_with(pods: Vec<PodFacts>) -> Scene {
+    with_pods(
+        drain_due().with_policy(|policy| {
+            policy.limits.tainted_max = Limit::Count(5);
+            policy.limits.draining_max = Limit::Count(5);
+        }),
+        "n3",
+        pods,
+    )
+}
+
+/// `n5` is being drained and has these Pods.
+fn beside(scene: Scene, pods: Vec<PodFacts>) -> Scene {
+    let scene = scene
+        .at_risk("n5", 0.8, HOUR)
+        .marked("n5", RecordedPhase::Draining, MINUTE);
+    with_pods(scene, "n5", pods)
+}
+
+/// Every Node but these has no room at all.
+fn only_room_on(scene: Scene, names: &[&str]) -> Scene {
+    scene.with_world(|world| {
+        for (name, node) in &mut world.nodes {
+            if !names.contains(&name.as_str()) {
+                node.allocatable.pods = 0;
+            }
+        }
+    })
+}
+
+fn detail(scene: &Scene, name: &str) -> String {
+    let decision = decide(&scene.policy, &scene.memory, &scene.world);
+    decision.verdicts[name]
+        .hold()
+        .map(|hold| hold.detail.clone())
+        .unwrap_or_default()
+}
+
+fn wants(scene: &Scene) -> Vec<String> {
+    let decision = decide(&scene.policy, &scene.memory, &scene.world);
+    decision.wants.keys().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nodes_whose_pods_share_a_budget_are_drained_one_after_the_other() {
+    let due = || due_with(vec![budgeted("a", 1)]);
+    let held = beside(due(), vec![budgeted("b", 1)]);
+    check(&held, "n3", Expect::Holds(HoldReason::SharedBudget));
+    assert_eq!(
+        detail(&held, "n3"),
+        "n5 goes first: Pods of both are under PodDisruptionBudget shop/web"
+    );
+    // Another budget, the same name in another namespace, a Pod that stays: nothing is shared.
+    let free = Expect::Does(Cause::DrainStart);
+    check(&beside(due(), vec![sized("b", 100)]), "n3", free);
+    let elsewhere = with(budgeted("b", 1), |pod| pod.id.namespace = "other".into());
+    let free = Expect::Does(Cause::DrainStart);
+    check(&beside(due(), vec![elsewhere]), "n3", free);
+    let stays = with(budgeted("b", 1), |pod| pod.empty_dir = true);
+    let free = Expect::Does(Cause::DrainStart);
+    check(&beside(due(), vec![stays]), "n3", free);
+    // As soon as the other has none of them left, it goes on; and so it does when that drain has ended.
+    let free = Expect::Does(Cause::DrainStart);
+    check(&beside(due(), Vec::new()), "n3", free);
+    let ended = beside(due(), vec![budgeted("b", 1)]).record("n5", |record| {
+        record.phase = RecordedPhase::Tainted;
+        record.drain = Some(DrainRecord {
+            started_at: ago(now(), HOUR),
+            attempts: 1,
+            ended: Some((
+                ago(now(), 2 * MINUTE),
+                NodeOutcome::Ended(PodOutcome::BlockedByBudget),
+            )),
+        });
+    });
+    check(&ended, "n3", Expect::Does(Cause::DrainStart));
+}
+
+#[test]
+fn of_two_that_share_a_budget_the_riskier_begins() {
+    let both = due_with(vec![budgeted("a", 1)])
+        .at_risk("n4", 0.95, HOUR)
+        .marked("n4", RecordedPhase::Tainted, HOUR);
+    let both = with_pods(both, "n4", vec![budgeted("b", 1)]);
+    check(&both, "n4", Expect::Does(Cause::DrainStart));
+    check(&both, "n3", Expect::Holds(HoldReason::SharedBudget));
+}
+
+#[test]
+fn what_is_not_known_of_a_running_drain_holds_the_next() {
+    let unknown = beside(due_with(vec![sized("a", 100)]), Vec::new())
+        .node("n5", |node| node.pods = Fact::Unknown);
+    check(&unknown, "n3", Expect::Holds(HoldReason::FactsUnknown));
+    // Nothing moves from here, so nothing has to be known.
+    let empty =
+        beside(due_with(Vec::new()), Vec::new()).node("n5", |node| node.pods = Fact::Unknown);
+    check(&empty, "n3", Expect::Does(Cause::DrainStart));
+}
+
+#[test]
+fn a_drain_starts_only_where_the_others_hold_its_pods() {
+    check(
+        &due_with(vec![sized("a", 4_000)]),
+        "n3",
+        Expect::Does(Cause::DrainStart),
+    );
+    let large = due_with(vec![sized("a", 4_001), sized("b", 100)]);
+    check(&large, "n3", Expect::Holds(HoldReason::NoRoom));
+    assert_eq!(
+        detail(&large, "n3"),
+        "9 other Nodes were looked at and have no room for shop/a (not enough cpu: 9)"
+    );
+    // What is left where it is, or what nobody starts again, needs no room.
+    for change in [
+        (|pod: &mut PodFacts| pod.empty_dir = true) as fn(&mut PodFacts),
+        |pod| pod.owner = None,
+        |pod| pod.finished = true,
+    ] {
+        let stays = due_with(vec![with(sized("a", 9_000), change)]);
+        check(&stays, "n3", Expect::Does(Cause::DrainStart));
+    }
+    let evicted = due_with(vec![with(sized("a", 9_000), |pod| pod.owner = None)])
+        .with_policy(|policy| policy.drain.unmanaged = foreshock_core::drain::Choice::Evict);
+    check(&evicted, "n3", Expect::Does(Cause::DrainStart));
+}
+
+#[test]
+fn no_room_holds_the_drain_and_never_the_taint_or_the_release() {
+    let pods = vec![sized("a", 9_000)];
+    let suspect = with_pods(confirmed(), "n3", pods.clone());
+    check(&suspect, "n3", Expect::Does(Cause::Taint));
+    let running = with_pods(draining(), "n3", pods.clone());
+    check(&running, "n3", Expect::Drains(true));
+    let well = scene()
+        .marked("n3", RecordedPhase::Tainted, HOUR)
+        .remember("n3", |memory| memory.well_since = Some(ago(now(), HOUR)));
+    check(
+        &with_pods(well, "n3", pods),
+        "n3",
+        Expect::Does(Cause::Release),
+    );
+}
+
+#[test]
+fn only_nodes_that_are_well_and_take_work_have_room() {
+    let due = || only_room_on(due_with(vec![sized("a", 100)]), &["n7"]);
+    check(&due(), "n3", Expect::Does(Cause::DrainStart));
+    let changes: [fn(&mut foreshock_core::decision::world::NodeFacts); 5] = [
+        |node| node.ready = false,
+        |node| node.cordoned = true,
+        |node| node.taken_by = Some("karpenter".into()),
+        |node| {
+            node.taints = vec![Taint {
+                key: "gpu".into(),
+                value: String::new(),
+                effect: TaintEffect::NoSchedule,
+            }]
+        },
+        |node| node.pods = Fact::Known(now(), vec![sized("x", 3_950)]),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let held = due().node("n7", change);
+        let reason = decide(&held.policy, &held.memory, &held.world).verdicts["n3"]
+            .hold()
+            .map(|hold| hold.reason);
+        assert_eq!(reason, Some(HoldReason::NoRoom), "change {index}");
+    }
+    check(
+        &due().at_risk("n7", 0.7, HOUR),
+        "n3",
+        Expect::Holds(HoldReason::NoRoom),
+    );
+    let ours = due()
+        .marked("n7", RecordedPhase::Tainted, HOUR)
+        .score("n7", Ok(0.55));
+    check(&ours, "n3", Expect::Holds(HoldReason::NoRoom));
+    // One that is given back in the same plan can take them.
+    let back = due()
+        .marked("n7", RecordedPhase::Drained, HOUR)
+        .remember("n7", |memory| memory.well_since = Some(ago(now(), HOUR)))
+        .record("n7", |record| record.drain = None);
+    check(&back, "n3", Expect::Does(Cause::DrainStart));
+}
+
+#[test]
+fn the_same_room_is_not_given_twice() {
+    // Room for one on each of two Nodes, and another drain on its way to one of them.
+    let due = || only_room_on(due_with(vec![sized("a", 3_000)]), &["n7", "n8"]);
+    check(
+        &beside(due(), vec![sized("b", 3_000)]),
+        "n3",
+        Expect::Does(Cause::DrainStart),
+    );
+    let crowded = beside(due(), vec![sized("b", 3_000), sized("c", 3_000)]);
+    check(&crowded, "n3", Expect::Holds(HoldReason::NoRoom));
+    // Two that would begin at once.
+    let both = only_room_on(due_with(vec![sized("a", 3_000)]), &["n7"])
+        .at_risk("n4", 0.95, HOUR)
+        .marked("n4", RecordedPhase::Tainted, HOUR);
+    let both = with_pods(both, "n4", vec![sized("b", 3_000)]);
+    check(&both, "n4", Expect::Does(Cause::DrainStart));
+    check(&both, "n3", Expect::Holds(HoldReason::NoRoom));
+}
+
+#[test]
+fn the_pods_of_a_few_other_nodes_are_asked_for_and_of_more_only_where_they_do_not_suffice() {
+    let unknown = |scene: Scene, names: &[usize]| {
+        names.iter().fold(scene, |scene, index| {
+            scene.node(&format!("n{index}"), |node| node.pods = Fact::Unknown)
+        })
+    };
+    let all = [0, 1, 2, 4, 5, 6, 7, 8, 9];
+    let first = unknown(due_with(vec![sized("a", 100)]), &all);
+    check(&first, "n3", Expect::Holds(HoldReason::FactsUnknown));
+    assert_eq!(wants(&first), ["n0", "n1", "n2", "n3", "n4"]);
+    // The four are known and suffice.
+    let four = unknown(due_with(vec![sized("a", 100)]), &[5, 6, 7, 8, 9]);
+    check(&four, "n3", Expect::Does(Cause::DrainStart));
+    // They do not.
+    let full = (0..5)
+        .filter(|index| *index != 3)
+        .fold(four, |scene, index| {
+            with_pods(scene, &format!("n{index}"), vec![sized("x", 4_000)])
+        });
+    check(&full, "n3", Expect::Holds(HoldReason::FactsUnknown));
+    assert_eq!(
+        wants(&full),
+        ["n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8"]
+    );
+    // What was read too long ago is asked for again.
+    let old = Fact::Known(ago(now(), 2 * MINUTE), Vec::new());
+    let stale = due_with(vec![sized("a", 100)]).node("n1", |node| node.pods = old);
+    check(&stale, "n3", Expect::Holds(HoldReason::FactsUnknown));
+}
+
+#[test]
+fn where_nothing_is_to_be_drained_nobody_is_asked() {
+    let idle = scene().with_world(|world| {
+        for node in world.nodes.values_mut() {
+            node.pods = Fact::Unknown;
+        }
+    });
+    assert!(wants(&idle).is_empty());
+    // Nor where something else holds the drain.
+    let held =
+        due_with(vec![sized("a", 100)]).with_policy(|policy| policy.rules.drain_after = HOUR);
+    assert_eq!(wants(&held), ["n3"]);
+}
+
+#[test]
+fn in_a_large_cluster_some_are_looked_at_and_others_in_turn() {
+    let large = |later: Duration| {
+        let mut scene = due_with(vec![sized("a", 100)]);
+        for index in 0..100 {
+            let full = Fact::Known(after(now(), later), vec![sized("x", 4_000)]);
+            let mut node = node(&format!("w{index:02}"));
+            node.pods = full;
+            scene = scene.with_node(node, Ok(0.05));
+        }
+        let mut scene = only_room_on(scene, &[]);
+        for (name, node) in &mut scene.world.nodes {
+            if name.as_str().starts_with('w') {
+                node.allocatable.pods = 110;
+            }
+        }
+        scene.world.at = after(now(), later);
+        for score in scene.world.scores.values_mut() {
+            score.at = scene.world.at;
+        }
+        scene.node("n3", |node| {
+            node.pods = Fact::Known(after(now(), later), vec![sized("a", 100)]);
+        })
+    };
+    let first = large(Duration::ZERO);
+    check(&first, "n3", Expect::Holds(HoldReason::NoRoom));
+    assert!(
+        detail(&first, "n3").starts_with("32 other Nodes"),
+        "{}",
+        detail(&first, "n3")
+    );
+    assert_eq!(wants(&first).len(), 33);
+    let later = large(10 * MINUTE);
+    assert_eq!(wants(&later).len(), 33);
+    assert_ne!(wants(&first), wants(&later), "others have their turn");
+}
+
+#[test]
+fn room_is_looked_for_only_on_what_was_read_after_the_last_drain_had_settled() {
+    let ended = |long_ago: Duration| {
+        due_with(vec![sized("a", 100)])
+            .at_risk("n5", 0.8, HOUR)
+            .marked("n5", RecordedPhase::Drained, long_ago)
+            .record("n5", |record| {
+                let drain = record.drain.as_mut().expect("drained");
+                drain.ended = Some((ago(now(), long_ago), NodeOutcome::Drained));
+            })
+    };
+    let settling = ended(Duration::from_secs(2));
+    check(&settling, "n3", Expect::Holds(HoldReason::FactsUnknown));
+    let verdict = &decide(&settling.policy, &settling.memory, &settling.world).verdicts["n3"];
+    assert_eq!(
+        verdict.holds[0].until,
+        Some(after(now(), Duration::from_secs(3)))
+    );
+    check(
+        &ended(Duration::from_secs(5)),
+        "n3",
+        Expect::Does(Cause::DrainStart),
+    );
+    let read_before = ended(Duration::from_secs(20)).with_world(|world| {
+        for node in world
+            .nodes
+            .values_mut()
+            .filter(|node| node.id.name.as_str() != "n3")
+        {
+            node.pods = Fact::Known(ago(now(), Duration::from_secs(17)), Vec::new());
+        }
+    });
+    check(&read_before, "n3", Expect::Holds(HoldReason::FactsUnknown));
+    let decision = decide(&read_before.policy, &read_before.memory, &read_before.world);
+    assert_eq!(decision.wants["n0"], ago(now(), Duration::from_secs(15)));
+}
+
+#[test]
+fn what_is_assumed_counts_as_known() {
+    let assumed = due_with(Vec::new()).with_world(|world| {
+        for node in world.nodes.values_mut() {
+            node.pods = Fact::Assumed(vec![sized("a", 100)]);
+        }
+    });
+    check(&assumed, "n3", Expect::Does(Cause::DrainStart));
+    let full = only_room_on(assumed, &[]);
+    check(&full, "n3", Expect::Holds(HoldReason::NoRoom));
 }

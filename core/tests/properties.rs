@@ -15,13 +15,16 @@ use foreshock_core::decision::audit::audit;
 use foreshock_core::decision::memory::Memory;
 use foreshock_core::decision::plan::{Cause, Plan};
 use foreshock_core::decision::policy::{Limit, Reach};
+use foreshock_core::decision::verdict::HoldReason;
 use foreshock_core::decision::world::{Fact, HoldUntil, OwnWrite, ScoreUnknown, World};
 use foreshock_core::decision::{Decision, decide};
+use foreshock_core::drain::{Disposition, EvictionAllowance, PodFacts, classify};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::{Ramp, RecordState, RecordedPhase, Storm, Taint};
 use foreshock_core::time::{after, ago, since};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use support::pods::{budget, sized, with};
 use support::{HOUR, MINUTE, Scene, alert, apply, node, now, scene};
 
 /// One Node as it is drawn.
@@ -35,6 +38,29 @@ struct Drawn {
     alert: Option<(f64, Reach)>,
     oddity: u8,
     pods_known: bool,
+    /// CPU, budget and a binding to a zone, for each.
+    pods: Vec<(u64, u8, bool)>,
+    cpu: u64,
+}
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+impl Drawn {
+    fn pods_of(&self, node: &str, zone: Option<&str>) -> Vec<PodFacts> {
+        let pods = self.pods.iter().enumerate();
+        pods.map(|(index, (cpu, under, bound))| {
+            with(sized(&format!("{node}-{index}"), *cpu), |pod| {
+                if *under < 2 {
+                    let name = format!("budget-{under}");
+                    pod.budgets = vec![budget(&name, EvictionAllowance::Now(1))];
+                }
+                if let Some(zone) = zone.filter(|_| *bound) {
+                    pod.needs.node_selector = [(ZONE.to_owned(), zone.to_owned())].into();
+                }
+            })
+        })
+        .collect()
+    }
 }
 
 fn drawn() -> impl Strategy<Value = Drawn> {
@@ -62,10 +88,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         prop::option::of(0..1800_u32),
         alert,
         0..40_u8,
-        any::<bool>(),
+        prop::bool::weighted(0.8),
+        prop::collection::vec((0..3000_u64, 0..6_u8, prop::bool::weighted(0.1)), 0..4),
+        1000..8000_u64,
     )
         .prop_map(
-            |(score, at_risk_for, phase, phase_for, well_for, alert, oddity, pods_known)| Drawn {
+            |(
                 score,
                 at_risk_for,
                 phase,
@@ -74,6 +102,19 @@ fn drawn() -> impl Strategy<Value = Drawn> {
                 alert,
                 oddity,
                 pods_known,
+                pods,
+                cpu,
+            )| Drawn {
+                score,
+                at_risk_for,
+                phase,
+                phase_for,
+                well_for,
+                alert,
+                oddity,
+                pods_known,
+                pods,
+                cpu,
             },
         )
 }
@@ -168,6 +209,7 @@ impl Case {
             let storm = Storm {
                 since: ago(now(), HOUR),
                 about: "9 of 10 Nodes".into(),
+                input: None,
                 calm_since: None,
             };
             scene.memory.storm = Some(storm.clone());
@@ -222,8 +264,12 @@ impl Case {
             }
             scene = scene.node(&name, |node| {
                 node.zone = [Some("a"), Some("b"), None][index % 3].map(str::to_owned);
+                let mut labels = (*node.labels).clone();
+                labels.extend(node.zone.clone().map(|zone| (ZONE.to_owned(), zone)));
+                node.labels = std::sync::Arc::new(labels);
+                node.allocatable.cpu = drawn.cpu;
                 node.pods = if drawn.pods_known {
-                    Fact::Known(now(), Vec::new())
+                    Fact::Known(now(), drawn.pods_of(&name, node.zone.as_deref()))
                 } else {
                     Fact::Unknown
                 };
@@ -277,6 +323,9 @@ struct Tally {
     drained: usize,
     held: usize,
     released: usize,
+    no_room: usize,
+    shared_budget: usize,
+    moved: usize,
 }
 
 impl Tally {
@@ -288,6 +337,21 @@ impl Tally {
             does(Cause::DrainStart) || decision.plan.drains.iter().any(|order| order.sends),
         );
         self.released += usize::from(does(Cause::Release));
+        let held_by = |reason| {
+            let verdicts = decision.verdicts.values();
+            verdicts
+                .flat_map(|verdict| &verdict.holds)
+                .any(|hold| hold.reason == reason)
+        };
+        self.no_room += usize::from(held_by(HoldReason::NoRoom));
+        self.shared_budget += usize::from(held_by(HoldReason::SharedBudget));
+        self.moved += usize::from(
+            decision
+                .plan
+                .places
+                .values()
+                .any(|places| !places.is_empty()),
+        );
         self.held += usize::from(
             decision
                 .verdicts
@@ -305,17 +369,101 @@ impl fmt::Display for Tally {
             drained,
             held,
             released,
+            no_room,
+            shared_budget,
+            moved,
         } = self;
         write!(
             f,
-            "{cases} cases: {tainted} tainted, {drained} drained, {held} held, {released} released"
+            "{cases} cases: {tainted} tainted, {drained} drained, {held} held, {released} released, \
+             {no_room} without room, {shared_budget} with a shared budget, {moved} with Pods to move"
         )
     }
+}
+
+/// Clusters in which much is to be moved at once: every other Node is at risk and tainted or being drained.
+fn moving() -> impl Strategy<Value = Case> {
+    case().prop_map(|case| {
+        let nodes = case.nodes.into_iter().enumerate();
+        let nodes = nodes.map(|(index, drawn)| {
+            let pods_known = drawn.oddity != 6;
+            let drawn = Drawn {
+                alert: None,
+                oddity: 39,
+                pods_known,
+                ..drawn
+            };
+            if index % 2 == 1 {
+                return Drawn {
+                    score: Ok(0.1),
+                    phase: None,
+                    ..drawn
+                };
+            }
+            let drains = index % 6 == 4;
+            Drawn {
+                score: Ok(0.7 + f64::from(drawn.phase_for) / 36_000.0),
+                at_risk_for: 600,
+                phase: Some(if drains {
+                    RecordedPhase::Draining
+                } else {
+                    RecordedPhase::Tainted
+                }),
+                phase_for: 120,
+                well_for: None,
+                ..drawn
+            }
+        });
+        Case {
+            nodes: nodes.collect(),
+            reach: Reach::Evict,
+            trusted: true,
+            tainted_max: 12,
+            draining_max: 1 + case.tainted_max,
+            drains_per_hour: 12,
+            recent_drains: 0,
+            storm_min: 50,
+            storm: false,
+            ramp: None,
+            zone_tainted_max: None,
+        }
+    })
 }
 
 /// Runs a property over many clusters and checks that it met every kind of case.
 #[track_caller]
 fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCaseError>) {
+    let tally = over(name, case(), property);
+    assert!(
+        [tally.tainted, tally.drained, tally.held, tally.released]
+            .iter()
+            .all(|count| *count > 0),
+        "the cases have to taint, drain, hold and release: {tally}"
+    );
+}
+
+/// The same over clusters in which much is to be moved.
+#[track_caller]
+fn always_moving(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCaseError>) {
+    let tally = over(name, moving(), property);
+    assert!(
+        [
+            tally.drained,
+            tally.no_room,
+            tally.shared_budget,
+            tally.moved
+        ]
+        .iter()
+        .all(|count| *count > 0),
+        "the cases have to move Pods, find no room and share budgets: {tally}"
+    );
+}
+
+fn over(
+    name: &str,
+    cases: impl Strategy<Value = Case>,
+    property: impl Fn(&Scene, &Decision) -> Result<(), TestCaseError>,
+) -> Tally {
     // The same cases in every run: a test that fails by chance is a test that is run again.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let config = Config {
@@ -324,7 +472,7 @@ fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCas
         ..Config::default()
     };
     let tally = RefCell::new(Tally::default());
-    let outcome = TestRunner::new_with_rng(config, rng).run(&case(), |case| {
+    let outcome = TestRunner::new_with_rng(config, rng).run(&cases, |case| {
         let scene = case.scene();
         let decision = decide(&scene.policy, &scene.memory, &scene.world);
         tally.borrow_mut().count(&decision);
@@ -335,12 +483,7 @@ fn always(name: &str, property: impl Fn(&Scene, &Decision) -> Result<(), TestCas
     if let Err(error) = outcome {
         panic!("{error}");
     }
-    assert!(
-        [tally.tainted, tally.drained, tally.held, tally.released]
-            .iter()
-            .all(|count| *count > 0),
-        "the cases have to taint, drain, hold and release: {tally}"
-    );
+    tally
 }
 
 fn carry_out(scene: &Scene, decision: &Decision) -> Scene {
@@ -381,6 +524,35 @@ fn deciding_again_on_the_outcome_changes_nothing() {
             again.plan.marks
         );
         prop_assert_eq!(again.plan.cluster, None);
+        Ok(())
+    });
+}
+
+#[test]
+fn drains_that_begin_share_no_budget_and_no_room() {
+    always_moving("moving: budgets and room", |scene, decision| {
+        let next = carry_out(scene, decision);
+        budgets_and_room(scene, &next, decision)
+    });
+}
+
+#[test]
+fn where_much_is_to_be_moved_it_is_settled_and_the_audit_agrees() {
+    always_moving("moving: settled", |scene, decision| {
+        let next = carry_out(scene, decision);
+        let again = decide(&next.policy, &next.memory, &next.world);
+        prop_assert!(
+            again.plan.marks.is_empty(),
+            "it goes on: {:#?}",
+            again.plan.marks
+        );
+        let audited = audit(
+            &scene.policy,
+            &decision.memory,
+            &scene.world,
+            decision.plan.clone(),
+        );
+        prop_assert!(audited.is_ok(), "{:?}", audited.err());
         Ok(())
     });
 }
@@ -432,9 +604,83 @@ fn what_is_done_stays_within_every_budget() {
                 recent <= limits.drains_per_hour as usize,
                 "{recent} drains within the hour"
             );
+            budgets_and_room(scene, &next, decision)?;
         }
         Ok(())
     });
+}
+
+/// No two Nodes that are drained, of which one has just begun, have Pods under one budget; and if every Pod
+/// goes where the plan says that it fits, no Node has more than it can hold.
+fn budgets_and_room(scene: &Scene, next: &Scene, decision: &Decision) -> Result<(), TestCaseError> {
+    let leaving = |name: &str| -> Vec<PodFacts> {
+        match &next.world.nodes[name].pods {
+            Fact::Known(_, pods) => pods
+                .iter()
+                .filter(|pod| classify(pod, &scene.policy.drain) == Disposition::Evict)
+                .cloned()
+                .collect(),
+            Fact::Assumed(_) | Fact::Unknown => Vec::new(),
+        }
+    };
+    let drained = next.world.nodes.values().filter(|node| {
+        let record = node.record.ours();
+        record.is_some_and(|record| record.phase == RecordedPhase::Draining)
+    });
+    let drained: Vec<&str> = drained.map(|node| node.id.name.as_str()).collect();
+    let begun = |name: &str| {
+        let mut orders = decision.plan.marks.iter();
+        orders.any(|order| order.cause == Cause::DrainStart && order.node.name.as_str() == name)
+    };
+    for one in drained.iter().filter(|name| begun(name)) {
+        for other in drained.iter().filter(|other| *other != one) {
+            for pod in leaving(one).iter().flat_map(|pod| &pod.budgets) {
+                let shares =
+                    |other: &PodFacts| other.budgets.iter().any(|budget| budget.name == pod.name);
+                prop_assert!(
+                    !leaving(other).iter().any(shares),
+                    "{one} and {other} share {}",
+                    pod.name
+                );
+            }
+        }
+        let places = &decision.plan.places[*one];
+        prop_assert!(
+            leaving(one)
+                .iter()
+                .all(|pod| places.iter().any(|place| place.pod == pod.id)),
+            "a Pod of {one} has no place"
+        );
+        let mut load: BTreeMap<&str, u64> = BTreeMap::new();
+        for place in places {
+            let all = drained.iter().flat_map(|name| leaving(name));
+            let pod = all
+                .into_iter()
+                .find(|pod| pod.id == place.pod)
+                .expect("a Pod that goes");
+            *load.entry(place.on.as_str()).or_default() += pod.needs.requests.cpu;
+            let target = &next.world.nodes[&place.on];
+            let zone = pod.needs.node_selector.get(ZONE);
+            prop_assert!(zone.is_none() || zone == target.labels.get(ZONE));
+            prop_assert!(
+                target.ready
+                    && !target.cordoned
+                    && target
+                        .taints
+                        .iter()
+                        .all(|taint| *taint != scene.policy.rules.taint)
+            );
+        }
+        for (name, more) in load {
+            let target = &next.world.nodes[name];
+            let Fact::Known(_, pods) = &target.pods else {
+                return Err(TestCaseError::fail(format!("{name} is not known")));
+            };
+            let there: u64 = pods.iter().map(|pod| pod.needs.requests.cpu).sum();
+            prop_assert!(there + more <= target.allocatable.cpu, "{name} is too full");
+        }
+    }
+    Ok(())
 }
 
 /// Nodes that are tainted already and have a write under way besides are counted once by the limit.

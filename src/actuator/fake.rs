@@ -460,6 +460,7 @@ pub(super) fn pod(name: &str) -> PodFacts {
         tolerates_taint: false,
         own: false,
         budgets: Vec::new(),
+        needs: foreshock_core::room::Needs::default(),
     }
 }
 

@@ -65,6 +65,7 @@ fn record() -> ClusterRecord {
         storm: Some(foreshock_core::record::Storm {
             since: START,
             about: "4 of 10 Nodes".into(),
+            input: None,
             calm_since: None,
         }),
         ..ClusterRecord::default()

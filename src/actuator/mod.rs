@@ -12,6 +12,8 @@ mod release;
 mod reports;
 
 pub use events::EventTx;
+#[cfg(test)]
+pub(crate) use events::channel as event_channel;
 pub use gate::{Closed, Gate, LeaderHandle, Leadership, LeaseError};
 pub use leader::{Leader, LeaderOptions, LeaseTimes, identity};
 pub use release::{Progress, ReleaseError, ReleaseOptions, Summary, rehearse, release};
@@ -163,6 +165,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             closed_until: None,
             last_sent: None,
             finish_failed: false,
+            taint_failed: false,
         };
         let act = async {
             run.run(self.plans, self.plan_of, shutdown).await;
@@ -225,6 +228,8 @@ struct Run {
     last_sent: Option<Timestamp>,
     /// An order of the present plan that finishes something has failed.
     finish_failed: bool,
+    /// A taint of the present plan was not set: no drain of it starts.
+    taint_failed: bool,
 }
 
 impl Run {
@@ -291,6 +296,7 @@ impl Run {
         // for the next plan, which is already on its way: the sent mark has woken the cycle.
         let counts_all = self.last_sent.is_none_or(|sent| at > sent);
         self.finish_failed = false;
+        self.taint_failed = false;
         self.queue = marks
             .iter()
             .filter(|order| !self.is_known(order, at) && (counts_all || !order.begins()))
@@ -406,14 +412,27 @@ impl Run {
         if self.finish_failed {
             self.skip_beginnings("an order that was to free room for it failed");
         }
+        // A Node at risk that could not be marked would take the Pods of those that are drained. The
+        // next plan, which knows of the failure, says what is to be done about that.
+        if self.taint_failed {
+            self.queue.retain(|order| order.cause != Cause::DrainStart);
+        }
         while self.in_flight.len() < MARKS_IN_FLIGHT_MAX {
             let finishing = self
                 .in_flight
                 .values()
                 .chain(&self.queue)
                 .any(|order| !order.begins());
+            // Every candidate is marked before any is drained, so that no Pod moves to the next of them.
+            let tainting = self
+                .in_flight
+                .values()
+                .chain(&self.queue)
+                .any(|order| order.cause == Cause::Taint);
             let waits = |order: &MarkOrder| {
-                self.in_flight.contains_key(&order.node.name) || (finishing && order.begins())
+                self.in_flight.contains_key(&order.node.name)
+                    || (finishing && order.begins())
+                    || (tainting && order.cause == Cause::DrainStart)
             };
             let Some(at) = self.queue.iter().position(|order| !waits(order)) else {
                 return later;
@@ -502,6 +521,7 @@ impl Run {
                 self.in_flight.remove(&order.node.name);
                 let success = result.is_ok();
                 self.finish_failed |= !success && !order.begins();
+                self.taint_failed |= !success && order.cause == Cause::Taint;
                 match result {
                     Ok(entry) => {
                         if let Some(event) = event_of(&order) {
@@ -681,7 +701,7 @@ fn event_of(order: &MarkOrder) -> Option<ClusterEvent> {
         Cause::Caution | Cause::Record => return None,
     };
     Some(ClusterEvent {
-        node: order.node.clone(),
+        node: Some(order.node.clone()),
         pod: None,
         reason,
         warning,

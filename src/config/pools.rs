@@ -64,7 +64,7 @@ pub(super) fn pools(section: &mut Section<'_>, policy: &Rules) -> (Vec<Pool>, Po
             tainted_max: optional_limit(section, "tainted_max"),
             draining_max: optional_limit(section, "draining_max"),
             drains_per_hour: (!section.is_missing("drains_per_hour"))
-                .then(|| section.count("drains_per_hour", 0, 0, 10_000)),
+                .then(|| section.count("drains_per_hour", 0, 0, 300)),
         });
         Pool {
             name,

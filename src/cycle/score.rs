@@ -12,6 +12,7 @@ use crate::features::identity::Refusal;
 use crate::features::{
     ColumnName, FeatureMatrix, FeatureName, History, Telemetered, Usual, derive,
 };
+use crate::model::range::out_of_range;
 use crate::model::scorer::{Explanation, Scorer};
 use crate::snapshot::Contribution;
 
@@ -103,7 +104,7 @@ pub(super) fn score(
                     exporter: target.and_then(|target| target.exporter.clone()),
                     job: target.and_then(|target| target.job.clone()),
                 },
-                out_of_range: None,
+                out_of_range: out_of_range(scorer, &model, &matrix, row),
             },
         );
     }

@@ -202,8 +202,8 @@ struct Filler<'a> {
 enum Cell {
     /// No series, or only NaN: Prometheus returns a 0/0, VictoriaMetrics leaves it out.
     Nothing,
-    /// There was a number, and it does not count.
-    Bad,
+    /// There was a number, and it cannot be.
+    Bad(f64),
     /// The value of the best source so far; `doubled` if that source has said two.
     Value {
         source: u8,
@@ -241,7 +241,10 @@ impl Filler<'_> {
                     None
                 }
                 Cell::Value { source, value, .. } => Some((source, value)),
-                Cell::Bad => None,
+                Cell::Bad(value) => {
+                    matrix.impossible.insert((row, index), value);
+                    None
+                }
                 Cell::Nothing => self.absence(&self.rows[row]).map(|value| (0, value)),
             };
             if let Some((source, value)) = filled {
@@ -274,7 +277,7 @@ impl Filler<'_> {
         } else {
             column.absurd += 1;
             if matches!(cell, Cell::Nothing) {
-                *cell = Cell::Bad;
+                *cell = Cell::Bad(sample.value);
             }
         }
     }
@@ -317,7 +320,7 @@ impl Cell {
                 ..
             } if *best == source => *doubled = true,
             Self::Value { source: best, .. } if *best < source => {}
-            Self::Value { .. } | Self::Nothing | Self::Bad => {
+            Self::Value { .. } | Self::Nothing | Self::Bad(_) => {
                 *self = Self::Value {
                     source,
                     value,

@@ -1,5 +1,6 @@
 //! Feature values of every Node at one evaluation time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foreshock_core::node::NodeName;
@@ -28,6 +29,8 @@ pub struct FeatureMatrix {
     /// `values`: index into [`Feature::sources`](super::schema::Feature::sources); 0 where the value
     /// is missing.
     pub sources: Array2<u8>,
+    /// Numbers that came and cannot be, by row and column: they are missing in `values`.
+    pub impossible: BTreeMap<(usize, usize), f64>,
     /// When each row's Node was last scraped (timestamp of its `node_uname_info` sample); `None`
     /// where the Node has no fresh scrape, and then the whole row is missing.
     pub scraped_at: Vec<Option<Timestamp>>,
@@ -44,6 +47,7 @@ impl FeatureMatrix {
             scraped_at: vec![None; nodes.len()],
             values: Array2::from_elem(shape, f64::NAN),
             sources: Array2::zeros(shape),
+            impossible: BTreeMap::new(),
             schema,
             nodes,
         }

@@ -12,6 +12,7 @@ mod events;
 pub mod lease;
 pub mod marks;
 pub mod names;
+mod needs;
 mod node;
 mod nodes;
 pub mod permissions;
@@ -54,8 +55,8 @@ pub struct NodeEntry {
     pub hostname: Option<String>,
     /// `status.addresses`, all types.
     pub addresses: Vec<String>,
-    /// Every label, for pools and the page.
-    pub labels: BTreeMap<String, String>,
+    /// Every label, for pools and the page; those of the facts.
+    pub labels: Arc<BTreeMap<String, String>>,
 }
 
 /// All Nodes, as the watch shows them.
@@ -161,11 +162,12 @@ pub struct LeaseWrite {
     pub record: Option<ClusterRecord>,
 }
 
-/// A Kubernetes Event about a Node or a Pod.
+/// A Kubernetes Event about a Node, a Pod, or foreshock as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterEvent {
-    /// The Node it is about, or on which the Pod runs.
-    pub node: NodeId,
+    /// The Node it is about, or on which the Pod runs. `None` where it is about foreshock as a whole:
+    /// then it is said about our Lease, the one object that stands for it.
+    pub node: Option<NodeId>,
     /// The Pod it is about, if it is about one.
     pub pod: Option<PodId>,
     /// CamelCase reason, for example `DegradationTainted`.

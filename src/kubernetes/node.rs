@@ -1,5 +1,7 @@
 //! A Node as Kubernetes shows it, turned into what a decision needs.
 
+use std::sync::Arc;
+
 use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts};
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::Taint;
@@ -10,6 +12,7 @@ use super::NodeEntry;
 use super::names::{
     ANNOTATION_EXCLUDE, ANNOTATION_HOLD_UNTIL, ANNOTATION_STATE, LABEL_RISK, is_set,
 };
+use super::needs;
 use super::record;
 use super::text::clean;
 
@@ -85,7 +88,7 @@ pub(super) fn entry(node: &Node, instance: &str) -> Option<NodeEntry> {
     let metadata = &node.metadata;
     let uid = Uid::from(metadata.uid.as_deref()?);
     let id = NodeId::new(NodeName::from(metadata.name.as_deref()?), uid);
-    let labels = metadata.labels.clone().unwrap_or_default();
+    let labels = Arc::new(metadata.labels.clone().unwrap_or_default());
     let annotations = metadata.annotations.as_ref();
     let annotation = |name: &str| annotations.and_then(|annotations| annotations.get(name));
     let spec = node.spec.as_ref();
@@ -112,6 +115,8 @@ pub(super) fn entry(node: &Node, instance: &str) -> Option<NodeEntry> {
             zone: labels.get("topology.kubernetes.io/zone").cloned(),
             // Pools are the operator's, and known to the loop.
             pool: None,
+            labels: Arc::clone(&labels),
+            allocatable: needs::allocatable(status.and_then(|status| status.allocatable.as_ref())),
             taints: taints(node),
             risk_label: labels.get(LABEL_RISK).cloned(),
             record: record::decode(

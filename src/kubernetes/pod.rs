@@ -6,8 +6,9 @@ use std::time::Duration;
 use foreshock_core::drain::{Owner, PodFacts, PodId};
 use foreshock_core::node::Uid;
 use foreshock_core::record::Taint;
-use k8s_openapi::api::core::v1::{Pod, Toleration, Volume};
+use k8s_openapi::api::core::v1::{Pod, Volume};
 
+use super::needs::needs;
 use super::text::clean;
 
 /// A Pod with what its facts are completed from: budgets by label, volumes and owner by lookups.
@@ -18,6 +19,8 @@ pub(super) struct SeenPod {
     pub(super) labels: BTreeMap<String, String>,
     /// Not started yet: the Eviction API does not ask its budget.
     pub(super) pending: bool,
+    /// Claims that come and go with the Pod: another Pod gets another volume.
+    pub(super) own_claims: Vec<String>,
 }
 
 /// How foreshock knows itself and its taints among the Pods.
@@ -83,11 +86,10 @@ pub(super) fn seen(pod: &Pod, around: &Surroundings) -> Option<SeenPod> {
     let volumes = spec
         .and_then(|spec| spec.volumes.as_deref())
         .unwrap_or_default();
-    let tolerations = spec
-        .and_then(|spec| spec.tolerations.as_deref())
-        .unwrap_or_default();
+    let needs = needs(pod);
     let grace = spec.and_then(|spec| spec.termination_grace_period_seconds);
     let class = spec.and_then(|spec| spec.priority_class_name.as_deref());
+    let name = id.name.clone();
     let facts = PodFacts {
         owner: owner(pod),
         daemon_set_gone: false,
@@ -118,19 +120,22 @@ pub(super) fn seen(pod: &Pod, around: &Surroundings) -> Option<SeenPod> {
             .and_then(|spec| spec.priority)
             .is_some_and(|priority| priority >= 2_000_000_000),
         opted_out: opted_out(pod),
-        tolerates_taint: around.taints.iter().any(|taint| {
-            tolerations
-                .iter()
-                .any(|toleration| tolerates(toleration, taint))
-        }),
+        // A limited time (`tolerationSeconds`) exists for `NoExecute` only, which we never set.
+        tolerates_taint: around.taints.iter().any(|taint| needs.tolerates(taint)),
         own: around.is_own(pod),
         budgets: Vec::new(),
+        needs,
         id,
     };
     Some(SeenPod {
         facts,
         labels: metadata.labels.clone().unwrap_or_default(),
         pending: phase == "Pending",
+        own_claims: volumes
+            .iter()
+            .filter(|volume| volume.ephemeral.is_some())
+            .map(|volume| own_claim(volume, &name))
+            .collect(),
     })
 }
 
@@ -169,10 +174,11 @@ fn claim(volume: &Volume, pod: &str) -> Option<String> {
         return Some(claim.claim_name.clone());
     }
     // A generic ephemeral volume has a claim of its own, named after the Pod.
-    volume
-        .ephemeral
-        .as_ref()
-        .map(|_| format!("{pod}-{}", volume.name))
+    volume.ephemeral.as_ref().map(|_| own_claim(volume, pod))
+}
+
+fn own_claim(volume: &Volume, pod: &str) -> String {
+    format!("{pod}-{}", volume.name)
 }
 
 /// Ways by which a Pod asks other programs to be left alone, which foreshock honours.
@@ -209,21 +215,6 @@ fn opted_out(pod: &Pod) -> Option<String> {
             .get("cluster.x-k8s.io/drain")?;
         Some(format!("cluster.x-k8s.io/drain={}", clean(value, 64)))
     })
-}
-
-/// As the scheduler judges (`k8s.io/component-helpers`). A limited time (`tolerationSeconds`) exists
-/// for `NoExecute` only, which we never set.
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let value = toleration.value.as_deref().unwrap_or_default();
-    let operator = toleration.operator.as_deref().unwrap_or("Equal");
-    (effect.is_empty() || effect == taint.effect.as_str())
-        && match operator {
-            "Exists" => key.is_empty() || key == taint.key,
-            "Equal" | "" => key == taint.key && value == taint.value,
-            _ => false,
-        }
 }
 
 #[cfg(test)]

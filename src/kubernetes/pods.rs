@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use foreshock_core::drain::PodFacts;
 use foreshock_core::node::{NodeName, Uid};
+use foreshock_core::room::VolumeTopology;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -17,6 +18,7 @@ use tracing::warn;
 
 use super::PodTable;
 use super::budget::{SeenBudget, covering};
+use super::needs;
 use super::pod::{SeenPod, Surroundings, seen};
 use super::rate::Rate;
 use super::watch::{Scope, Seen, follow, said};
@@ -292,15 +294,36 @@ async fn changed_in(
 pub(super) struct Lookups {
     pub(super) client: Client,
     pub(super) rate: Arc<Rate>,
-    known: Mutex<HashMap<Question, (Instant, bool)>>,
+    known: Mutex<HashMap<Question, (Instant, Found)>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Question {
     /// Whether the DaemonSet of this namespace, name and UID is gone.
     DaemonSetGone(String, String, Uid),
-    /// Whether the volume behind this claim of this namespace is bound to one Node.
-    VolumeLocal(String, String),
+    /// What is behind this claim of this namespace.
+    Claim(String, String),
+}
+
+/// What a look-up says.
+#[derive(Clone, Debug, PartialEq)]
+enum Found {
+    DaemonSet { gone: bool },
+    Claim(SeenClaim),
+}
+
+/// What is behind a claim.
+#[derive(Clone, Debug, PartialEq)]
+enum SeenClaim {
+    /// Nothing, or nothing yet; it holds no data.
+    Unbound,
+    /// A volume: whether it exists on one Node only, and where it can be reached, if not everywhere.
+    Bound {
+        local: bool,
+        topology: Option<VolumeTopology>,
+    },
+    /// It could not be asked.
+    Unread,
 }
 
 impl Lookups {
@@ -326,13 +349,13 @@ impl Lookups {
                 pod,
                 in_namespace.iter().flat_map(|budgets| budgets.values()),
             );
-            self.look_up(&mut facts).await;
+            self.look_up(&mut facts, &pod.own_claims).await;
             complete.push(facts);
         }
         complete
     }
 
-    async fn look_up(&self, facts: &mut PodFacts) {
+    async fn look_up(&self, facts: &mut PodFacts, own_claims: &[String]) {
         let daemon_set = facts
             .owner
             .as_ref()
@@ -343,7 +366,8 @@ impl Lookups {
                 owner.name.clone(),
                 owner.uid.clone(),
             );
-            facts.daemon_set_gone = self.ask(question).await;
+            let found = self.ask(question).await;
+            facts.daemon_set_gone = matches!(found, Found::DaemonSet { gone: true });
             return;
         }
         // Of Pods that stay anyway nothing more needs to be known.
@@ -351,22 +375,42 @@ impl Lookups {
             return;
         }
         for claim in &facts.claims {
-            let question = Question::VolumeLocal(facts.id.namespace.clone(), claim.clone());
-            if self.ask(question).await {
-                facts.local_volumes = true;
-                return;
+            let question = Question::Claim(facts.id.namespace.clone(), claim.clone());
+            let Found::Claim(seen) = self.ask(question).await else {
+                continue;
+            };
+            let lasting = !own_claims.contains(claim);
+            match seen {
+                SeenClaim::Bound { local, topology } => {
+                    facts.local_volumes |= local;
+                    if lasting {
+                        facts.needs.volumes.extend(topology);
+                    }
+                }
+                // Where it will be bound is not known, or whether at all.
+                SeenClaim::Unbound if lasting => {
+                    let what = format!("claim {claim}, which is not bound,");
+                    facts.needs.uncountable.push(what);
+                }
+                SeenClaim::Unbound => {}
+                // Counts as what leaves the Pod where it is.
+                SeenClaim::Unread => {
+                    facts.local_volumes = true;
+                    let what = format!("claim {claim}, which could not be read,");
+                    facts.needs.uncountable.push(what);
+                }
             }
         }
     }
 
-    async fn ask(&self, question: Question) -> bool {
+    async fn ask(&self, question: Question) -> Found {
         let now = Instant::now();
         {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((until, answer)) = known.get(&question)
                 && *until > now
             {
-                return *answer;
+                return answer.clone();
             }
         }
         let (answer, age_max) =
@@ -379,7 +423,10 @@ impl Lookups {
                     };
                     // What is not known counts as what leaves the Pod where it is: its DaemonSet is
                     // there, its volume is local.
-                    let safe = matches!(question, Question::VolumeLocal(..));
+                    let safe = match &question {
+                        Question::DaemonSetGone(..) => Found::DaemonSet { gone: false },
+                        Question::Claim(..) => Found::Claim(SeenClaim::Unread),
+                    };
                     warn!(question = ?question, error, "look-up failed");
                     (safe, LOOKUP_RETRY)
                 }
@@ -389,34 +436,39 @@ impl Lookups {
             known.retain(|_, (until, _)| *until > now);
         }
         if known.len() < LOOKUPS_MAX {
-            known.insert(question, (now + age_max, answer));
+            known.insert(question, (now + age_max, answer.clone()));
         }
         answer
     }
 
-    async fn answer(&self, question: &Question) -> Result<bool, kube::Error> {
+    async fn answer(&self, question: &Question) -> Result<Found, kube::Error> {
         self.rate.turn().await;
         match question {
             Question::DaemonSetGone(namespace, name, uid) => {
                 let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), namespace);
                 let found = api.get_metadata_opt(name).await?;
-                Ok(found.is_none_or(|found| found.metadata.uid.as_deref() != Some(uid.as_str())))
+                let gone =
+                    found.is_none_or(|found| found.metadata.uid.as_deref() != Some(uid.as_str()));
+                Ok(Found::DaemonSet { gone })
             }
-            Question::VolumeLocal(namespace, claim) => {
+            Question::Claim(namespace, name) => {
                 let api: Api<PersistentVolumeClaim> =
                     Api::namespaced(self.client.clone(), namespace);
-                // A claim that does not exist or is not bound yet holds no data.
-                let Some(claim) = api.get_opt(claim).await? else {
-                    return Ok(false);
+                let unbound = Ok(Found::Claim(SeenClaim::Unbound));
+                let Some(claim) = api.get_opt(name).await? else {
+                    return unbound;
                 };
                 let Some(volume) = claim.spec.and_then(|spec| spec.volume_name) else {
-                    return Ok(false);
+                    return unbound;
                 };
                 let api: Api<PersistentVolume> = Api::all(self.client.clone());
-                Ok(api
-                    .get_opt(&volume)
-                    .await?
-                    .is_some_and(|volume| is_local(&volume)))
+                let Some(volume) = api.get_opt(&volume).await? else {
+                    return unbound;
+                };
+                Ok(Found::Claim(SeenClaim::Bound {
+                    local: is_local(&volume),
+                    topology: needs::topology(name, &volume),
+                }))
             }
         }
     }

@@ -10,8 +10,8 @@ use foreshock_core::decision::policy::Reach;
 use foreshock_core::drain::NodeOutcome;
 use foreshock_core::node::{NodeName, Uid};
 use foreshock_core::record::{
-    ActingAlert, ClusterRecord, DrainRecord, Marks, NodeRecord, Ramp, RecordState, RecordedPhase,
-    RiskLabel, Storm, Taint, TaintEffect,
+    ActingAlert, ClusterRecord, DrainRecord, Input, Marks, NodeRecord, Ramp, RecordState,
+    RecordedPhase, RiskLabel, Storm, Taint, TaintEffect,
 };
 use foreshock_core::risk::Risk;
 use jiff::Timestamp;
@@ -144,6 +144,7 @@ pub fn decode_cluster(text: Option<&str>) -> Result<ClusterRecord, String> {
         storm: wire.storm.map(|storm| Storm {
             since: storm.since,
             about: clean(&storm.about, Storm::ABOUT_MAX),
+            input: storm.input.map(Input::from),
             calm_since: storm.calm_since,
         }),
         ramp: wire.ramp.map(|ramp| Ramp {
@@ -267,6 +268,38 @@ struct ClusterWire {
     ramp: Option<RampWire>,
 }
 
+/// `{"exporter": "1.11.0"}`. The name is written as it is: it is compared with, and JSON keeps any text.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum InputWire {
+    Model(String),
+    Exporter(String),
+    Job(String),
+    Alert(String),
+}
+
+impl From<InputWire> for Input {
+    fn from(wire: InputWire) -> Self {
+        match wire {
+            InputWire::Model(name) => Self::Model(name.into()),
+            InputWire::Exporter(name) => Self::Exporter(name.into()),
+            InputWire::Job(name) => Self::Job(name.into()),
+            InputWire::Alert(name) => Self::Alert(name),
+        }
+    }
+}
+
+impl From<&Input> for InputWire {
+    fn from(input: &Input) -> Self {
+        match input {
+            Input::Model(name) => Self::Model(name.to_string()),
+            Input::Exporter(name) => Self::Exporter(name.to_string()),
+            Input::Job(name) => Self::Job(name.to_string()),
+            Input::Alert(name) => Self::Alert(name.clone()),
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct RampWire {
     since: Timestamp,
@@ -287,6 +320,8 @@ struct StormWire {
     since: Timestamp,
     #[serde(default)]
     about: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input: Option<InputWire>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calm_since: Option<Timestamp>,
 }
@@ -506,6 +541,7 @@ impl From<&ClusterRecord> for ClusterWire {
             storm: record.storm.as_ref().map(|storm| StormWire {
                 since: storm.since,
                 about: clean(&storm.about, Storm::ABOUT_MAX),
+                input: storm.input.as_ref().map(InputWire::from),
                 calm_since: storm.calm_since,
             }),
             ramp: record.ramp.as_ref().map(|ramp| RampWire {

@@ -1,5 +1,5 @@
 use foreshock_core::drain::PodOutcome;
-use foreshock_core::record::Ramp;
+use foreshock_core::record::{Input, Ramp};
 use proptest::prelude::*;
 
 use super::*;
@@ -141,7 +141,7 @@ proptest! {
     #[test]
     fn a_cluster_record_is_read_back_as_it_was_written(
         drains in prop::collection::btree_map((timestamp(), "[a-z0-9.-]{1,30}"), "[0-9a-f-]{1,36}", 0..50),
-        storm in prop::option::of((timestamp(), prop::option::of(timestamp()))),
+        storm in prop::option::of((timestamp(), prop::option::of(timestamp()), prop::option::of(".{0,250}"))),
         ramp in prop::option::of((timestamp(), 1..1000_u32, prop::collection::btree_map("[a-z0-9.-]{1,30}", "[0-9a-f-]{1,36}", 0..20))),
     ) {
         let record = ClusterRecord {
@@ -149,7 +149,7 @@ proptest! {
                 .into_iter()
                 .map(|((at, node), uid)| ((at, NodeName::from(node)), Uid::from(uid)))
                 .collect(),
-            storm: storm.map(|(since, calm_since)| Storm { since, about: "4 of 10 Nodes".into(), calm_since }),
+            storm: storm.map(|(since, calm_since, input)| Storm { since, about: "4 of 10 Nodes".into(), input: input.map(Input::Alert), calm_since }),
             ramp: ramp.map(|(since, width, nodes)| Ramp {
                 since,
                 width,

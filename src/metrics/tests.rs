@@ -132,6 +132,7 @@ fn full() -> Snapshot {
     snapshot.storm = Some(Storm {
         since: at(0),
         about: "4 of 10 Nodes".into(),
+        input: None,
         calm_since: None,
     });
     snapshot.ramp = Some(Ramp {

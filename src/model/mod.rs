@@ -17,6 +17,7 @@ pub mod gbdt;
 pub mod learn;
 pub mod loaded;
 pub mod measure;
+pub mod range;
 pub mod rule;
 pub mod scorer;
 pub mod synthetic;

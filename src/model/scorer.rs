@@ -8,6 +8,7 @@ use crate::features::{ColumnName, FeatureName, ModelMatrix};
 use super::artifact::{Artifact, Calibration, Column, Source};
 use super::bins::MISSING;
 use super::explain::{Players, Walk, add_contributions};
+use super::range::Range;
 use super::trees::FlatTrees;
 
 /// What a model says about one row.
@@ -58,6 +59,12 @@ pub trait Scorer: Send + Sync {
 
     /// The columns that the model takes: what [`derive()`](crate::features::derive()) is to make.
     fn columns(&self) -> &[ColumnName];
+
+    /// The outermost training values of a column, by its place in [`Self::columns`]; `None` where
+    /// nobody knows them.
+    fn range(&self, _column: usize) -> Option<Range> {
+        None
+    }
 
     /// Scores every row.
     fn score(&self, matrix: &ModelMatrix) -> Vec<Score>;
@@ -223,6 +230,10 @@ impl Scorer for TreeScorer {
 
     fn columns(&self) -> &[ColumnName] {
         &self.names
+    }
+
+    fn range(&self, column: usize) -> Option<Range> {
+        Range::of(&self.columns.get(column)?.edges)
     }
 
     fn score(&self, matrix: &ModelMatrix) -> Vec<Score> {

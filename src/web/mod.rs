@@ -24,13 +24,15 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use axum::body::Bytes;
-use foreshock_core::drain::{DrainRules, PodFacts};
-use foreshock_core::node::NodeId;
+use foreshock_core::drain::{DrainRules, PodFacts, PodId};
+use foreshock_core::node::{NodeId, NodeName};
+use foreshock_core::room::NoPlace;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -230,6 +232,19 @@ pub struct PlanFacts {
     pub rules: DrainRules,
     /// `eviction.rate`, per second.
     pub rate: f64,
+    /// Whether others have room for them; `None` where that could not be looked at.
+    pub room: Option<PlanRoom>,
+}
+
+/// Whether other Nodes have room for the Pods that would be evicted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlanRoom {
+    /// So many other Nodes were looked at.
+    pub looked_at: usize,
+    /// Where each Pod fits: first where all of them fit together, then the others of those looked at.
+    pub fits: BTreeMap<PodId, Vec<NodeName>>,
+    /// Those for which there is no room.
+    pub without: Vec<NoPlace>,
 }
 
 /// A plan cannot be made.

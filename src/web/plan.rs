@@ -4,16 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use foreshock_core::drain::{
-    Disposition, DrainOrder, DrainRules, EvictionAllowance, PodFacts, classify,
-};
+use foreshock_core::drain::{Disposition, DrainOrder, EvictionAllowance, PodFacts, classify};
 use foreshock_core::node::NodeName;
 use foreshock_core::time::since;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::PlanFacts;
+use super::{PlanFacts, PlanRoom};
 
 /// What a drain of one Node would do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -81,7 +79,8 @@ pub struct PlannedPod {
     pub pdb_detail: Option<String>,
     /// What the API server says to a dry run; `null` where it was not asked.
     pub dry_run: Option<DryRunWord>,
-    /// Nodes that have room for it; `null` where that was not looked at.
+    /// Nodes that have room for it, of a few that were looked at: first the one on which it fits together
+    /// with the others that go. `null` where that was not looked at, or where it needs no room.
     pub fits_on: Option<Vec<String>>,
     /// The time it would get to finish.
     pub grace_seconds: u64,
@@ -142,6 +141,7 @@ impl DrainPlan {
                 name: pod.id.name.clone(),
                 reason: goes.reason(),
             })
+            .chain(without_room(facts.room.as_ref()))
             .collect();
         let (estimated, estimate) = if impossible.is_empty() {
             estimate(&pods, facts)
@@ -162,10 +162,24 @@ impl DrainPlan {
             daemon_sets: daemon_sets(&facts.pods),
             pods: pods
                 .iter()
-                .map(|(pod, goes)| planned(pod, goes, &facts.rules))
+                .map(|(pod, goes)| planned(pod, goes, facts))
                 .collect(),
         }
     }
+}
+
+/// A Pod without room could be evicted; it would then run nowhere.
+fn without_room(room: Option<&PlanRoom>) -> impl Iterator<Item = ImpossibleView> {
+    room.into_iter().flat_map(|room| {
+        room.without.iter().map(|without| ImpossibleView {
+            namespace: without.pod.namespace.clone(),
+            name: without.pod.name.clone(),
+            reason: format!(
+                "{} other Node(s) were looked at and have no room for {without}",
+                room.looked_at
+            ),
+        })
+    })
 }
 
 fn rank(disposition: &Disposition) -> u8 {
@@ -177,7 +191,8 @@ fn rank(disposition: &Disposition) -> u8 {
     }
 }
 
-fn planned(pod: &PodFacts, goes: &Disposition, rules: &DrainRules) -> PlannedPod {
+fn planned(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> PlannedPod {
+    let rules = &facts.rules;
     let budget = pod.budgets.first();
     let headroom = budget
         .filter(|budget| budget.observed)
@@ -209,15 +224,24 @@ fn planned(pod: &PodFacts, goes: &Disposition, rules: &DrainRules) -> PlannedPod
         pdb: budget.map(|budget| budget.name.clone()),
         headroom,
         pdb_detail: budget.map(|budget| budget.detail.clone()),
-        // Neither is asked by anything yet, and a guess would be worse than nothing.
+        // Asked by nothing yet, and a guess would be worse than nothing.
         dry_run: None,
-        fits_on: None,
+        fits_on: fits_on(pod, facts.room.as_ref()),
         grace_seconds: grace.as_secs(),
         volumes,
         critical: pod.critical,
         ready: pod.ready,
         terminating_until: pod.terminating_until,
     }
+}
+
+fn fits_on(pod: &PodFacts, room: Option<&PlanRoom>) -> Option<Vec<String>> {
+    let room = room?;
+    if room.without.iter().any(|without| without.pod == pod.id) {
+        return Some(Vec::new());
+    }
+    let nodes = room.fits.get(&pod.id)?;
+    Some(nodes.iter().map(ToString::to_string).collect())
 }
 
 fn daemon_sets(pods: &[PodFacts]) -> Vec<DaemonSetView> {
@@ -297,7 +321,9 @@ fn estimate(pods: &[(&PodFacts, Disposition)], facts: &PlanFacts) -> (Option<f64
 mod tests {
     use std::time::Duration;
 
-    use foreshock_core::drain::{Budget, Choice, Owner, PodId};
+    use foreshock_core::drain::{Budget, Choice, DrainRules, Owner, PodId};
+
+    use foreshock_core::room::{NoPlace, Obstacle};
 
     use super::*;
 
@@ -329,6 +355,7 @@ mod tests {
             tolerates_taint: false,
             own: false,
             budgets: Vec::new(),
+            needs: foreshock_core::room::Needs::default(),
         }
     }
 
@@ -342,6 +369,10 @@ mod tests {
     }
 
     fn plan(pods: Vec<PodFacts>) -> DrainPlan {
+        plan_with(pods, None)
+    }
+
+    fn plan_with(pods: Vec<PodFacts>, room: Option<PlanRoom>) -> DrainPlan {
         let facts = PlanFacts {
             at: Timestamp::from_second(1_763_900_000).unwrap(),
             pods,
@@ -357,8 +388,41 @@ mod tests {
                 orphaned_daemon_set: Choice::Leave,
             },
             rate: 20.0,
+            room,
         };
         DrainPlan::new(&"worker-1".into(), &facts)
+    }
+
+    #[test]
+    fn a_plan_says_where_each_pod_fits_and_which_has_no_room() {
+        let without = NoPlace {
+            pod: pod("large").id,
+            obstacles: [(Obstacle::Lacks("memory".into()), 2)].into(),
+        };
+        let room = PlanRoom {
+            looked_at: 2,
+            fits: [(pod("small").id, vec!["worker-2".into(), "worker-3".into()])].into(),
+            without: vec![without],
+        };
+        let mut left = pod("left");
+        left.empty_dir = true;
+        let plan = plan_with(vec![pod("small"), pod("large"), left], Some(room));
+        let fits = |name: &str| {
+            let pod = plan.pods.iter().find(|pod| pod.name == name);
+            pod.expect("in the plan").fits_on.clone()
+        };
+        assert_eq!(
+            fits("small"),
+            Some(vec!["worker-2".into(), "worker-3".into()])
+        );
+        assert_eq!(fits("large"), Some(Vec::new()));
+        assert_eq!(fits("left"), None);
+        assert!(!plan.possible && plan.estimated_seconds.is_none());
+        assert_eq!(plan.impossible.len(), 1);
+        assert_eq!(
+            plan.impossible[0].reason,
+            "2 other Node(s) were looked at and have no room for shop/large (not enough memory: 2)"
+        );
     }
 
     #[test]

@@ -289,7 +289,7 @@ impl NodeDetailJson {
             labels: node
                 .entry
                 .as_ref()
-                .map(|entry| entry.labels.clone())
+                .map(|entry| (*entry.labels).clone())
                 .unwrap_or_default(),
             features: inputs
                 .iter()

@@ -89,7 +89,7 @@ async fn the_client_marks_evicts_watches_and_leads_on_a_real_api_server() {
     lease(&bed, &cluster).await;
 
     let event = ClusterEvent {
-        node: id.clone(),
+        node: Some(id.clone()),
         pod: None,
         reason: "DegradationTainted",
         warning: true,
@@ -326,6 +326,7 @@ async fn lease(bed: &Cluster, cluster: &KubeCluster) {
         storm: Some(Storm {
             since: SystemClock.now(),
             about: "4 of 10 Nodes".into(),
+            input: None,
             calm_since: None,
         }),
         ..ClusterRecord::default()

@@ -11,6 +11,7 @@ mod kills;
 mod kubernetes;
 mod outage;
 mod replicas;
+mod room;
 mod scenario;
 mod shipped;
 mod support;

@@ -4,17 +4,21 @@
 //! be carried out, and asks of each whether what the operator allows still holds afterwards. Only an
 //! [`AuditedPlan`] can be executed, and only this module makes one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::memory::Memory;
 use super::plan::{Cause, MarkOrder, Plan};
 use super::policy::{ControlPlane, Limit as Bound, Policy, Pool, Reach, Rules};
-use super::world::{HoldUntil, NodeFacts, OwnWrite, World};
+use super::world::{Fact, HoldUntil, NodeFacts, OwnWrite, World};
+use crate::drain::{Disposition, PodFacts, PodId, classify};
 use crate::node::{NodeId, NodeName};
-use crate::record::{ClusterRecord, NodeRecord, RecordState, RecordedPhase, TaintEffect};
+use crate::record::{
+    ActingAlert, ClusterRecord, NodeRecord, RecordState, RecordedPhase, TaintEffect,
+};
 use crate::risk::Risk;
+use crate::room::{HOSTNAME, Place, PodTerm, Resources};
 
 /// A plan that has passed the audit.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +87,12 @@ pub enum Limit {
     DrainingMax,
     /// Too many drains within the hour.
     DrainsPerHour,
+    /// The Pods of the Node, of one that is being drained, or of one that is to take them, are not known.
+    FactsUnknown,
+    /// Pods of a Node that is being drained are under the same budget.
+    SharedBudget,
+    /// A Pod has no place that holds it, or two have the same room.
+    NoRoom,
     /// A drain outside its Node's record, by other rules, or beyond its deadline.
     DrainOrder,
     /// The cluster's record would forget something, or not have what is begun.
@@ -119,6 +129,9 @@ impl Limit {
             Self::TaintedMax => "tainted_max",
             Self::DrainingMax => "draining_max",
             Self::DrainsPerHour => "drains_per_hour",
+            Self::FactsUnknown => "facts_unknown",
+            Self::SharedBudget => "shared_budget",
+            Self::NoRoom => "no_room",
             Self::DrainOrder => "drain_order",
             Self::ClusterRecord => "cluster_record",
             Self::Recovery => "recovery",
@@ -165,7 +178,7 @@ pub fn audit(
         if !seen.insert(&order.node.name) {
             audit.refuse(Limit::OneOrder, order.node.to_string());
         }
-        audit.mark(order);
+        audit.mark(order, &plan.places);
     }
     for order in &plan.drains {
         audit.drain(order);
@@ -178,17 +191,63 @@ pub fn audit(
     }
 }
 
+/// Where the Pods of the Nodes whose drains begin are said to fit.
+type Places = BTreeMap<NodeName, Vec<Place>>;
+
 /// The cluster as it will be while the orders are carried out one after the other.
 struct Audit<'a> {
     policy: &'a Policy,
     memory: &'a Memory,
     world: &'a World,
-    tainted: BTreeSet<&'a NodeName>,
-    draining: BTreeSet<&'a NodeName>,
+    tainted: Counted<'a>,
+    draining: Counted<'a>,
+    /// Nodes that are Ready and not cordoned.
+    eligible: Counted<'a>,
     begun: Vec<NodeId>,
     /// Nodes on which a taint or a drain is begun.
     beginnings: Vec<NodeId>,
     refusals: Vec<Refusal>,
+}
+
+/// Nodes, counted by zone and pool as well.
+#[derive(Default)]
+struct Counted<'a> {
+    names: BTreeSet<&'a NodeName>,
+    zones: BTreeMap<Option<&'a str>, usize>,
+    pools: BTreeMap<Option<&'a str>, usize>,
+}
+
+impl<'a> Counted<'a> {
+    fn insert(&mut self, node: &'a NodeFacts) {
+        if self.names.insert(&node.id.name) {
+            *self.zones.entry(node.zone.as_deref()).or_default() += 1;
+            *self.pools.entry(node.pool.as_deref()).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, node: &'a NodeFacts) {
+        if self.names.remove(&node.id.name) {
+            let counts = [
+                self.zones.get_mut(&node.zone.as_deref()),
+                self.pools.get_mut(&node.pool.as_deref()),
+            ];
+            for count in counts.into_iter().flatten() {
+                *count -= 1;
+            }
+        }
+    }
+
+    fn contains(&self, name: &NodeName) -> bool {
+        self.names.contains(name)
+    }
+
+    fn in_zone(&self, node: &NodeFacts) -> usize {
+        self.zones.get(&node.zone.as_deref()).copied().unwrap_or(0)
+    }
+
+    fn in_pool(&self, node: &NodeFacts) -> usize {
+        self.pools.get(&node.pool.as_deref()).copied().unwrap_or(0)
+    }
 }
 
 impl<'a> Audit<'a> {
@@ -197,13 +256,17 @@ impl<'a> Audit<'a> {
             policy,
             memory,
             world,
-            tainted: BTreeSet::new(),
-            draining: BTreeSet::new(),
+            tainted: Counted::default(),
+            draining: Counted::default(),
+            eligible: Counted::default(),
             begun: Vec::new(),
             beginnings: Vec::new(),
             refusals: Vec::new(),
         };
         for (name, node) in &world.nodes {
+            if node.ready && !node.cordoned {
+                audit.eligible.insert(node);
+            }
             let in_flight = match world.writes.get(name) {
                 Some(
                     OwnWrite::InFlight { taints, drains } | OwnWrite::Failed { taints, drains, .. },
@@ -212,17 +275,20 @@ impl<'a> Audit<'a> {
             };
             if let RecordState::Ours(record) = &node.record {
                 if record.phase != RecordedPhase::Clear {
-                    audit.tainted.insert(name);
+                    audit.tainted.insert(node);
                 }
                 if record.phase == RecordedPhase::Draining {
-                    audit.draining.insert(name);
+                    audit.draining.insert(node);
                 }
             }
-            if in_flight.0 || in_flight.1 {
-                audit.tainted.insert(name);
+            let rules = audit.rules(node);
+            let unreadable = matches!(node.record, RecordState::Unreadable { .. })
+                && node.taints.contains(&rules.taint);
+            if in_flight.0 || in_flight.1 || unreadable {
+                audit.tainted.insert(node);
             }
             if in_flight.1 {
-                audit.draining.insert(name);
+                audit.draining.insert(node);
             }
         }
         audit
@@ -240,7 +306,7 @@ impl<'a> Audit<'a> {
 
     // ---- one order ----
 
-    fn mark(&mut self, order: &MarkOrder) {
+    fn mark(&mut self, order: &MarkOrder, places: &Places) {
         let what = format!("{} of {}", order.cause.as_str(), order.node);
         let Some((name, node)) = self
             .world
@@ -267,14 +333,15 @@ impl<'a> Audit<'a> {
             (RecordedPhase::Tainted, RecordedPhase::Draining) => {
                 self.beginning(node, Reach::Evict, &what);
                 self.starting_drain(name, node, order, &what);
+                self.moving(name, places.get(name).map_or(&[], Vec::as_slice), &what);
             }
             (_, RecordedPhase::Clear) => {
                 self.release(node, order, &what);
-                self.tainted.remove(name);
-                self.draining.remove(name);
+                self.tainted.remove(node);
+                self.draining.remove(node);
             }
             (RecordedPhase::Draining, RecordedPhase::Drained | RecordedPhase::Tainted) => {
-                self.draining.remove(name);
+                self.draining.remove(node);
             }
             (before, after) if before == after => {}
             (before, after) => {
@@ -338,10 +405,11 @@ impl<'a> Audit<'a> {
         let rules = self.rules(node);
         for taint in order.taints_added() {
             let wanted = *taint == rules.taint || Some(taint) == rules.caution_taint.as_ref();
-            let free = !node
-                .taints
-                .iter()
-                .any(|there| there.key == taint.key && there.effect == taint.effect);
+            // A mark of our own may give way to it in the same patch.
+            let removed = order.taints_removed();
+            let free = !node.taints.iter().any(|there| {
+                there.key == taint.key && there.effect == taint.effect && !removed.contains(&there)
+            });
             let fit = wanted && free && taint.effect != TaintEffect::NoExecute;
             self.require(fit, Limit::ForeignMark, &format!("{what}: adds {taint}"));
         }
@@ -426,11 +494,11 @@ impl<'a> Audit<'a> {
         }
     }
 
-    fn tainting(&mut self, name: &'a NodeName, node: &NodeFacts, what: &str) {
+    fn tainting(&mut self, name: &'a NodeName, node: &'a NodeFacts, what: &str) {
         self.last_node(name, what);
         self.beginnings.push(node.id.clone());
         if node.control_plane {
-            let others = self.tainted.iter().any(|name| {
+            let others = self.tainted.names.iter().any(|name| {
                 self.world
                     .nodes
                     .get(*name)
@@ -438,19 +506,18 @@ impl<'a> Audit<'a> {
             });
             self.require(!others, Limit::ControlPlane, what);
         }
-        self.tainted.insert(name);
+        self.tainted.insert(node);
         let limits = &self.policy.limits;
         let (cluster, zone) = (Some(limits.tainted_max), limits.zone_tainted_max);
         let pool = self.pool(node).and_then(|pool| pool.limits.tainted_max);
-        let tainted = self.tainted.clone();
-        let fits = self.within(node, &tainted, [cluster, zone, pool]);
+        let fits = self.within(node, &self.tainted, [cluster, zone, pool]);
         self.require(fits, Limit::TaintedMax, what);
     }
 
     fn starting_drain(
         &mut self,
         name: &'a NodeName,
-        node: &NodeFacts,
+        node: &'a NodeFacts,
         order: &MarkOrder,
         what: &str,
     ) {
@@ -475,14 +542,13 @@ impl<'a> Audit<'a> {
         let open =
             windows.is_empty() || windows.iter().any(|window| window.contains(self.world.at));
         self.require(open, Limit::Window, what);
-        self.draining.insert(name);
+        self.draining.insert(node);
         self.begun.push(node.id.clone());
         self.beginnings.push(node.id.clone());
         let limits = &self.policy.limits;
         let (cluster, zone) = (Some(limits.draining_max), limits.zone_draining_max);
         let pool = self.pool(node).and_then(|pool| pool.limits.draining_max);
-        let draining = self.draining.clone();
-        let fits = self.within(node, &draining, [cluster, zone, pool]);
+        let fits = self.within(node, &self.draining, [cluster, zone, pool]);
         self.require(fits, Limit::DrainingMax, what);
         let per_hour = |max: u32, of_pool: Option<&str>| {
             let begun = self.begun.iter().map(|node| &node.name);
@@ -498,6 +564,193 @@ impl<'a> Audit<'a> {
                 max.is_none_or(|max| per_hour(max, Some(&pool.name)))
             });
         self.require(fits, Limit::DrainsPerHour, what);
+    }
+
+    /// The Pods of a Node whose drain begins: nobody else moves Pods under their budgets, and where they
+    /// are said to fit there is room for all of them, those of the other drains included.
+    fn moving(&mut self, name: &'a NodeName, places: &[Place], what: &str) {
+        let mut moved: Vec<(&'a NodeFacts, &'a PodFacts)> = Vec::new();
+        let world = self.world;
+        let own = world.nodes.get(name).map(|node| self.known_pods(node));
+        let goes = |pod: &&PodFacts| classify(pod, &self.policy.drain) == Disposition::Evict;
+        if let Some(Some(pods)) = own
+            && !pods.iter().any(|pod| goes(&pod))
+        {
+            // Nothing moves, so nobody is in the way of anything.
+            return;
+        }
+        let draining: Vec<&'a NodeName> = self.draining.names.iter().copied().collect();
+        for other in draining {
+            let Some(node) = world.nodes.get(other) else {
+                continue;
+            };
+            let Some(pods) = self.known_pods(node) else {
+                let detail = format!("{what}: the Pods of {other} are not known");
+                return self.refuse(Limit::FactsUnknown, detail);
+            };
+            moved.extend(pods.iter().filter(goes).map(|pod| (node, pod)));
+        }
+        let covers = |node: &NodeName| -> BTreeSet<(&str, &str)> {
+            let pods = moved.iter().filter(|(of, _)| of.id.name == *node);
+            pods.flat_map(|(_, pod)| {
+                let names = pod.budgets.iter().map(|budget| budget.name.as_str());
+                names.map(|name| (pod.id.namespace.as_str(), name))
+            })
+            .collect()
+        };
+        let own = covers(name);
+        let shared = self
+            .draining
+            .names
+            .iter()
+            .filter(|other| **other != name)
+            .any(|other| !covers(other).is_disjoint(&own));
+        self.require(!shared, Limit::SharedBudget, what);
+        moved.retain(|(_, pod)| pod.owner.is_some() && !pod.daemon_set_gone);
+        self.room(name, &moved, places, what);
+    }
+
+    fn room(
+        &mut self,
+        name: &NodeName,
+        moved: &[(&'a NodeFacts, &'a PodFacts)],
+        places: &[Place],
+        what: &str,
+    ) {
+        let mut on: BTreeMap<&NodeName, Vec<(&'a NodeFacts, &'a PodFacts)>> = BTreeMap::new();
+        let mut placed: BTreeSet<&PodId> = BTreeSet::new();
+        for place in places {
+            let pod = moved.iter().find(|(_, pod)| pod.id == place.pod);
+            let once = placed.insert(&place.pod);
+            let detail = format!("{what}: {} on {}", place.pod, place.on);
+            match pod {
+                Some(pod) if once => on.entry(&place.on).or_default().push(*pod),
+                Some(_) | None => self.refuse(Limit::NoRoom, detail),
+            }
+        }
+        for (of, pod) in moved.iter().filter(|(of, _)| of.id.name == *name) {
+            let has = placed.contains(&pod.id);
+            self.require(
+                has,
+                Limit::NoRoom,
+                &format!("{what}: {} on {}", pod.id, of.id),
+            );
+        }
+        for (target, arriving) in on {
+            let detail = format!("{what}: on {target}");
+            let Some(node) = self
+                .world
+                .nodes
+                .get(target)
+                .filter(|node| self.holds_pods(node))
+            else {
+                self.refuse(Limit::NoRoom, format!("{detail}, which takes no Pods"));
+                continue;
+            };
+            let Some(there) = self.known_pods(node) else {
+                self.refuse(Limit::FactsUnknown, detail);
+                continue;
+            };
+            let there: Vec<&PodFacts> = there.iter().filter(|pod| !pod.finished).collect();
+            // Its room may be needed by a Pod of another drain that the plan has forgotten.
+            let forgotten = moved.iter().find(|(from, pod)| {
+                let mut load = pod.needs.requests.clone();
+                there.iter().for_each(|pod| load.add(&pod.needs.requests));
+                !placed.contains(&pod.id)
+                    && pod.needs.requests.iter().all(|(resource, amount)| {
+                        amount == 0 || load.of(resource) <= node.allocatable.of(resource)
+                    })
+                    && self.lets_in(node, from, pod)
+                    && gets_along(node, from, pod, &there)
+            });
+            if let Some((_, pod)) = forgotten {
+                self.refuse(Limit::NoRoom, format!("{detail}: {} may need it", pod.id));
+            }
+            let mut load = Resources::default();
+            let arrived = arriving.iter().map(|(_, pod)| *pod);
+            for pod in there.iter().copied().chain(arrived) {
+                load.add(&pod.needs.requests);
+            }
+            let asked = |resource: &str| {
+                let mut all = arriving.iter();
+                all.any(|(_, pod)| pod.needs.requests.of(resource) > 0)
+            };
+            let over = load.iter().find(|(resource, amount)| {
+                asked(resource) && *amount > node.allocatable.of(resource)
+            });
+            if let Some((resource, _)) = over {
+                self.refuse(Limit::NoRoom, format!("{detail}: not enough {resource}"));
+            }
+            for (index, (from, pod)) in arriving.iter().enumerate() {
+                let before = arriving[..index].iter().map(|(_, pod)| *pod);
+                let beside: Vec<&PodFacts> = there.iter().copied().chain(before).collect();
+                let fits = self.lets_in(node, from, pod) && gets_along(node, from, pod, &beside);
+                self.require(fits, Limit::NoRoom, &format!("{detail}: {}", pod.id));
+            }
+        }
+    }
+
+    fn known_pods(&self, node: &'a NodeFacts) -> Option<&'a [PodFacts]> {
+        match &node.pods {
+            Fact::Assumed(pods) => Some(pods),
+            Fact::Known(at, pods) => {
+                let age = self.world.at.duration_since(*at).as_secs_f64();
+                (age <= self.policy.facts_age_max.as_secs_f64()).then_some(pods)
+            }
+            Fact::Unknown => None,
+        }
+    }
+
+    /// A Node that may take the Pods of others.
+    fn holds_pods(&self, node: &NodeFacts) -> bool {
+        node.ready
+            && !node.cordoned
+            && node.taken_by.is_none()
+            && !self.tainted.contains(&node.id.name)
+            && !self.at_risk(node)
+    }
+
+    fn at_risk(&self, node: &NodeFacts) -> bool {
+        let floor = self.floors(node).map(|(floor, _)| floor).max();
+        self.model_risk(node)
+            .max(floor)
+            .is_some_and(|risk| risk > self.rules(node).at_risk)
+    }
+
+    /// What a Node's labels, taints and name say about a Pod from another.
+    fn lets_in(&self, node: &NodeFacts, from: &NodeFacts, pod: &PodFacts) -> bool {
+        let needs = &pod.needs;
+        let (name, labels) = (&node.id.name, &*node.labels);
+        let removed = |taint: &crate::record::Taint| match &node.record {
+            // The Node counts as released, so what is ours of its taints is gone by then.
+            RecordState::Ours(record) => {
+                record.phase != RecordedPhase::Clear && record.marks.taint.as_ref() == Some(taint)
+            }
+            _ => false,
+        };
+        let tolerated = node
+            .taints
+            .iter()
+            .all(|taint| removed(taint) || !needs.kept_out_by(taint));
+        let affinities = needs.node_affinity.iter();
+        let reachable = needs.volumes.iter().map(|volume| &volume.terms);
+        let meant = affinities
+            .chain(reachable)
+            .all(|terms| terms.iter().any(|term| term.matches(name, labels)));
+        let selected = needs
+            .node_selector
+            .iter()
+            .all(|one| labels.get(one.0) == Some(one.1));
+        let keys = needs
+            .apart
+            .iter()
+            .chain(&needs.together)
+            .chain(needs.spread.iter().map(|spread| &spread.over))
+            .map(|term| term.topology_key.as_str());
+        let same_domains = keys
+            .filter(|key| *key != HOSTNAME)
+            .all(|key| labels.contains_key(key) && labels.get(key) == from.labels.get(key));
+        needs.uncountable.is_empty() && tolerated && meant && selected && same_domains
     }
 
     fn release(&mut self, node: &NodeFacts, order: &MarkOrder, what: &str) {
@@ -525,7 +778,12 @@ impl<'a> Audit<'a> {
             self.world.at.duration_since(since).as_secs_f64()
                 >= self.rules(node).recover_for.as_secs_f64()
         });
-        self.require(well && long, Limit::Recovery, what);
+        let odd = self
+            .world
+            .scores
+            .get(&node.id.name)
+            .is_some_and(|score| score.out_of_range.is_some());
+        self.require(well && long && !odd, Limit::Recovery, what);
     }
 
     fn drain(&mut self, order: &crate::drain::DrainOrder) {
@@ -589,11 +847,11 @@ impl<'a> Audit<'a> {
             );
         };
         let next: &ClusterRecord = plan.cluster.as_ref().unwrap_or(standing);
-        let recent = |at: Timestamp| self.world.at.duration_since(at).as_secs_f64() < 3600.0;
+        let recent = |at: Timestamp| self.world.at.duration_since(at).abs().as_secs_f64() < 3600.0;
         let forgets = standing
             .drains
             .keys()
-            .any(|key| recent(key.0) && !next.drains.contains_key(key));
+            .any(|key| recent(key.0) && self.came_to_be(key) && !next.drains.contains_key(key));
         let begun: Vec<NodeId> = std::mem::take(&mut self.begun);
         let lacks = begun
             .iter()
@@ -639,14 +897,18 @@ impl<'a> Audit<'a> {
             self.refuse(Limit::Storm, detail);
         }
         let before = standing.ramp.as_ref();
-        let widest = before.map_or(1, |before| before.width.saturating_mul(2));
+        let widest = before.map_or(1, |before| before.width.max(1).saturating_mul(2));
         self.require(
             ramp.width <= widest,
             Limit::Storm,
             "the ramp more than doubles",
         );
         // Drains that the storm has interrupted are in it as well.
-        let crowded = ramp.nodes.len() > ramp.width as usize && !self.beginnings.is_empty();
+        let is_new = |node: &&NodeId| {
+            before.is_none_or(|before| before.nodes.get(&node.name) != Some(&node.uid))
+        };
+        let begins_anew = self.beginnings.iter().any(|node| is_new(&node));
+        let crowded = ramp.nodes.len() > ramp.width as usize && begins_anew;
         self.require(
             !crowded,
             Limit::Storm,
@@ -672,8 +934,15 @@ impl<'a> Audit<'a> {
             RecordState::Ours(record) => record.alerts.as_slice(),
             _ => &[],
         };
+        // What is heard now of an alert counts, and not what the record has kept of it.
+        let stale = |alert: &&ActingAlert| {
+            let heard = self.world.alerts.get(&node.id.name).into_iter().flatten();
+            !heard
+                .map(|heard| &heard.fingerprint)
+                .any(|fingerprint| *fingerprint == alert.fingerprint)
+        };
         heard
-            .chain(kept)
+            .chain(kept.iter().filter(stale))
             .filter(|alert| alert.expires_at > self.world.at && alert.starts_at >= node.created_at)
             .filter(|alert| {
                 self.world
@@ -758,33 +1027,24 @@ impl<'a> Audit<'a> {
             .all(|rules| rules.reach == Reach::Observe)
     }
 
-    /// Whether so many Nodes are within the limits of the cluster, of this Node's zone and its pool.
+    /// Whether these Nodes are within the limits of the cluster, of this Node's zone and its pool.
     fn within(
         &self,
         node: &NodeFacts,
-        names: &BTreeSet<&NodeName>,
+        these: &Counted<'_>,
         [cluster, zone, pool]: [Option<Bound>; 3],
     ) -> bool {
-        let fits = |bound: Option<Bound>, belongs: &dyn Fn(&NodeFacts) -> bool| {
-            let base = self
-                .world
-                .nodes
-                .values()
-                .filter(|other| other.ready && !other.cordoned && belongs(other))
-                .count();
-            let there = names
-                .iter()
-                .filter(|name| self.world.nodes.get(**name).is_some_and(belongs))
-                .count();
+        let fits = |bound: Option<Bound>, there: usize, base: usize| {
             bound.is_none_or(|bound| there <= bound.of(base))
         };
-        fits(cluster, &|_| true)
-            && fits(zone, &|other| other.zone == node.zone)
-            && fits(pool, &|other| other.pool == node.pool)
+        let all = &self.eligible;
+        fits(cluster, these.names.len(), all.names.len())
+            && fits(zone, these.in_zone(node), all.in_zone(node))
+            && fits(pool, these.in_pool(node), all.in_pool(node))
     }
 
     /// Nodes on which a drain was started within the hour.
-    fn recent_drains(&self) -> impl Iterator<Item = &'a NodeName> + use<'a> {
+    fn recent_drains(&self) -> impl Iterator<Item = &'a NodeName> {
         let now = self.world.at;
         let drains = self
             .world
@@ -792,8 +1052,24 @@ impl<'a> Audit<'a> {
             .iter()
             .flat_map(|cluster| cluster.drains.keys());
         drains
-            .filter(move |(at, _)| now.duration_since(*at).as_secs_f64() < 3600.0)
+            .filter(move |(at, _)| now.duration_since(*at).abs().as_secs_f64() < 3600.0)
+            .filter(|key| self.came_to_be(key))
             .map(|(_, name)| name)
+    }
+
+    /// Whether a drain on the cluster's record was started on its Node too, as far as can be told: an entry
+    /// that is younger than the Node's taint, on a Node that has only the taint, is one whose mark failed.
+    fn came_to_be(&self, (at, name): &(Timestamp, NodeName)) -> bool {
+        let Some(RecordState::Ours(record)) = self.world.nodes.get(name).map(|node| &node.record)
+        else {
+            return true;
+        };
+        let settled = self.world.at.duration_since(*at).as_secs_f64() >= 10.0;
+        let later_drain = record
+            .drain
+            .as_ref()
+            .is_some_and(|drain| drain.started_at >= *at);
+        !settled || record.phase != RecordedPhase::Tainted || record.since >= *at || later_drain
     }
 
     fn last_node(&mut self, name: &NodeName, what: &str) {
@@ -813,17 +1089,52 @@ impl<'a> Audit<'a> {
                 && !blocked
                 && !self.tainted.contains(other)
         };
-        let at_risk = |node: &NodeFacts| {
-            let floor = self.floors(node).map(|(floor, _)| floor).max();
-            self.model_risk(node)
-                .max(floor)
-                .is_some_and(|risk| risk > self.rules(node).at_risk)
-        };
         let left = self
             .world
             .nodes
             .iter()
-            .any(|(other, node)| can_work((other, node)) && !at_risk(node));
+            .any(|(other, node)| can_work((other, node)) && !self.at_risk(node));
         self.require(left, Limit::LastNode, what);
     }
+}
+
+/// What the Pods of a Node say about one more.
+fn gets_along(node: &NodeFacts, from: &NodeFacts, pod: &PodFacts, beside: &[&PodFacts]) -> bool {
+    let needs = &pod.needs;
+    let means =
+        |term: &PodTerm, other: &PodFacts| term.matches(&other.id.namespace, &other.needs.labels);
+    let avoids = |other: &PodFacts| {
+        let mut terms = needs.apart.iter();
+        terms.any(|term| term.topology_key == HOSTNAME && means(term, other))
+    };
+    let is_avoided = |other: &PodFacts| {
+        other.needs.apart.iter().any(|term| {
+            let (here, there) = (&node.labels, &from.labels);
+            let new = here.get(&term.topology_key) != there.get(&term.topology_key);
+            (term.topology_key == HOSTNAME || new) && means(term, pod)
+        })
+    };
+    let peace = beside.iter().all(|other| {
+        let ports = other.needs.host_ports.iter();
+        let clash = ports
+            .flat_map(|port| needs.host_ports.iter().map(move |own| (port, own)))
+            .any(|(port, own)| port.collides_with(own));
+        !clash && !avoids(other) && !is_avoided(other)
+    });
+    let company = needs.together.iter().all(|term| {
+        term.topology_key != HOSTNAME
+            || beside
+                .iter()
+                .any(|other| term.matches(&other.id.namespace, &other.needs.labels))
+    });
+    let even = needs.spread.iter().all(|spread| {
+        let like = beside.iter().filter(|other| {
+            other.terminating_until.is_none()
+                && spread
+                    .over
+                    .matches(&other.id.namespace, &other.needs.labels)
+        });
+        spread.over.topology_key != HOSTNAME || like.count() < spread.skew_max as usize
+    });
+    peace && company && even
 }

@@ -19,6 +19,8 @@ pub(super) struct Evidence {
     model_reach: Reach,
     /// Why it is no ground to act at all.
     pub(super) drift: Option<String>,
+    /// This Node's own inputs are odd, so that its score is no ground to give it back either.
+    pub(super) odd: bool,
     /// Active alerts, strongest floor first.
     pub(super) alerts: Vec<ActingAlert>,
     /// What drives the score, in words.
@@ -38,6 +40,7 @@ impl Evidence {
             .get(&node.id.name)
             .and_then(|score| score.out_of_range.as_ref());
         let drift = far_out.or(world.drift.as_ref()).cloned();
+        let odd = far_out.is_some();
         let alerts = alerts(world, node);
         let floor = alerts.first().map(|alert| alert.floor);
         let risk = match (model, floor) {
@@ -55,6 +58,7 @@ impl Evidence {
                 (None, false) => Reach::Label,
             },
             drift,
+            odd,
             alerts,
             reasons,
             risk,
@@ -84,7 +88,7 @@ impl Evidence {
 
     /// The Node looks well: a fresh score, and nothing at or above `recover_below`.
     pub(super) fn well(&self, rules: &Rules) -> bool {
-        self.model.is_ok() && self.risk.is_some_and(|risk| risk < rules.recover_below)
+        !self.odd && self.model.is_ok() && self.risk.is_some_and(|risk| risk < rules.recover_below)
     }
 
     /// How far the evidence above `threshold` goes, the model's only if `model_counts`.

@@ -447,6 +447,9 @@ fn unknown(s: &Situation<'_>) -> Hold {
 }
 
 fn between(s: &Situation<'_>) -> Hold {
+    if let (true, Some(drift)) = (s.evidence.odd, &s.evidence.drift) {
+        return drift_hold(drift);
+    }
     let risk = s
         .evidence
         .risk

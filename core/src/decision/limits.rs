@@ -7,13 +7,22 @@ use super::evidence::Evidence;
 use super::lifecycle::{Beginning, Lifecycle};
 use super::plan::{Cause, MarkOrder, Plan};
 use super::policy::{ControlPlane, Limit, Policy, PoolLimits};
+use super::room::{After, Look, Looking};
 use super::verdict::{Hold, HoldReason};
 use super::world::{NodeFacts, OwnWrite, World};
-use super::{Group as Named, GroupUsage, HOUR, Usage, cluster_record};
+use super::{Group as Named, GroupUsage, HOUR, Usage, cluster_record, is_recent, never_began};
 use crate::node::NodeName;
-use crate::record::{Ramp, RecordedPhase, Storm, Taint, TaintEffect};
+use crate::record::{Ramp, RecordState, RecordedPhase, Storm, Taint, TaintEffect};
 use crate::risk::Band;
-use crate::time::{after, since};
+use crate::time::after;
+
+/// What is done now, and what would have to be known for more.
+pub(super) struct Chosen {
+    pub(super) plan: Plan,
+    pub(super) usage: Usage,
+    /// Nodes whose Pods have to be known, none of them read before then.
+    pub(super) wants: BTreeMap<NodeName, jiff::Timestamp>,
+}
 
 /// Chooses what is done now. Highest risk first, ties by name; taints before drains, so that every
 /// candidate is marked before its neighbours' Pods look for a place.
@@ -24,7 +33,7 @@ pub(super) fn choose(
     lives: &mut BTreeMap<NodeName, Lifecycle>,
     storm: Option<&Storm>,
     ramp: &mut Option<Ramp>,
-) -> (Plan, Usage) {
+) -> Chosen {
     let mut plan = Plan::empty(world.at);
     let mut room = Room::count(policy, world, evidence);
 
@@ -41,6 +50,7 @@ pub(super) fn choose(
     }
 
     let mut started = Vec::new();
+    let mut looking = Looking::new();
     for wanted in [Beginning::Taint, Beginning::Drain] {
         let mut candidates: Vec<NodeName> = lives
             .values()
@@ -67,8 +77,17 @@ pub(super) fn choose(
                 .into_iter()
                 .chain(ramp.as_ref().and_then(|ramp| ramp_hold(ramp, &name)))
                 .collect();
-            let free = life.holds.is_empty() && held_by_limits.is_empty();
+            let mut free = life.holds.is_empty() && held_by_limits.is_empty();
             life.holds.extend(held_by_limits);
+            if free && beginning == Beginning::Drain {
+                match looking.look(&room.after(evidence), &name) {
+                    Look::Free(places) => drop(plan.places.insert(name.clone(), places)),
+                    Look::Held(hold) => {
+                        life.holds.push(hold);
+                        free = false;
+                    }
+                }
+            }
             if free {
                 if let Some(ramp) = ramp {
                     ramp.nodes.insert(name.clone(), order.node.uid.clone());
@@ -95,8 +114,11 @@ pub(super) fn choose(
             plan.cluster = Some(record);
         }
     }
-    let usage = room.usage(policy);
-    (plan, usage)
+    Chosen {
+        plan,
+        usage: room.usage(policy),
+        wants: looking.wants,
+    }
 }
 
 fn control_plane(world: &World, name: &NodeName) -> bool {
@@ -186,6 +208,10 @@ struct Room<'a> {
     eligible: usize,
     drains_last_hour: usize,
     first_drain: Option<jiff::Timestamp>,
+    /// Our taints that this plan removes, by Node.
+    freed: BTreeMap<NodeName, Vec<Taint>>,
+    /// The last time at which a drain ended that this plan says has ended.
+    ended: Option<jiff::Timestamp>,
 }
 
 impl<'a> Room<'a> {
@@ -205,6 +231,8 @@ impl<'a> Room<'a> {
             eligible: 0,
             drains_last_hour: 0,
             first_drain: None,
+            freed: BTreeMap::new(),
+            ended: None,
         };
         for (name, node) in &world.nodes {
             let recorded = node
@@ -217,7 +245,10 @@ impl<'a> Room<'a> {
                 ) => (*taints, *drains),
                 None => (false, false),
             };
-            let tainted = taints || drains || recorded != RecordedPhase::Clear;
+            // Of a later version's record nothing is known but that the taint is there.
+            let unreadable = matches!(node.record, RecordState::Unreadable { .. })
+                && node.taints.contains(&policy.rules_of(node).taint);
+            let tainted = taints || drains || unreadable || recorded != RecordedPhase::Clear;
             if tainted {
                 room.taint(name);
             }
@@ -238,7 +269,7 @@ impl<'a> Room<'a> {
         }
         if let Some(cluster) = &world.cluster {
             for (at, name) in cluster.drains.keys() {
-                if since(*at, world.at) >= HOUR {
+                if !is_recent(*at, world.at) || never_began(world, name, *at) {
                     continue;
                 }
                 room.drains_last_hour += 1;
@@ -284,8 +315,17 @@ impl<'a> Room<'a> {
         if phase != RecordedPhase::Draining && self.draining.remove(name) {
             self.each_group(name, |count| count.draining -= 1);
         }
+        let drain = order
+            .record
+            .as_ref()
+            .and_then(|record| record.drain.as_ref());
+        self.ended = self
+            .ended
+            .max(drain.and_then(|drain| drain.ended).map(|(at, _)| at));
         // A Node that is given back is well, so it can take work again as soon as our taint is gone.
         let removed = order.taints_removed();
+        self.freed
+            .insert(name.clone(), removed.iter().copied().cloned().collect());
         if order.cause == Cause::Release
             && world
                 .nodes
@@ -293,6 +333,19 @@ impl<'a> Room<'a> {
                 .is_some_and(|node| takes_work(node, |taint| removed.contains(&taint)))
         {
             self.survivors.insert(name.clone());
+        }
+    }
+
+    /// The Nodes as the plan so far leaves them.
+    fn after<'b>(&'b self, evidence: &'b BTreeMap<NodeName, Evidence>) -> After<'a, 'b> {
+        After {
+            policy: self.policy,
+            world: self.world,
+            evidence,
+            tainted: &self.tainted,
+            draining: &self.draining,
+            freed: &self.freed,
+            ended: self.ended,
         }
     }
 
@@ -305,20 +358,16 @@ impl<'a> Room<'a> {
     }
 
     fn drain(&mut self, name: &NodeName) {
-        self.draining.insert(name.clone());
+        let new = usize::from(self.draining.insert(name.clone()));
         self.drains_last_hour += 1;
         self.each_group(name, |count| {
-            count.draining += 1;
+            count.draining += new;
             count.drains_last_hour += 1;
         });
     }
 
     fn last_node(&self, name: &NodeName) -> Option<Hold> {
-        let others = self
-            .survivors
-            .iter()
-            .filter(|survivor| *survivor != name)
-            .count();
+        let others = self.survivors.len() - usize::from(self.survivors.contains(name));
         (others == 0).then(|| Hold {
             reason: HoldReason::LastNode,
             detail: "no other Node is ready, schedulable and well".to_owned(),
@@ -326,6 +375,7 @@ impl<'a> Room<'a> {
         })
     }
 
+    // A write to the Node itself that failed counts, and must not stand in its own way.
     fn taint_holds(&self, name: &NodeName) -> Vec<Hold> {
         let limits = &self.policy.limits;
         let mut holds = Vec::from_iter(self.last_node(name));
@@ -333,7 +383,7 @@ impl<'a> Room<'a> {
             HoldReason::TaintedMax,
             "the cluster",
             "tainted",
-            self.tainted.len(),
+            self.tainted.len() - usize::from(self.tainted.contains(name)),
             limits.tainted_max,
             self.eligible,
             "tainted_max",
@@ -351,7 +401,7 @@ impl<'a> Room<'a> {
                     HoldReason::TaintedMax,
                     &group.to_string(),
                     "tainted",
-                    count.tainted,
+                    count.tainted - usize::from(self.tainted.contains(name)),
                     limit,
                     count.eligible,
                     key,
@@ -361,7 +411,10 @@ impl<'a> Room<'a> {
         let one_at_a_time = self.world.nodes.get(name).is_some_and(|node| {
             node.control_plane && self.policy.rules_of(node).control_plane == ControlPlane::Include
         });
-        if one_at_a_time && self.control_plane_tainted > 0 {
+        let others = self
+            .control_plane_tainted
+            .saturating_sub(usize::from(self.tainted.contains(name)));
+        if one_at_a_time && others > 0 {
             let detail = "control-plane Nodes are acted on one at a time".to_owned();
             holds.push(Hold {
                 reason: HoldReason::ControlPlane,
@@ -379,7 +432,7 @@ impl<'a> Room<'a> {
             HoldReason::DrainingMax,
             "the cluster",
             "draining",
-            self.draining.len(),
+            self.draining.len() - usize::from(self.draining.contains(name)),
             limits.draining_max,
             self.eligible,
             "draining_max",
@@ -402,7 +455,7 @@ impl<'a> Room<'a> {
                     HoldReason::DrainingMax,
                     &group.to_string(),
                     "draining",
-                    count.draining,
+                    count.draining - usize::from(self.draining.contains(name)),
                     limit,
                     count.eligible,
                     key,

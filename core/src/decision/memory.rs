@@ -2,14 +2,12 @@
 //! limit needs is in the records.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::verdict::Phase;
 use crate::node::NodeId;
-use crate::record::{Marks, Ramp, Storm};
+use crate::record::{Input, Marks, Ramp, Storm};
 
 /// What is remembered about one Node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,34 +24,20 @@ pub struct NodeMemory {
     pub marks_seen: Option<Marks>,
     /// Since when it looks well, with fresh features, under our taint.
     pub well_since: Option<Timestamp>,
-    /// It was at risk when its risk was last known: falling silent does not make it well.
-    pub at_risk_last_known: bool,
+    /// Since when it is at risk, times included in which its risk is unknown: falling silent does not
+    /// make it well, and being heard again is no turn for the worse.
+    pub turned_at: Option<Timestamp>,
     /// The phase last shown, and since when.
     pub phase: Option<(Phase, Timestamp)>,
 }
 
-/// Something that many scores or alerts may have in common, and that may be wrong for all of them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Input {
-    /// A model, by its id.
-    Model(Arc<str>),
-    /// A version of node_exporter.
-    Exporter(Arc<str>),
-    /// A scrape job.
-    Job(Arc<str>),
-    /// An alert, by its name.
-    Alert(String),
-}
-
-impl fmt::Display for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Model(id) => write!(f, "model {id}"),
-            Self::Exporter(version) => write!(f, "node_exporter {version}"),
-            Self::Job(job) => write!(f, "scrape job {job}"),
-            Self::Alert(name) => write!(f, "alert {name}"),
-        }
-    }
+/// Since when an input is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// When it was first seen; `None` where it was there when this process began to look.
+    pub first: Option<Timestamp>,
+    /// When it was last in use.
+    pub last: Timestamp,
 }
 
 /// What a decision hands to the next one.
@@ -67,9 +51,8 @@ pub struct Memory {
     pub storm_over: Option<Timestamp>,
     /// The cautious beginning after it.
     pub ramp: Option<Ramp>,
-    /// When each input was first seen, or `None` where a storm over it has come and gone. Inputs that
-    /// nothing uses any more are forgotten.
-    pub inputs: BTreeMap<Input, Option<Timestamp>>,
+    /// What scores and alerts are made from, also what nothing uses at present. Bounded.
+    pub inputs: BTreeMap<Input, Known>,
 }
 
 impl Memory {
@@ -81,7 +64,7 @@ impl Memory {
         let nodes = self.nodes.iter().map(|(id, node)| {
             let node = NodeMemory {
                 marks_seen: node.marks_seen.clone(),
-                at_risk_last_known: node.at_risk_last_known,
+                turned_at: node.turned_at.map(moved),
                 ..NodeMemory::default()
             };
             (id.clone(), node)
@@ -101,7 +84,13 @@ impl Memory {
             inputs: self
                 .inputs
                 .iter()
-                .map(|(input, first)| (input.clone(), first.map(moved)))
+                .map(|(input, known)| {
+                    let known = Known {
+                        first: known.first.map(moved),
+                        last: moved(known.last),
+                    };
+                    (input.clone(), known)
+                })
                 .collect(),
         }
     }

@@ -13,12 +13,15 @@ pub mod memory;
 pub mod plan;
 pub mod policy;
 mod ramp;
+mod room;
 mod storm;
 pub mod verdict;
 pub mod window;
 pub mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 
 use self::evidence::Evidence;
 use self::lifecycle::{Lifecycle, Situation};
@@ -30,7 +33,7 @@ use self::world::{NodeFacts, World};
 use crate::node::{NodeId, NodeName};
 use crate::record::{ClusterRecord, Ramp, RecordedPhase, Storm};
 use crate::risk::Band;
-use crate::time::ago;
+use crate::time::since;
 
 /// What is to be done, and what is to be said.
 #[derive(Clone, Debug)]
@@ -41,8 +44,9 @@ pub struct Decision {
     pub verdicts: BTreeMap<NodeName, Verdict>,
     /// What is to be done now. Empty with reach `observe`.
     pub plan: Plan,
-    /// Nodes whose Pods the next decision would like to know.
-    pub wants: BTreeSet<NodeName>,
+    /// Nodes whose Pods the next decision would like to know. What was read before the time beside the
+    /// name is of no use to it, whatever its age.
+    pub wants: BTreeMap<NodeName, Timestamp>,
     /// The storm that is on.
     pub storm: Option<Storm>,
     /// The cautious beginning after the last one, this plan's Nodes included.
@@ -150,7 +154,11 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
         lives.insert(node.id.name.clone(), lifecycle::live(&situation, memory));
     }
 
-    let (plan, usage) = limits::choose(
+    let limits::Chosen {
+        plan,
+        usage,
+        mut wants,
+    } = limits::choose(
         policy,
         world,
         &evidence,
@@ -158,11 +166,11 @@ pub fn decide(policy: &Policy, memory: &Memory, world: &World) -> Decision {
         next.storm.as_ref(),
         &mut next.ramp,
     );
-    let wants = lives
-        .values()
-        .filter(|life| life.wants_pods)
-        .map(|life| life.node.name.clone())
-        .collect();
+    for life in lives.values().filter(|life| life.wants_pods) {
+        wants
+            .entry(life.node.name.clone())
+            .or_insert(Timestamp::MIN);
+    }
     let verdicts = lives
         .into_iter()
         .map(|(name, life)| (name, life.into_verdict()))
@@ -204,15 +212,25 @@ fn remember(
     });
     NodeMemory {
         at_risk_since: while_true(evidence.band == Band::AtRisk, before.at_risk_since),
-        at_risk_last_known: match evidence.band {
-            Band::Unknown => before.at_risk_last_known,
-            Band::AtRisk => true,
-            Band::Healthy | Band::Caution => false,
+        turned_at: match evidence.band {
+            Band::Unknown => before.turned_at,
+            Band::AtRisk => before.turned_at.or_else(|| Some(turned_at(world, node))),
+            Band::Healthy | Band::Caution => None,
         },
         model_at_risk_since: while_true(evidence.model_at_risk(rules), before.model_at_risk_since),
         well_since: while_true(waits && evidence.well(rules), before.well_since),
         ..before
     }
+}
+
+/// When a Node that is found at risk has turned so. What we have marked had turned before that; after a
+/// restart it is all that is known of it.
+fn turned_at(world: &World, node: &NodeFacts) -> Timestamp {
+    let marked = node
+        .record
+        .ours()
+        .filter(|record| record.phase != RecordedPhase::Clear);
+    marked.map_or(world.at, |record| record.since.min(world.at))
 }
 
 /// The cluster's record with these drains added, and without those that no limit looks at any more.
@@ -223,14 +241,12 @@ fn cluster_record(
     storm: Option<&Storm>,
     ramp: Option<&Ramp>,
 ) -> ClusterRecord {
-    let cutoff = ago(world.at, HOUR);
     let mut drains = before.drains.clone();
-    drains.retain(|(at, _), _| *at > cutoff);
-    drains.extend(
-        started
-            .into_iter()
-            .map(|node| ((world.at, node.name), node.uid)),
-    );
+    drains.retain(|(at, _), _| is_recent(*at, world.at));
+    for node in started {
+        drains.retain(|(at, name), _| *name != node.name || !never_began(world, name, *at));
+        drains.insert((world.at, node.name), node.uid);
+    }
     ClusterRecord {
         drains,
         storm: storm.map(|storm| Storm {
@@ -240,6 +256,30 @@ fn cluster_record(
         ramp: ramp.cloned(),
     }
 }
+
+/// Whether a drain counts as one of the last hour. A clock that was set back may have left some in the
+/// future: they count for an hour from there, either way.
+fn is_recent(drain: Timestamp, now: Timestamp) -> bool {
+    drain.duration_since(now).unsigned_abs() < HOUR
+}
+
+/// Whether a drain on the cluster's record never came to be: its Node has had our taint since before, and
+/// not started one. The cluster's record is written first, so a mark that fails leaves such an entry.
+fn never_began(world: &World, name: &NodeName, at: Timestamp) -> bool {
+    let record = world.nodes.get(name).and_then(|node| node.record.ours());
+    record.is_some_and(|record| {
+        record.phase == RecordedPhase::Tainted
+            && record.since < at
+            && record
+                .drain
+                .as_ref()
+                .is_none_or(|drain| drain.started_at < at)
+            && since(at, world.at) >= NEVER_BEGAN_AFTER
+    })
+}
+
+/// By then the watch shows a mark whose answer was lost.
+const NEVER_BEGAN_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The window of `drains_per_hour`.
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);

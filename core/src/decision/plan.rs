@@ -1,10 +1,13 @@
 //! What is to be done: standing orders, each with what it expects to find.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::drain::DrainOrder;
-use crate::node::NodeId;
+use crate::node::{NodeId, NodeName};
 use crate::record::{ClusterRecord, NodeRecord, Taint};
+use crate::room::Place;
 
 /// Why a Node is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,6 +139,9 @@ pub struct Plan {
     pub marks: Vec<MarkOrder>,
     /// Drains that go on.
     pub drains: Vec<DrainOrder>,
+    /// For each drain that begins, by Node: where its Pods fit, and where those of the Nodes that are
+    /// emptied already. Nobody is told to go there; it is the proof that there is room.
+    pub places: BTreeMap<NodeName, Vec<Place>>,
 }
 
 impl Plan {
@@ -146,6 +152,7 @@ impl Plan {
             cluster: None,
             marks: Vec::new(),
             drains: Vec::new(),
+            places: BTreeMap::new(),
         }
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::evidence::Evidence;
 use super::memory::Memory;
-use super::policy::{Policy, Reach};
-use super::world::{NodeFacts, OwnWrite, World};
+use super::policy::{ControlPlane, Policy, Reach};
+use super::world::{HoldUntil, NodeFacts, OwnWrite, World};
 use crate::drain::{NodeOutcome, PodOutcome};
 use crate::node::NodeName;
-use crate::record::{Ramp, RecordedPhase};
+use crate::record::{Ramp, RecordState, RecordedPhase};
 use crate::risk::Band;
 use crate::time::since;
 
@@ -30,7 +30,7 @@ enum Standing {
     Pending,
     /// It came to a good end.
     Good,
-    /// Its drain failed.
+    /// Its drain failed, or a person took our taint off.
     Failed,
 }
 
@@ -59,13 +59,18 @@ pub(super) fn ramp(
             nodes: draining.collect(),
         });
     }
-    let mut ramp = before(policy, world, memory)?;
+    let mut ramp = match before(policy, world, memory) {
+        Before::Recorded(ramp) => ramp?,
+        // Nothing is begun before the Lease has it, so nothing can have come to an end.
+        Before::Lags(ramp) => return ramp,
+    };
     let standing: BTreeMap<NodeName, Standing> = ramp
         .nodes
         .iter()
         .map(|(name, uid)| {
             let node = world.nodes.get(name).filter(|node| node.id.uid == *uid);
-            let standing = node.map_or(Standing::Good, |node| {
+            // A Node that was deleted says nothing of how it went.
+            let standing = node.map_or(Standing::NotBegun, |node| {
                 stands(policy, world, evidence, &ramp, node)
             });
             (name.clone(), standing)
@@ -80,7 +85,7 @@ pub(super) fn ramp(
             evidence
                 .get(&node.id.name)
                 .is_some_and(|evidence| evidence.band == Band::AtRisk)
-                && !node.taints.contains(&policy.rules_of(node).taint)
+                && may_be_begun_on(policy, world, node)
         });
         return (wanted || !late).then_some(ramp);
     }
@@ -109,13 +114,52 @@ pub(super) fn ramp(
 
 /// The ramp before this decision. What counts is what the Lease says, which is written before anything
 /// is begun; but for the moment in which it still speaks of the storm.
-fn before(policy: &Policy, world: &World, memory: &Memory) -> Option<Ramp> {
-    let recorded = world
-        .cluster
-        .as_ref()
-        .filter(|_| policy.reach_max() > Reach::Observe)
-        .filter(|cluster| cluster.storm.is_none());
-    recorded.map_or_else(|| memory.ramp.clone(), |cluster| cluster.ramp.clone())
+fn before(policy: &Policy, world: &World, memory: &Memory) -> Before {
+    // A width of nothing would hold for ever; nobody but a person can have written it.
+    let widened = |ramp: &Ramp| Ramp {
+        width: ramp.width.max(1),
+        ..ramp.clone()
+    };
+    if policy.reach_max() == Reach::Observe {
+        return Before::Recorded(memory.ramp.clone());
+    }
+    match &world.cluster {
+        Some(cluster) if cluster.storm.is_none() => {
+            Before::Recorded(cluster.ramp.as_ref().map(widened))
+        }
+        Some(_) | None => Before::Lags(memory.ramp.clone()),
+    }
+}
+
+/// The ramp before this decision.
+enum Before {
+    /// As the Lease has it, or as it is remembered where nothing is ever written.
+    Recorded(Option<Ramp>),
+    /// As it is remembered, while the Lease does not have it yet or cannot be read.
+    Lags(Option<Ramp>),
+}
+
+/// Whether nobody but the ramp and the limits keeps us from the Node.
+fn may_be_begun_on(policy: &Policy, world: &World, node: &NodeFacts) -> bool {
+    let rules = policy.rules_of(node);
+    let hands_off = node.excluded
+        || node.cordoned
+        || node.taken_by.is_some()
+        || (node.control_plane && rules.control_plane == ControlPlane::Exclude)
+        || match &node.hold_until {
+            Some(HoldUntil::Time(until)) => world.at < *until,
+            Some(HoldUntil::Malformed(_)) => true,
+            None => false,
+        };
+    let free = match &node.record {
+        RecordState::Absent | RecordState::OtherUid => true,
+        RecordState::Ours(record) => {
+            record.phase == RecordedPhase::Clear
+                && record.veto_until.is_none_or(|until| until <= world.at)
+        }
+        RecordState::Foreign { .. } | RecordState::Unreadable { .. } => false,
+    };
+    free && !hands_off
 }
 
 fn stands(
@@ -144,7 +188,10 @@ fn stands(
         (RecordedPhase::Clear, Some(record)) => {
             let given_back = record.released_at.is_some_and(|at| at >= ramp.since);
             let vetoed = record.veto_until.is_some_and(|until| world.at < until);
-            if given_back || vetoed {
+            if vetoed {
+                // A person says that the evidence was a lie.
+                Standing::Failed
+            } else if given_back {
                 Standing::Good
             } else {
                 Standing::NotBegun

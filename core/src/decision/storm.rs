@@ -8,19 +8,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::evidence::Evidence;
-use super::memory::{Input, Memory};
+use super::memory::{Known, Memory};
 use super::policy::Policy;
 use super::world::{NodeFacts, World};
 use crate::node::NodeName;
-use crate::record::Storm;
+use crate::record::{Input, Storm};
 use crate::risk::Band;
 use crate::time::since;
 
 /// An input is new for a day: long enough for a rollout over the whole cluster to be seen as one.
 const INPUT_NEW_FOR: Duration = Duration::from_secs(86_400);
+/// What nothing has used for so long is forgotten: an alert that fires once a month is an old one.
+const INPUT_KEPT_FOR: Duration = Duration::from_secs(60 * 86_400);
+/// Inputs that are remembered at most, whatever alerts are called.
+const INPUTS_MAX: usize = 1_000;
 
 /// Where a storm is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +31,23 @@ enum Place<'a> {
     Zone(&'a str),
     Pool(&'a str),
     Input(&'a Input),
+}
+
+impl<'a> Place<'a> {
+    fn input(self) -> Option<&'a Input> {
+        match self {
+            Self::Cluster | Self::Zone(_) | Self::Pool(_) => None,
+            Self::Input(input) => Some(input),
+        }
+    }
+
+    /// It is an input that a score is made from, which all Nodes may have.
+    fn is_shared(&self) -> bool {
+        match self {
+            Self::Cluster | Self::Zone(_) | Self::Pool(_) | Self::Input(Input::Alert(_)) => false,
+            Self::Input(Input::Model(_) | Input::Exporter(_) | Input::Job(_)) => true,
+        }
+    }
 }
 
 /// How it stands with one place.
@@ -50,7 +69,7 @@ pub(super) struct Guarded {
     /// A storm has ended with this decision.
     pub(super) ended: Option<Storm>,
     /// See [`Memory::inputs`].
-    pub(super) inputs: BTreeMap<Input, Option<Timestamp>>,
+    pub(super) inputs: BTreeMap<Input, Known>,
 }
 
 /// Whether a storm is on after this decision. `memory` has this decision's Nodes already, and of the
@@ -62,60 +81,62 @@ pub(super) fn guard(
     evidence: &BTreeMap<NodeName, Evidence>,
 ) -> Guarded {
     let inputs = inputs(policy, world, memory, evidence);
-    let tallies = tallies(policy, world, memory, evidence, &inputs);
+    let storm_before = before(world, memory);
+    let over = storm_before.as_ref().and_then(|storm| storm.input.as_ref());
+    let tallies = tallies(policy, world, memory, evidence, &inputs, over);
     let limits = &policy.limits;
     let many = |count: usize, nodes: usize| {
         #[expect(clippy::cast_precision_loss, reason = "a number of Nodes")]
         let share = count as f64 / nodes.max(1) as f64;
         count >= limits.storm_min as usize && share > limits.storm_share
     };
-    let Some(before) = before(world, memory) else {
+    let go_on = |storm| Guarded {
+        storm,
+        ended: None,
+        inputs: inputs.clone(),
+    };
+    let Some(before) = storm_before else {
         let begins = tallies
             .iter()
             .filter(|(_, tally)| many(tally.turned, tally.nodes))
-            .max_by_key(|(place, tally)| (tally.turned, Reverse(**place)));
-        let storm = begins.map(|(place, tally)| Storm {
+            // What every Node has in common explains nothing that the cluster does not.
+            .max_by_key(|(place, tally)| {
+                let everywhere = tally.nodes >= world.nodes.len();
+                let explains = !(everywhere && place.is_shared());
+                (tally.turned, explains, Reverse(**place))
+            });
+        return go_on(begins.map(|(place, tally)| Storm {
             since: world.at,
             about: about(*place, *tally),
+            input: place.input().filter(|input| input.is_short()).cloned(),
             calm_since: None,
-        });
-        return Guarded {
-            storm,
-            ended: None,
-            inputs,
-        };
+        }));
     };
-    let calm = !tallies
+    let many_unsettled = tallies
         .values()
         .any(|tally| many(tally.unsettled, tally.nodes));
-    if !calm {
-        let storm = Some(Storm {
+    // In the dark nothing is calm.
+    let known = evidence
+        .values()
+        .filter(|evidence| evidence.risk.is_some())
+        .count();
+    if many_unsettled || known * 2 < evidence.len() {
+        return go_on(Some(Storm {
             calm_since: None,
             ..before
-        });
-        return Guarded {
-            storm,
-            ended: None,
-            inputs,
-        };
+        }));
     }
     let calm_since = before.calm_since.unwrap_or(world.at);
     if since(calm_since, world.at) < limits.storm_window {
-        let storm = Some(Storm {
+        return go_on(Some(Storm {
             calm_since: Some(calm_since),
             ..before
-        });
-        return Guarded {
-            storm,
-            ended: None,
-            inputs,
-        };
+        }));
     }
     Guarded {
         storm: None,
         ended: Some(before),
-        // What was there during the storm has been judged by it.
-        inputs: inputs.into_keys().map(|input| (input, None)).collect(),
+        inputs,
     }
 }
 
@@ -131,24 +152,35 @@ fn before(world: &World, memory: &Memory) -> Option<Storm> {
     })
 }
 
-/// What scores and alerts are made from now, and since when.
+/// What scores and alerts are made from, now and lately, and since when.
 fn inputs(
     policy: &Policy,
     world: &World,
     memory: &Memory,
     evidence: &BTreeMap<NodeName, Evidence>,
-) -> BTreeMap<Input, Option<Timestamp>> {
-    let mut seen = BTreeMap::new();
-    let mut see = |input: Input| {
-        let first = memory.inputs.get(&input).copied();
-        seen.entry(input).or_insert(first.unwrap_or(Some(world.at)));
-    };
+) -> BTreeMap<Input, Known> {
+    let mut known = memory.inputs.clone();
+    known.retain(|_, known| since(known.last, world.at) < INPUT_KEPT_FOR);
+    // Of what is there when a process begins to look, nobody knows how long it has been there. A model or
+    // a rule that came with the restart turns all its Nodes at once, and is seen by that.
+    let first = (!memory.inputs.is_empty()).then_some(world.at);
     for node in world.nodes.values() {
         for input in inputs_of(policy, world, evidence, node) {
-            see(input);
+            let entry = known.entry(input).or_insert(Known {
+                first,
+                last: world.at,
+            });
+            entry.last = world.at;
         }
     }
-    seen
+    while known.len() > INPUTS_MAX {
+        let oldest = known
+            .iter()
+            .min_by_key(|(input, known)| (known.last, *input))
+            .map(|(input, _)| input.clone());
+        known.retain(|input, _| Some(input) != oldest.as_ref());
+    }
+    known
 }
 
 /// What speaks for or against one Node.
@@ -181,7 +213,8 @@ fn tallies<'a>(
     world: &'a World,
     memory: &Memory,
     evidence: &BTreeMap<NodeName, Evidence>,
-    inputs: &'a BTreeMap<Input, Option<Timestamp>>,
+    inputs: &'a BTreeMap<Input, Known>,
+    over: Option<&Input>,
 ) -> BTreeMap<Place<'a>, Tally> {
     let mut tallies: BTreeMap<Place<'_>, Tally> = BTreeMap::new();
     for node in world.nodes.values() {
@@ -189,17 +222,17 @@ fn tallies<'a>(
             continue;
         };
         let rules = policy.rules_of(node);
-        let remembered = memory.nodes.get(&node.id);
-        let turned = remembered
-            .and_then(|memory| memory.at_risk_since)
-            .is_some_and(|at| since(at, world.at) <= policy.limits.storm_window);
-        let at_risk = match evidence_of.band {
-            Band::AtRisk => true,
-            // Falling silent is no calm.
-            Band::Unknown => remembered.is_some_and(|memory| memory.at_risk_last_known),
-            Band::Healthy | Band::Caution => false,
-        };
-        let marked = node.taints.contains(&rules.taint);
+        let record = node.record.ours();
+        let carries = record.and_then(|record| record.marks.taint.as_ref());
+        let marked = carries.is_some_and(|taint| node.taints.contains(taint));
+        let turned_at = memory
+            .nodes
+            .get(&node.id)
+            .and_then(|memory| memory.turned_at);
+        let turned = turned_at.filter(|at| since(*at, world.at) <= policy.limits.storm_window);
+        let turned = turned.is_some() && evidence_of.band == Band::AtRisk;
+        // Falling silent is no calm.
+        let at_risk = turned_at.is_some();
         let places = [Place::Cluster]
             .into_iter()
             .chain(node.zone.as_deref().map(Place::Zone))
@@ -211,23 +244,28 @@ fn tallies<'a>(
             tally.unsettled += usize::from(at_risk && !marked);
         }
         for input in inputs_of(policy, world, evidence, node) {
-            let new = |first: &Option<Timestamp>| {
-                first.is_some_and(|first| since(first, world.at) <= INPUT_NEW_FOR)
-            };
-            let Some((input, _)) = inputs.get_key_value(&input).filter(|(_, first)| new(first))
-            else {
+            let Some((input, known)) = inputs.get_key_value(&input) else {
                 continue;
             };
+            let new_since = known
+                .first
+                .filter(|first| since(*first, world.at) <= INPUT_NEW_FOR);
+            if new_since.is_none() && over != Some(input) {
+                continue;
+            }
             let speaks_against = match input {
                 Input::Alert(_) => true,
                 Input::Model(_) | Input::Exporter(_) | Input::Job(_) => {
                     evidence_of.model_at_risk(rules)
                 }
             };
+            // What was at risk before the input was there is not at risk by it.
+            let by_it = speaks_against
+                && turned_at.is_some_and(|at| new_since.is_none_or(|first| at >= first));
             let tally = tallies.entry(Place::Input(input)).or_default();
             tally.nodes += 1;
-            tally.turned += usize::from(speaks_against);
-            tally.unsettled += usize::from(speaks_against);
+            tally.turned += usize::from(by_it);
+            tally.unsettled += usize::from(by_it);
         }
     }
     // Every Node of an alert has it. Whether it is everywhere is a question of all Nodes.
@@ -247,12 +285,21 @@ fn about(place: Place<'_>, tally: Tally) -> String {
         Place::Pool(pool) => format!("pool {pool}: {tally}"),
         Place::Input(input) => format!("{tally}, all by {input}, which is new"),
     };
-    let mut end = text.len().min(Storm::ABOUT_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
+    // Names come from outside. What the Lease would have to write otherwise would never compare equal
+    // with what is read back, and be written again with every decision.
+    text = text
+        .chars()
+        .map(|letter| {
+            if letter.is_ascii_graphic() {
+                letter
+            } else {
+                ' '
+            }
+        })
+        .collect();
+    let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.truncate(Storm::ABOUT_MAX - 2);
+    words
 }
 
 impl fmt::Display for Tally {

@@ -9,6 +9,8 @@ use crate::drain::{DrainReport, PodFacts};
 use crate::node::{NodeId, NodeName};
 use crate::record::{ActingAlert, ClusterRecord, RecordState, Taint};
 use crate::risk::Risk;
+use crate::room::Resources;
+use crate::time::since;
 
 /// Something that was asked for, with its age.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +21,17 @@ pub enum Fact<T> {
     Unknown,
     /// Taken for granted, in a replay of history where nobody recorded it.
     Assumed(T),
+}
+
+impl<T> Fact<T> {
+    /// What is known, if it is not older than `age_max`.
+    pub fn fresh(&self, at: Timestamp, age_max: std::time::Duration) -> Option<&T> {
+        match self {
+            Self::Known(read_at, known) => (since(*read_at, at) <= age_max).then_some(known),
+            Self::Assumed(known) => Some(known),
+            Self::Unknown => None,
+        }
+    }
 }
 
 /// What a Node's annotation `foreshock.dev/hold-until` says.
@@ -47,6 +60,11 @@ pub struct NodeFacts {
     pub zone: Option<String>,
     /// The first pool of the policy whose selector matches its labels.
     pub pool: Option<String>,
+    /// `metadata.labels`, shared with whoever else looks at the Node: of thousands of Nodes they are the
+    /// larger part.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// `status.allocatable`.
+    pub allocatable: Resources,
     /// `spec.taints`.
     pub taints: Vec<Taint>,
     /// Value of the label `foreshock.dev/risk`.

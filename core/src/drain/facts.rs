@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::node::Uid;
+use crate::room::Needs;
 
 /// One Pod, of this namespace, name *and* UID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,4 +103,13 @@ pub struct PodFacts {
     pub own: bool,
     /// The budgets that cover it.
     pub budgets: Vec<Budget>,
+    /// What it asks of the Node that is to run it.
+    pub needs: Needs,
+}
+
+impl PodFacts {
+    /// Somebody starts it again elsewhere once it is evicted, so that it needs room there.
+    pub fn comes_back(&self) -> bool {
+        self.owner.is_some() && !self.daemon_set_gone
+    }
 }

@@ -19,6 +19,7 @@ use foreshock_core::record::{
     RiskLabel, Taint, TaintEffect,
 };
 use foreshock_core::risk::Risk;
+use foreshock_core::room::Resources;
 use foreshock_core::time::{after, ago};
 use jiff::Timestamp;
 
@@ -113,6 +114,13 @@ pub fn policy() -> Policy {
     }
 }
 
+pub fn labels(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+    all.iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// A Node with 4 cores, 16 GiB and places for 110 Pods, of which none is taken.
 pub fn node(name: &str) -> NodeFacts {
     NodeFacts {
         id: NodeId::new(name, format!("uid-{name}").as_str()),
@@ -122,6 +130,13 @@ pub fn node(name: &str) -> NodeFacts {
         control_plane: false,
         zone: None,
         pool: None,
+        labels: std::sync::Arc::new(labels(&[("kubernetes.io/hostname", name)])),
+        allocatable: Resources {
+            cpu: 4_000,
+            memory: 16 << 30,
+            pods: 110,
+            ..Resources::default()
+        },
         taints: Vec::new(),
         risk_label: None,
         record: RecordState::Absent,

@@ -7,6 +7,7 @@ use foreshock_core::drain::{
     Owner, PodFacts, PodId, Step, StepState, step,
 };
 use foreshock_core::node::NodeId;
+use foreshock_core::room::{Needs, Resources};
 use foreshock_core::time::{after, ago};
 use jiff::Timestamp;
 
@@ -36,7 +37,25 @@ pub fn pod(name: &str) -> PodFacts {
         tolerates_taint: false,
         own: false,
         budgets: Vec::new(),
+        needs: needs(100),
     }
+}
+
+/// So many thousandths of a core.
+pub fn needs(cpu: u64) -> Needs {
+    Needs {
+        requests: Resources {
+            cpu,
+            pods: 1,
+            ..Resources::default()
+        },
+        ..Needs::default()
+    }
+}
+
+/// A Pod that asks for so many thousandths of a core.
+pub fn sized(name: &str, cpu: u64) -> PodFacts {
+    with(pod(name), |pod| pod.needs = needs(cpu))
 }
 
 /// The Pod with a difference.

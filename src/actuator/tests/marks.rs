@@ -349,3 +349,72 @@ async fn a_wall_clock_that_is_set_back_does_not_stop_the_leader() {
     }
     assert_eq!(cluster.marked(), ["a", "b"]);
 }
+
+fn start_draining(name: &str) -> MarkOrder {
+    order(
+        Cause::DrainStart,
+        Some(tainted(name)),
+        Some(draining(name, START)),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_candidate_is_marked_before_any_is_drained() {
+    let cluster = Fake::new();
+    for name in ["a", "b", "c"] {
+        cluster.node(name, None);
+    }
+    cluster.node("z", Some(&tainted("z")));
+    cluster.inner().slow = Duration::from_millis(700);
+    let mut scene = Scene::new(&cluster).await;
+    // First in the plan, and last to be done.
+    scene.plan(|plan| {
+        plan.marks = vec![
+            start_draining("z"),
+            taint_it("a"),
+            taint_it("b"),
+            taint_it("c"),
+        ];
+    });
+    scene
+        .until("all marked", |scene| scene.cluster.marked().len() == 4)
+        .await;
+    assert_eq!(cluster.marked()[3], "z", "{:?}", cluster.marked());
+    let through = |report: &&Report| {
+        matches!(
+            report,
+            Report::Marked {
+                cause: Cause::Taint,
+                ..
+            }
+        )
+    };
+    let sent = |report: &Report| {
+        matches!(
+            report,
+            Report::MarkSent {
+                cause: Cause::DrainStart,
+                ..
+            }
+        )
+    };
+    let drain_sent = scene.seen.iter().position(sent).expect("it was sent");
+    assert_eq!(scene.seen[..drain_sent].iter().filter(through).count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_candidate_could_not_be_marked_no_drain_of_that_plan_starts() {
+    let cluster = Fake::new();
+    cluster.node("a", None);
+    cluster.node("z", Some(&tainted("z")));
+    let mut scene = Scene::new(&cluster).await;
+    cluster.inner().marks_fail = vec!["a".to_owned()];
+    let plan = |plan: &mut Plan| plan.marks = vec![taint_it("a"), start_draining("z")];
+    scene.plan(plan);
+    scene.pass(Duration::from_secs(30)).await;
+    assert_eq!(cluster.marked(), ["a"]);
+    cluster.inner().marks_fail.clear();
+    scene.plan(plan);
+    scene.pass(Duration::from_secs(5)).await;
+    assert_eq!(cluster.marked(), ["a", "a", "z"]);
+}

@@ -7,6 +7,7 @@ use ndarray::Array2;
 use super::*;
 use crate::features::{FeatureMatrix, History, Schema, derive};
 use crate::model::artifact::Source;
+use crate::model::range::out_of_range;
 use crate::model::rule::{RULES, Rule, rule_score};
 use crate::model::scorer::{Scorer, TreeScorer};
 use crate::model::synthetic::{COLUMNS, Group, SyntheticColumn};
@@ -26,8 +27,8 @@ fn start() -> Timestamp {
     Timestamp::from_second(1_790_000_000).unwrap()
 }
 
-/// Scores rows of features, given by name; what is not given is missing.
-fn score_rows(rows: &[Vec<(&str, f64)>]) -> Vec<f64> {
+/// Rows of features, given by name; what is not given is missing.
+fn matrix_of(rows: &[Vec<(&str, f64)>]) -> FeatureMatrix {
     let schema = Arc::new(Schema::built_in());
     let names = (0..rows.len()).map(|i| format!("n{i:04}").into()).collect();
     let mut matrix = FeatureMatrix::missing(start(), schema, names);
@@ -37,7 +38,11 @@ fn score_rows(rows: &[Vec<(&str, f64)>]) -> Vec<f64> {
             matrix.values[(i, column)] = *value;
         }
     }
-    score(&scorer(), &matrix)
+    matrix
+}
+
+fn score_rows(rows: &[Vec<(&str, f64)>]) -> Vec<f64> {
+    score(&scorer(), &matrix_of(rows))
 }
 
 fn score(scorer: &TreeScorer, matrix: &FeatureMatrix) -> Vec<f64> {
@@ -474,4 +479,114 @@ fn the_documentation_has_the_tables_of_the_code() {
         );
     }
     assert!(text.contains(&format!("--seed {SEED}")));
+}
+
+// ---- inputs that are nothing like the training ----
+
+/// What is said of the inputs of each row.
+fn out_of_range_of(scorer: &TreeScorer, matrix: &FeatureMatrix) -> Vec<Option<String>> {
+    let rows = derive(scorer.columns(), matrix, &History::default()).unwrap();
+    (0..matrix.nodes.len())
+        .map(|row| out_of_range(scorer, &rows, matrix, row))
+        .collect()
+}
+
+/// The matrix as it would be if these features read otherwise; what cannot be is missing.
+fn distorted(matrix: &FeatureMatrix, read: impl Fn(&str, f64) -> f64) -> FeatureMatrix {
+    let mut matrix = matrix.clone();
+    let schema = matrix.schema.clone();
+    for row in 0..matrix.nodes.len() {
+        for (column, feature) in schema.features().iter().enumerate() {
+            let value = matrix.values[(row, column)];
+            if value.is_nan() {
+                continue;
+            }
+            let value = read(feature.name.as_str(), value);
+            let possible = feature.possible(value);
+            if possible.is_none() {
+                matrix.impossible.insert((row, column), value);
+            }
+            matrix.values[(row, column)] = possible.unwrap_or(f64::NAN);
+        }
+    }
+    matrix
+}
+
+#[test]
+fn no_fault_at_any_severity_and_no_healthy_machine_is_out_of_range() {
+    let scorer = scorer();
+    let mut said = Vec::new();
+    for kind in FaultKind::ALL {
+        for severity in [0.2, 0.6, 1.0] {
+            let (mut fleet, columns, from, until) = sick(kind, severity, 13);
+            let mut at = later(from, -60);
+            while at < later(until, 120) {
+                fleet.advance(at);
+                let out = out_of_range_of(&scorer, &columns.matrix(&fleet, at));
+                said.extend(out.into_iter().flatten().map(|out| (kind, severity, out)));
+                at = later(at, 120);
+            }
+        }
+    }
+    assert!(said.is_empty(), "{said:#?}");
+    let rows: Vec<_> = real_machines().into_iter().map(|(_, row)| row).collect();
+    let out = out_of_range_of(&scorer, &matrix_of(&rows));
+    assert!(out.iter().all(Option::is_none), "{out:#?}");
+}
+
+#[test]
+fn wrong_units_and_mixed_up_columns_are_out_of_range() {
+    let scorer = scorer();
+    let (mut fleet, columns, from, until) = sick(FaultKind::SlowDisk, 0.8, 14);
+    fleet.advance(later(until, -60));
+    assert!(later(until, -60) > from);
+    let matrix = columns.matrix(&fleet, later(until, -60));
+
+    // Milliseconds where seconds are meant: everything that is a rate or a mean of seconds.
+    let of_seconds = [
+        "psi_cpu",
+        "psi_mem",
+        "psi_io",
+        "disk_queue",
+        "disk_await_read",
+        "disk_await_write",
+    ];
+    let milliseconds = distorted(&matrix, |feature, value| {
+        value
+            * if of_seconds.contains(&feature) {
+                1_000.0
+            } else {
+                1.0
+            }
+    });
+    let out = out_of_range_of(&scorer, &milliseconds);
+    let sick = out[0].as_deref().expect("out of range");
+    assert!(sick.contains(" inputs lie far outside of what it was trained on: "));
+
+    // kB where bytes are meant, on one side of each ratio.
+    let of_bytes = ["mem_used", "mem_in_1h", "fs_used", "fs_in_24h"];
+    let kilobytes = distorted(&matrix, |feature, value| {
+        if of_bytes.contains(&feature) {
+            1.0 - (1.0 - value) * 1_000.0
+        } else {
+            value
+        }
+    });
+    let out = out_of_range_of(&scorer, &kilobytes);
+    assert!(out.iter().all(Option::is_some), "{out:#?}");
+
+    // An exporter that says each number under another's name.
+    let mut mixed = matrix.clone();
+    let places: Vec<usize> = COLUMNS
+        .iter()
+        .filter_map(|column| matrix.schema.column_of(column.feature))
+        .collect();
+    for row in 0..matrix.nodes.len() {
+        for (to, from) in places.iter().zip(places.iter().cycle().skip(7)) {
+            mixed.values[(row, *to)] = matrix.values[(row, *from)];
+        }
+    }
+    let out = out_of_range_of(&scorer, &distorted(&mixed, |_, value| value));
+    // The idle ones read small shares of something under any name.
+    assert!(out[0].is_some(), "{out:#?}");
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use foreshock_core::node::NodeName;
 use foreshock_core::record::{Taint, TaintEffect};
 
-use super::spec::{Controller, Tolerations};
-use super::state::{Node, State};
+use super::spec::{Controller, Tolerations, WorkloadSpec};
+use super::state::{Node, State, requests};
 
 impl State {
     /// Looks after every workload that has changed, then places what has no Node.
@@ -113,7 +113,7 @@ impl State {
         let best = self
             .nodes
             .values()
-            .filter(|node| self.may_take(node, tolerations))
+            .filter(|node| self.may_take(node, &workload.spec))
             .min_by_key(|node| {
                 let (taints, _) = self.as_scheduler_sees(node);
                 let avoided = taints.iter().any(|taint| {
@@ -132,12 +132,33 @@ impl State {
         }
     }
 
-    fn may_take(&self, node: &Node, tolerations: &Tolerations) -> bool {
+    fn may_take(&self, node: &Node, spec: &WorkloadSpec) -> bool {
         let (taints, cordoned) = self.as_scheduler_sees(node);
         node.ready
             && !cordoned
-            && node.pods.len() < node.spec.pods_max
-            && !taints.iter().any(|taint| keeps_out(taint, tolerations))
+            && !taints
+                .iter()
+                .any(|taint| keeps_out(taint, &spec.tolerations))
+            && self.selects(node, spec)
+            && self.has_room(node, spec)
+    }
+
+    fn selects(&self, node: &Node, spec: &WorkloadSpec) -> bool {
+        if spec.node_selector.is_empty() {
+            return true;
+        }
+        let labels = node.labels();
+        let mut selector = spec.node_selector.iter();
+        selector.all(|(key, value)| labels.get(key) == Some(value))
+    }
+
+    fn has_room(&self, node: &Node, spec: &WorkloadSpec) -> bool {
+        let mut free = node.spec.allocatable();
+        let there = node.pods.iter().filter_map(|number| self.pods.get(number));
+        for pod in there.filter(|pod| !pod.finished) {
+            free.subtract(&requests(&self.workloads[pod.workload].spec));
+        }
+        free.lacking(&requests(spec)).is_none()
     }
 
     fn as_scheduler_sees<'a>(&self, node: &'a Node) -> (&'a [Taint], bool) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use foreshock_core::node::NodeName;
 use foreshock_core::record::{Taint, TaintEffect};
+use foreshock_core::room::{Resources, Toleration};
 use jiff::Timestamp;
 
 /// How a simulated cluster is to be.
@@ -74,6 +75,10 @@ pub struct NodeSpec {
     pub zone: Option<String>,
     /// `status.capacity.pods`. Kubernetes' own default is 110.
     pub pods_max: usize,
+    /// `status.allocatable` for `cpu`, in thousandths of a core.
+    pub cpu: u64,
+    /// `status.allocatable` for `memory`, in bytes.
+    pub memory: u64,
     /// It has the control-plane role and the taint that goes with it.
     pub control_plane: bool,
     /// `status.addresses`.
@@ -85,16 +90,28 @@ pub struct NodeSpec {
 }
 
 impl NodeSpec {
-    /// A worker that exists for 30 days.
+    /// A worker with 4 cores and 16 GiB that exists for 30 days.
     pub fn worker(name: impl Into<NodeName>) -> Self {
         Self {
             name: name.into(),
             zone: None,
             pods_max: 110,
+            cpu: 4_000,
+            memory: 16 << 30,
             control_plane: false,
             addresses: Vec::new(),
             labels: BTreeMap::new(),
             age: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+
+    /// `status.allocatable`.
+    pub fn allocatable(&self) -> Resources {
+        Resources {
+            cpu: self.cpu,
+            memory: self.memory,
+            pods: self.pods_max as u64,
+            ..Resources::default()
         }
     }
 
@@ -138,6 +155,20 @@ impl Tolerations {
             Self::Default => false,
             Self::Everything => true,
             Self::Keys(keys) => keys.contains(&taint.key),
+        }
+    }
+
+    /// As they stand in `spec.tolerations`.
+    pub(super) fn listed(&self) -> Vec<Toleration> {
+        let of = |key: Option<&String>| Toleration {
+            key: key.cloned(),
+            value: None,
+            effect: None,
+        };
+        match self {
+            Self::Default => Vec::new(),
+            Self::Everything => vec![of(None)],
+            Self::Keys(keys) => keys.iter().map(|key| of(Some(key))).collect(),
         }
     }
 }
@@ -196,6 +227,12 @@ pub struct WorkloadSpec {
     pub budgets: Vec<BudgetSpec>,
     /// Which taints its Pods tolerate.
     pub tolerations: Tolerations,
+    /// What each asks for of `cpu`, in thousandths of a core.
+    pub cpu: u64,
+    /// What each asks for of `memory`, in bytes.
+    pub memory: u64,
+    /// Labels that their Node has to have (`spec.nodeSelector`).
+    pub node_selector: BTreeMap<String, String>,
     /// Their grace period.
     pub grace: Duration,
     /// They have an emptyDir.
@@ -213,7 +250,7 @@ pub struct WorkloadSpec {
 }
 
 impl WorkloadSpec {
-    /// A Deployment with 30 s of grace and nothing special.
+    /// A Deployment whose Pods ask for a tenth of a core and 128 MiB, with 30 s of grace and nothing special.
     pub fn deployment(namespace: &str, name: &str, replicas: u32) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -222,6 +259,9 @@ impl WorkloadSpec {
             replicas,
             budgets: Vec::new(),
             tolerations: Tolerations::Default,
+            cpu: 100,
+            memory: 128 << 20,
+            node_selector: BTreeMap::new(),
             grace: Duration::from_secs(30),
             empty_dir: false,
             local_volumes: false,
@@ -256,6 +296,19 @@ impl WorkloadSpec {
             controller: Controller::None,
             ..Self::deployment(namespace, name, replicas)
         }
+    }
+
+    /// Each asks for so much, in thousandths of a core.
+    #[must_use]
+    pub fn with_cpu(self, cpu: u64) -> Self {
+        Self { cpu, ..self }
+    }
+
+    /// Only on Nodes with this label.
+    #[must_use]
+    pub fn only_on(mut self, key: &str, value: &str) -> Self {
+        self.node_selector.insert(key.to_owned(), value.to_owned());
+        self
     }
 
     /// Under a budget of its name with this `maxUnavailable`.

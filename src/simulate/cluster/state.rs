@@ -1,11 +1,13 @@
 //! The objects of a simulated cluster.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts};
 use foreshock_core::drain::{Owner, PodFacts, PodId};
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::{RecordState, Taint, TaintEffect};
+use foreshock_core::room::{Needs, Resources};
 use foreshock_core::time::ago;
 use jiff::Timestamp;
 
@@ -40,10 +42,12 @@ impl Node {
         NodeId::new(self.spec.name.clone(), self.uid.clone())
     }
 
-    pub(super) fn entry(&self) -> NodeEntry {
-        let name = self.spec.name.as_str().to_owned();
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.spec.labels.clone();
-        labels.insert("kubernetes.io/hostname".to_owned(), name.clone());
+        labels.insert(
+            "kubernetes.io/hostname".to_owned(),
+            self.spec.name.as_str().to_owned(),
+        );
         if let Some(zone) = &self.spec.zone {
             labels.insert("topology.kubernetes.io/zone".to_owned(), zone.clone());
         }
@@ -53,6 +57,12 @@ impl Node {
         if let Some(value) = &self.risk_label {
             labels.insert("foreshock.dev/risk".to_owned(), value.clone());
         }
+        labels
+    }
+
+    pub(super) fn entry(&self) -> NodeEntry {
+        let name = self.spec.name.as_str().to_owned();
+        let labels = Arc::new(self.labels());
         NodeEntry {
             facts: NodeFacts {
                 id: self.id(),
@@ -62,6 +72,8 @@ impl Node {
                 control_plane: self.spec.control_plane,
                 zone: self.spec.zone.clone(),
                 pool: None,
+                labels: Arc::clone(&labels),
+                allocatable: self.spec.allocatable(),
                 taints: self.taints.clone(),
                 risk_label: self.risk_label.clone(),
                 record: self.record.clone(),
@@ -79,6 +91,16 @@ impl Node {
 }
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+
+/// What each Pod of a workload asks for.
+pub(super) fn requests(spec: &WorkloadSpec) -> Resources {
+    Resources {
+        cpu: spec.cpu,
+        memory: spec.memory,
+        pods: 1,
+        ..Resources::default()
+    }
+}
 
 /// One Pod.
 #[derive(Clone, Debug)]
@@ -294,6 +316,13 @@ impl State {
             tolerates_taint: spec.tolerations.tolerate(&self.options.taint),
             own: spec.own,
             budgets: Vec::new(),
+            needs: Needs {
+                requests: requests(spec),
+                tolerations: spec.tolerations.listed(),
+                node_selector: spec.node_selector.clone(),
+                labels: BTreeMap::from([("app".to_owned(), spec.name.clone())]),
+                ..Needs::default()
+            },
         }
     }
 

@@ -14,6 +14,7 @@ use foreshock_core::drain::{
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::{ActingAlert, RecordState, Taint, TaintEffect};
 use foreshock_core::risk::Risk;
+use foreshock_core::room::{Needs, Resources};
 use foreshock_core::time::after;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -421,6 +422,8 @@ fn view(
                 control_plane: false,
                 pool: None,
                 zone: Some(format!("eu-central-1{}", ["a", "b", "c"][n % 3])),
+                labels: Arc::default(),
+                allocatable: Resources::default(),
                 taints: tainted
                     .then(|| policy.rules.taint.clone())
                     .into_iter()
@@ -435,13 +438,13 @@ fn view(
             resource_version: "1".into(),
             hostname: None,
             addresses: vec![format!("10.0.0.{n}")],
-            labels: BTreeMap::from([
+            labels: Arc::new(BTreeMap::from([
                 ("kubernetes.io/arch".into(), "amd64".into()),
                 (
                     "node.kubernetes.io/instance-type".into(),
                     "m6i.2xlarge".into(),
                 ),
-            ]),
+            ])),
         })),
         drain: case.drain,
     }
@@ -633,6 +636,7 @@ pub(super) fn pod(name: &str) -> PodFacts {
         tolerates_taint: false,
         own: false,
         budgets: Vec::new(),
+        needs: Needs::default(),
     }
 }
 
@@ -741,6 +745,7 @@ impl Plans for Doors {
                 pods: pods(),
                 rules: rules(),
                 rate: 20.0,
+                room: None,
             })
         };
         Box::pin(async move { result })

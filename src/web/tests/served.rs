@@ -41,6 +41,7 @@ fn present(count: usize, mode: &str) -> Snapshot {
             snapshot.storm = Some(foreshock_core::record::Storm {
                 since: at(now - 130),
                 about: "4 of 10 Nodes".into(),
+                input: None,
                 calm_since: None,
             });
         }
