@@ -13,7 +13,7 @@ use foreshock::simulate::cluster::Fault;
 
 use crate::ledger::Done;
 use crate::points::{Calls, Kind, Moment, Point};
-use crate::shell::{World, start};
+use crate::shell::{SHORT, World, start};
 
 /// By its score.
 const SICK: &str = "worker-02";
@@ -67,7 +67,7 @@ pub(crate) fn run(story: Story, kill_at: Option<Point>) -> End {
 }
 
 async fn tell(story: Story, kill_at: Option<Point>) -> End {
-    let mut world = World::new(Calls::new(kill_at));
+    let mut world = World::new(Calls::new(kill_at), &SHORT);
     if story == Story::Lossy {
         world.cluster.with_faults(|faults| {
             faults.marks = [None, Some(Fault::TimeoutAfter), None, Some(Fault::Conflict)].into();

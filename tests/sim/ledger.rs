@@ -23,6 +23,7 @@ struct Book {
     tainted: Vec<NodeName>,
     drained: Vec<NodeName>,
     released: Vec<NodeName>,
+    vetoed: Vec<NodeName>,
     violations: Vec<String>,
 }
 
@@ -37,6 +38,8 @@ pub(crate) struct Done {
     pub(crate) drained: Vec<NodeName>,
     /// Nodes that were given back, in order.
     pub(crate) released: Vec<NodeName>,
+    /// Nodes whose taint a person took off, in order.
+    pub(crate) vetoed: Vec<NodeName>,
     /// What must not have happened.
     pub(crate) violations: Vec<String>,
 }
@@ -72,6 +75,7 @@ impl Ledger {
             tainted: book.tainted.clone(),
             drained: book.drained.clone(),
             released: book.released.clone(),
+            vetoed: book.vetoed.clone(),
             violations: book.violations.clone(),
         }
     }
@@ -84,19 +88,26 @@ impl Ledger {
     }
 
     fn may_write(&self, cluster: &SimulatedCluster, identity: &str, what: &str) {
-        let holder = cluster.lease_now().and_then(|lease| lease.holder);
+        let lease = cluster.lease_now();
+        let paused = lease.as_ref().is_some_and(|lease| lease.paused);
+        let holder = lease.and_then(|lease| lease.holder);
         let now = cluster.now();
         let mut book = self.book();
         if holder.as_deref() != Some(identity) {
             let text = format!("{now} {what} by {identity}, while {holder:?} leads");
             book.violations.push(text);
         }
-        if let Some(since) = book.paused_since
+        if let Some(since) = book.paused_since.filter(|_| paused)
             && foreshock::core::time::since(since, now) > PAUSE_SEEN
         {
             book.violations
                 .push(format!("{now} {what}, paused since {since}"));
         }
+    }
+
+    /// A person takes our taint off a Node.
+    pub(crate) fn taken_by_a_person(&self, node: &NodeName) {
+        self.book().vetoed.push(node.clone());
     }
 
     /// Marks a Node, and looks at what has changed.

@@ -1,5 +1,8 @@
 //! The whole service, but for its web server, over a simulated cluster in virtual time.
 
+#[path = "../../core/tests/simulation/chance.rs"]
+mod chance;
+mod faults;
 mod kills;
 mod ledger;
 mod points;
@@ -48,4 +51,17 @@ fn a_kill_at_any_call_comes_to_the_same_end_as_none() {
             killed.kinds
         );
     }
+}
+
+#[test]
+fn two_replicas_keep_every_rule_whatever_goes_wrong() {
+    let began = std::time::Instant::now();
+    let mut hours = 0.0;
+    for seed in 1..=4 {
+        let outcome = faults::run(seed, std::time::Duration::from_secs(4 * 3600));
+        hours += outcome.node_hours;
+        println!("seed {seed}: {outcome:?} {:?}", began.elapsed());
+        assert_eq!(outcome.done.violations, Vec::<String>::new(), "seed {seed}");
+    }
+    println!("{hours:.0} Node-hours in {:.0?}", began.elapsed());
 }

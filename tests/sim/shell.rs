@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,8 +44,54 @@ use crate::points::{Calls, Seen};
 /// What the model says of each Node; one that is not there has no scrape.
 pub(crate) type Risks = Arc<Mutex<BTreeMap<NodeName, f64>>>;
 
-/// The configuration of every run, as a file would say it.
-const CONFIGURATION: &str = r#"
+/// What a run looks after.
+pub(crate) struct Setup {
+    /// Workers.
+    pub(crate) nodes: usize,
+    /// The configuration, as a file would say it.
+    pub(crate) configuration: &'static str,
+    /// `tainted_max`, in Nodes.
+    pub(crate) tainted_max: usize,
+    /// `draining_max`, in Nodes.
+    pub(crate) draining_max: usize,
+}
+
+/// Six workers, and waits of seconds: what a kill meets is the same.
+pub(crate) const SHORT: Setup = Setup {
+    nodes: 6,
+    configuration: SHORT_WAITS,
+    tainted_max: 1,
+    draining_max: 1,
+};
+
+/// The waits of the defaults, with limits that let more go on at once.
+pub(crate) const USUAL: Setup = Setup {
+    nodes: 24,
+    configuration: r#"
+        [cycle]
+        interval = "30s"
+        [model]
+        act_untrained = true
+        [policy]
+        reach = "evict"
+        probation = "10m"
+        veto_for = "30m"
+        repeat_window = "2h"
+        [policy.limits]
+        tainted_max = 3
+        draining_max = 2
+        drains_per_hour = 12
+        [[alerts.rules]]
+        match = ['alertname="NodeOnFire"']
+        floor = 0.9
+        reach = "evict"
+        expire = "30m"
+    "#,
+    tainted_max: 3,
+    draining_max: 2,
+};
+
+const SHORT_WAITS: &str = r#"
     [prometheus]
     lag = "1s"
     rate_window = "20s"
@@ -79,6 +126,7 @@ pub(crate) fn start() -> Timestamp {
 /// Telemetry that says what it is told.
 struct Told {
     risks: Risks,
+    gone: Arc<AtomicBool>,
     schema: Arc<Schema>,
     nodes: Vec<NodeName>,
 }
@@ -105,8 +153,14 @@ impl Telemetry for Told {
         let columns = columns
             .map(|feature| Column::new(feature.name.clone(), at))
             .collect();
+        let gone = self.gone.load(Ordering::Relaxed);
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(30)).await;
+            if gone {
+                // As when every query has run into its limit: columns there are, and nothing in them.
+                let nodes = matrix.nodes.clone();
+                matrix = FeatureMatrix::missing(at, Arc::clone(&self.schema), nodes);
+            }
             Ok(Telemetered {
                 matrix,
                 columns,
@@ -171,6 +225,8 @@ pub(crate) struct World {
     pub(crate) ledger: Arc<Ledger>,
     /// What the model says.
     pub(crate) risks: Risks,
+    /// Prometheus is gone.
+    pub(crate) prometheus_gone: Arc<AtomicBool>,
     /// The time.
     pub(crate) clock: Arc<VirtualClock>,
     config: Config,
@@ -180,21 +236,22 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Six workers with a small shop, and nobody who looks after them yet. To be made in a runtime
-    /// whose time is paused.
-    pub(crate) fn new(calls: Calls) -> Self {
-        let nodes: Vec<NodeSpec> = (1..=6)
+    /// Workers with a small shop, and nobody who looks after them yet. To be made in a runtime whose time
+    /// is paused.
+    pub(crate) fn new(calls: Calls, setup: &Setup) -> Self {
+        let nodes: Vec<NodeSpec> = (1..=setup.nodes)
             .map(|n| NodeSpec::worker(format!("worker-{n:02}")).in_zone(["a", "b", "c"][n % 3]))
             .collect();
+        let size = u32::try_from(setup.nodes).expect("a small cluster");
         let workloads = vec![
-            WorkloadSpec::deployment("shop", "web", 6).max_unavailable(1),
-            WorkloadSpec::deployment("shop", "cart", 4),
+            WorkloadSpec::deployment("shop", "web", size).max_unavailable(1),
+            WorkloadSpec::deployment("shop", "cart", size - 2),
             WorkloadSpec::stateful_set("shop", "orders", 3),
             WorkloadSpec::daemon_set("monitoring", "node-exporter"),
         ];
         let names: Vec<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
         let options = SimulatedClusterOptions::new(1, start(), nodes, workloads);
-        let config = Config::parse(CONFIGURATION, Path::new("the simulation"), [])
+        let config = Config::parse(setup.configuration, Path::new("the simulation"), [])
             .expect("a valid configuration");
         let model = Model::load(None, &config.schema, true).expect("the built-in model");
         let rules = &config.policy.rules;
@@ -208,7 +265,8 @@ impl World {
         Self {
             cluster: SimulatedCluster::new(options),
             calls: Arc::new(calls),
-            ledger: Ledger::new(ours, 1, 1),
+            ledger: Ledger::new(ours, setup.tainted_max, setup.draining_max),
+            prometheus_gone: Arc::default(),
             risks: Arc::new(Mutex::new(
                 names.into_iter().map(|name| (name, 0.1)).collect(),
             )),
@@ -292,6 +350,7 @@ impl World {
         let (snapshots, _) = watch::channel(Arc::new(starting));
         let telemetry = Told {
             risks: Arc::clone(&self.risks),
+            gone: Arc::clone(&self.prometheus_gone),
             schema: Arc::clone(&self.config.schema),
             nodes: self.cluster.nodes_now().into_keys().collect(),
         };
@@ -340,6 +399,11 @@ impl World {
         if let Some(mut process) = self.processes.remove(&number) {
             process.tasks.shutdown().await;
         }
+    }
+
+    /// The processes that run.
+    pub(crate) fn running(&self) -> Vec<usize> {
+        self.processes.keys().copied().collect()
     }
 
     /// Lets the cluster's time pass until now.

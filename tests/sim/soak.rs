@@ -1,5 +1,8 @@
 //! The soak of the whole shell: every kill point. `tests/soak` runs this.
 
+#[path = "../../core/tests/simulation/chance.rs"]
+mod chance;
+mod faults;
 mod kills;
 mod ledger;
 mod points;

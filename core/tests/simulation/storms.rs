@@ -60,6 +60,10 @@ impl Scene {
         };
         let mut simulation = Simulation::new(&options);
         simulation.weather.be_quiet();
+        // Nodes whose Pods share a budget go one after the other, which would hide the ramp.
+        for workload in &mut simulation.cluster.workloads {
+            workload.unavailable_max = None;
+        }
         let mut scene = Self {
             simulation,
             alerts: BTreeMap::new(),

@@ -36,6 +36,14 @@ impl SimulatedCluster {
         self.change_schedulability(node, |node| node.taints.retain(|taint| taint.key != key))
     }
 
+    /// `kubectl taint node N key=value-`: only the one with this value.
+    pub fn remove_taint_of(&self, node: &NodeName, key: &str, value: &str) -> bool {
+        self.change_schedulability(node, |node| {
+            node.taints
+                .retain(|taint| taint.key != key || taint.value != value);
+        })
+    }
+
     /// Annotation `foreshock.dev/exclude`.
     pub fn set_excluded(&self, node: &NodeName, excluded: bool) -> bool {
         self.change_node(node, |node| node.excluded = excluded)
