@@ -498,8 +498,17 @@ impl Process {
             .collect();
     }
 
-    fn want_pods(&mut self, cluster: &Cluster, wants: &BTreeSet<NodeName>, wall: Timestamp) {
-        let unwanted: Vec<NodeName> = self.with_pods.difference(wants).cloned().collect();
+    fn want_pods(
+        &mut self,
+        cluster: &Cluster,
+        wants: &BTreeMap<NodeName, Timestamp>,
+        wall: Timestamp,
+    ) {
+        let held = self.with_pods.iter();
+        let unwanted: Vec<NodeName> = held
+            .filter(|name| !wants.contains_key(*name))
+            .cloned()
+            .collect();
         for name in unwanted {
             self.with_pods.remove(&name);
             if let Some(node) = self.world.nodes.get_mut(&name) {
@@ -507,12 +516,14 @@ impl Process {
             }
         }
         let mut asked = 0;
-        for name in wants {
+        for (name, from) in wants {
             let Some(node) = self.world.nodes.get_mut(name) else {
                 continue;
             };
-            let fresh =
-                matches!(&node.pods, Fact::Known(at, _) if since(*at, wall) < FACTS_REFRESH);
+            let fresh = matches!(
+                &node.pods,
+                Fact::Known(at, _) if at >= from && since(*at, wall) < FACTS_REFRESH
+            );
             if fresh || asked == FACTS_AT_ONCE {
                 continue;
             }
