@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span};
 
 use crate::actuator::{
-    self, Actuator, ActuatorOptions, Leader, LeaderOptions, Leadership, LeaseTimes, ReportRx,
+    self, Actuator, ActuatorOptions, EventTx, Leader, LeaderOptions, Leadership, LeaseTimes,
+    ReportRx,
 };
 use crate::alertmanager::{AlertmanagerClient, webhook_queue};
 use crate::clock::{Clock, SystemClock};
@@ -252,6 +253,7 @@ pub async fn serve(
             alertmanager,
             leadership: writer.leadership,
             reports: writer.reports,
+            announce: writer.announce,
             clock,
             events,
             counters,
@@ -329,6 +331,7 @@ async fn wind_up(
 struct Writer {
     leadership: watch::Receiver<Leadership>,
     reports: Option<ReportRx>,
+    announce: Option<EventTx>,
     control: Arc<dyn Control>,
 }
 
@@ -348,6 +351,7 @@ impl Writer {
         Self {
             leadership,
             reports: None,
+            announce: None,
             control: Arc::new(NoSwitch),
         }
     }
@@ -404,6 +408,7 @@ fn writer(
         return Writer {
             leadership,
             reports: None,
+            announce: None,
             control,
         };
     }
@@ -412,7 +417,7 @@ fn writer(
         marks_per_second: config.marks_per_second,
         evictions_per_second: config.eviction_rate,
     };
-    let (actuator, reports, _) = Actuator::new(options, cluster, clock, handle, plans);
+    let (actuator, reports, announce) = Actuator::new(options, cluster, clock, handle, plans);
     let act = actuator.run(stop).instrument(info_span!("actuator"));
     tasks.spawn(async move {
         act.await;
@@ -422,6 +427,7 @@ fn writer(
     Writer {
         leadership,
         reports: Some(reports),
+        announce: Some(announce),
         control,
     }
 }

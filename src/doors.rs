@@ -147,6 +147,9 @@ const PLAN_READ_AGE: Duration = Duration::from_secs(20);
 /// Looking for room must be over within this; a plan comes without it otherwise.
 const PLAN_ROOM_LIMIT: Duration = Duration::from_secs(5);
 
+/// The Pods of a Node, and when they were read.
+type PodsRead = (Timestamp, Arc<Vec<PodFacts>>);
+
 /// Reads the Pods of a Node for a plan that somebody asked for.
 pub(crate) struct PlanDoor {
     cluster: Option<Arc<dyn Cluster>>,
@@ -155,7 +158,7 @@ pub(crate) struct PlanDoor {
     clock: Arc<dyn Clock>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Held while room is looked for: one after the other, so that each finds what the last has read.
-    read: Mutex<BTreeMap<NodeId, (Timestamp, Arc<Vec<PodFacts>>)>>,
+    read: Mutex<BTreeMap<NodeId, PodsRead>>,
 }
 
 impl PlanDoor {

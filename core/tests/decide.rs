@@ -841,6 +841,72 @@ fn silence_releases_nothing() {
 }
 
 #[test]
+fn where_no_node_is_heard_none_is_blinded_by_its_taint() {
+    let dark = scene()
+        .marked("n3", RecordedPhase::Drained, HOUR)
+        .with_world(|world| {
+            for score in world.scores.values_mut() {
+                score.at = ago(now(), 2 * MINUTE);
+            }
+        });
+    check(&dark, "n3", Expect::Holds(HoldReason::Unknown));
+    let restarted = scene()
+        .marked("n3", RecordedPhase::Drained, HOUR)
+        .with_world(|world| world.scores.clear());
+    check(&restarted, "n3", Expect::Holds(HoldReason::Unknown));
+    let exporters_gone = scene()
+        .marked("n3", RecordedPhase::Drained, HOUR)
+        .with_world(|world| {
+            for score in world.scores.values_mut() {
+                score.risk = Err(ScoreUnknown::NoScrape);
+            }
+        });
+    check(&exporters_gone, "n3", Expect::Holds(HoldReason::Unknown));
+}
+
+#[test]
+fn an_alert_that_ends_while_nothing_is_heard_writes_nothing_to_a_drained_node() {
+    let ended = |phase| {
+        let old = alert("X", 0.8, Reach::Evict);
+        scene()
+            .marked("n3", phase, HOUR)
+            .record("n3", |record| record.alerts = vec![old.clone()])
+            .with_world(|world| {
+                world.resolved.insert("fp-X".into(), old.starts_at);
+                world.scores.clear();
+            })
+    };
+    let drained = ended(RecordedPhase::Drained);
+    check(&drained, "n3", Expect::Holds(HoldReason::Unknown));
+    // One that is not drained yet could be after a restart, on the word of an alert that is over.
+    let tainted = ended(RecordedPhase::Tainted);
+    assert!(
+        order_for(&tainted, "n3")
+            .record
+            .expect("kept")
+            .alerts
+            .is_empty()
+    );
+    // With features again the record follows.
+    let heard = scene()
+        .marked("n3", RecordedPhase::Drained, HOUR)
+        .record("n3", |record| {
+            record.alerts = vec![alert("X", 0.8, Reach::Evict)]
+        })
+        .with_world(|world| {
+            let started = alert("X", 0.8, Reach::Evict).starts_at;
+            world.resolved.insert("fp-X".into(), started);
+        });
+    assert!(
+        order_for(&heard, "n3")
+            .record
+            .expect("kept")
+            .alerts
+            .is_empty()
+    );
+}
+
+#[test]
 fn a_second_reason_keeps_the_mark_when_the_first_clears() {
     let scene = scene()
         .marked("n3", RecordedPhase::Drained, HOUR)

@@ -433,7 +433,7 @@ impl Drain {
             Answer::Accepted if first => {
                 info!(node = %self.node, pod = %pod, "eviction accepted");
                 self.shared.events.publish(ClusterEvent {
-                    node: self.node.clone(),
+                    node: Some(self.node.clone()),
                     pod: Some(pod.clone()),
                     reason: "EvictedFromDegradingNode",
                     warning: false,

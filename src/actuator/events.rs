@@ -36,7 +36,7 @@ impl EventTx {
 }
 
 /// The two ends.
-pub(super) fn channel() -> (EventTx, mpsc::Receiver<ClusterEvent>) {
+pub(crate) fn channel() -> (EventTx, mpsc::Receiver<ClusterEvent>) {
     let (tx, rx) = mpsc::channel(EVENTS_MAX);
     (
         EventTx {
@@ -64,11 +64,11 @@ pub(super) async fn run(
             },
         };
         if let Err(closed) = gate.check() {
-            debug!(node = %event.node, reason = event.reason, %closed, "event not published");
+            debug!(node = event.node.as_ref().map(tracing::field::display), reason = event.reason, %closed, "event not published");
             continue;
         }
         if let Err(error) = cluster.publish(&event).await {
-            warn!(node = %event.node, reason = event.reason, %error, "event not published");
+            warn!(node = event.node.as_ref().map(tracing::field::display), reason = event.reason, %error, "event not published");
         }
     }
 }

@@ -12,6 +12,8 @@ mod release;
 mod reports;
 
 pub use events::EventTx;
+#[cfg(test)]
+pub(crate) use events::channel as event_channel;
 pub use gate::{Closed, Gate, LeaderHandle, Leadership, LeaseError};
 pub use leader::{Leader, LeaderOptions, LeaseTimes, identity};
 pub use release::{Progress, ReleaseError, ReleaseOptions, Summary, rehearse, release};
@@ -699,7 +701,7 @@ fn event_of(order: &MarkOrder) -> Option<ClusterEvent> {
         Cause::Caution | Cause::Record => return None,
     };
     Some(ClusterEvent {
-        node: order.node.clone(),
+        node: Some(order.node.clone()),
         pod: None,
         reason,
         warning,

@@ -3,9 +3,11 @@
 //! First the pause is put on the Lease. Every write of a leader's to the Lease names the version it has
 //! seen, so from then on none succeeds that does not know of the pause: the last renewal in ignorance was
 //! begun before it. A leader lets a mark or an eviction leave only while its Lease outlasts that write's
-//! own limit ([`super::Gate`]). So once a Lease's duration has passed since the pause, every write that a
-//! service may have begun has ended, whether the service heard of the pause or hangs, is cut off or dead.
-//! Only then the marks are taken off. Before each Node the pause is looked at again.
+//! own limit ([`super::Gate`]). So once a Lease's duration has passed since the pause, every service has
+//! given up every write that it may have begun, whether it heard of the pause or hangs, is cut off or dead.
+//! A request that has arrived the moment before is worked on by the API server for as long as it says
+//! itself, which is that limit again. Only then the marks are taken off. Before each Node the pause is
+//! looked at again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,10 +18,8 @@ use foreshock_core::record::Taint;
 use super::leader::{DURATION_MAX, LeaseTimes};
 use crate::clock::Clock;
 use crate::kubernetes::marks::Release;
-use crate::kubernetes::{ByHand, ClusterError};
+use crate::kubernetes::{ByHand, ClusterError, WRITE_LIMIT};
 
-/// Clocks of two machines run at slightly different speeds.
-const MARGIN: Duration = Duration::from_secs(1);
 /// How old the last look at the pause may be when a Node is written.
 const LOOK: Duration = Duration::from_secs(1);
 /// What a failed write leaves is tried again so often, each time after looking at every Node anew.
@@ -142,7 +142,7 @@ pub async fn release(
     let since = clock.boottime();
     let duration = LeaseTimes::default().duration;
     let theirs = before.as_ref().map_or(duration, |view| view.duration);
-    let wait = theirs.clamp(duration, DURATION_MAX) + MARGIN;
+    let wait = theirs.clamp(duration, DURATION_MAX) + WRITE_LIMIT;
     tell(Progress::Paused {
         already: before.as_ref().is_some_and(|view| view.paused),
         holder: before.and_then(|view| view.holder),

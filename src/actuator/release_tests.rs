@@ -145,10 +145,10 @@ fn names(summary: &BTreeMap<NodeName, Vec<String>>) -> String {
 async fn nothing_is_written_before_every_write_of_a_service_has_timed_out() {
     // Whether there was a Lease, and how long one may last by what stands on it.
     for (found, wait) in [
-        (None, 16),
-        (Some(15), 16),
-        (Some(60), 61),
-        (Some(100_000), 301),
+        (None, 23),
+        (Some(15), 23),
+        (Some(60), 68),
+        (Some(100_000), 308),
     ] {
         let desk = Desk::new(&["a", "b"]);
         desk.state().lease = found.map(|duration| lease(false, duration));

@@ -17,7 +17,7 @@ use crate::clock::SystemClock;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 It pauses foreshock on its Lease, waits until every write that a service may have begun has timed out
-(16 s), and then removes from every Node what the records of this instance call its own, the records
+(23 s), and then removes from every Node what the records of this instance call its own, the records
 included, and puts back what stood there before. It works with or without a running service, and with
 the rights of the kubeconfig: get, list and patch Nodes, get, patch and create Leases. foreshock stays
 paused until `foreshock resume`. The exit code is 1 if something of ours is left.

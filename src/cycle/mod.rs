@@ -5,6 +5,7 @@
 //! matrix, at most ten times a second. The loop never writes to the cluster: it publishes a plan, and
 //! the actuator carries it out.
 
+mod announce;
 mod own;
 mod score;
 mod show;
@@ -31,11 +32,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::announce::Announced;
 use self::own::OwnWrites;
 use self::score::{Scored, features_of, score};
 use self::show::Shown;
 use self::time::{Break, Times};
-use crate::actuator::{Leadership, Report, ReportRx};
+use crate::actuator::{EventTx, Leadership, Report, ReportRx};
 use crate::alertmanager::{
     AlertBook, AlertRules, AlertmanagerClient, NodeDirectory as AlertNodes, Payload,
     WebhookReceiver,
@@ -101,6 +103,8 @@ pub struct CycleParts {
     pub leadership: watch::Receiver<Leadership>,
     /// What the actuator did; `None` where there is none.
     pub reports: Option<ReportRx>,
+    /// Where Kubernetes Events go; `None` where nothing may be written.
+    pub announce: Option<EventTx>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What happened, for people.
@@ -151,6 +155,7 @@ pub struct Cycle {
     answers: JoinSet<Answer>,
     own: OwnWrites,
     times: Times,
+    announced: Announced,
     shown: Shown,
 }
 
@@ -199,6 +204,7 @@ impl Cycle {
             book: AlertBook::new(Arc::clone(&options.alerts)),
             own: OwnWrites::default(),
             times: Times::default(),
+            announced: Announced::default(),
             shown: Shown::default(),
             strays: parts.cluster.as_ref().map(|cluster| cluster.strays()),
             options,
@@ -561,18 +567,22 @@ impl Cycle {
             Ok(plan) if leads => plan,
             Ok(_) => AuditedPlan::idle(now),
             Err(refusals) => {
-                for refused in &refusals {
-                    error!(
-                        limit = refused.limit.as_str(),
-                        detail = refused.detail,
-                        "the audit refused a plan; nothing of it is done"
-                    );
-                }
                 refusal = refusals.first().map(ToString::to_string);
+                // Deciding again, many times a second, says nothing new.
+                if refusal != self.shown.refusal() {
+                    for refused in &refusals {
+                        error!(
+                            limit = refused.limit.as_str(),
+                            detail = refused.detail,
+                            "the audit refused a plan; nothing of it is done"
+                        );
+                    }
+                }
                 AuditedPlan::idle(now)
             }
         };
         self.publish_plan(plan);
+        self.announce(&world, &decision, refusal.as_deref());
         self.ask_pods(&decision, now);
         let until = decision
             .verdicts
@@ -583,6 +593,24 @@ impl Cycle {
             .map(|until| since(now, until));
         self.publish(&table, &world, decision, refusal, took);
         until
+    }
+
+    /// Kubernetes Events about what is not done.
+    fn announce(&mut self, world: &World, decision: &Decision, refusal: Option<&str>) {
+        let leadership = self.parts.leadership.borrow();
+        let out = self
+            .parts
+            .announce
+            .as_ref()
+            .filter(|_| leadership.leader && !leadership.paused);
+        // A follower leaves it to the leader, and forgets nothing that it may have to say later.
+        if out.is_some() || self.parts.announce.is_none() {
+            self.announced.malformed(&self.parts.events, out, world);
+        }
+        if let Some(out) = out {
+            self.announced
+                .announce(out, decision, refusal, leadership.since);
+        }
     }
 
     /// Always, also when it is the same again: the actuator carries out only what was decided after
@@ -757,3 +785,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

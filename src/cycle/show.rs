@@ -41,6 +41,7 @@ const STRAYS_NAMED: usize = 5;
 pub(super) struct Shown {
     nodes: BTreeMap<NodeId, (Band, Phase, Option<HoldReason>)>,
     storm: Option<Storm>,
+    ramp: Option<u32>,
     paused: bool,
     leader: bool,
     ok: Option<bool>,
@@ -240,20 +241,50 @@ impl Shown {
                 format!("and {unsaid} more Nodes changed"),
             ));
         }
-        if decision.storm.is_some() != self.storm.is_some() {
-            let message = match &decision.storm {
-                Some(_) => {
-                    error!("storm: too many nodes turned at risk at once; nothing new is begun");
-                    "too many Nodes turned at risk at once: the likelier fault is the signal, nothing new is begun"
-                }
-                None => {
-                    info!("the storm is over");
-                    "the storm is over"
-                }
-            };
-            events.push(NewEvent::new(now, EventKind::Storm, message));
+        self.storm(events, now, decision);
+    }
+
+    /// A storm and the ramp after it, each change once.
+    fn storm(&mut self, events: &EventLog, now: Timestamp, decision: &Decision) {
+        match (&self.storm, &decision.storm) {
+            (None, Some(storm)) => {
+                error!(
+                    about = storm.about,
+                    "storm: too many nodes turned at risk at once; nothing new is begun"
+                );
+                let message = format!(
+                    "storm, {}: so many at once are more likely a fault of the signal; nothing new is begun",
+                    storm.about
+                );
+                events.push(NewEvent::new(now, EventKind::Storm, message).reason("begins"));
+            }
+            (Some(storm), None) => {
+                info!(about = storm.about, "the storm is over");
+                let message = format!("the storm since {:.0} is over", storm.since);
+                events.push(NewEvent::new(now, EventKind::Storm, message).reason("over"));
+            }
+            (Some(_), Some(_)) | (None, None) => {}
         }
         self.storm.clone_from(&decision.storm);
+        let width = decision.ramp.as_ref().map(|ramp| ramp.width);
+        if width != self.ramp {
+            info!(width, "ramp after a storm");
+            let message = match width {
+                Some(1) => "after the storm: one Node first".to_owned(),
+                Some(width) => format!("after the storm: {width} Nodes at a time"),
+                None => "after the storm: the usual limits count alone again".to_owned(),
+            };
+            // A storm that comes back ends the ramp, and has been said.
+            if decision.storm.is_none() {
+                events.push(NewEvent::new(now, EventKind::Storm, message).reason("ramp"));
+            }
+            self.ramp = width;
+        }
+    }
+
+    /// What the audit refused last.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.audit.clone()
     }
 
     fn switches(&mut self, events: &EventLog, now: Timestamp, health: &Health) {
@@ -402,6 +433,11 @@ impl Cycle {
         took: Duration,
     ) {
         let now = world.at;
+        if let Some(refusal) = refusal.as_ref().filter(|_| refusal != self.shown.audit) {
+            let message = format!("a plan was refused, and nothing of it is done: {refusal}");
+            let event = NewEvent::new(now, EventKind::Health, message);
+            self.parts.events.push(event.reason("audit"));
+        }
         self.shown.audit = refusal;
         self.shown.cycles += 1;
         // Before the first features nothing is known of any Node, and that is no news.

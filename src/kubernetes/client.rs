@@ -586,7 +586,11 @@ impl KubeCluster {
         if !self.said.is_news(event) {
             return Ok(());
         }
-        let action = format!("publish Event {} about Node {}", event.reason, event.node);
+        let about = match &event.node {
+            Some(node) => format!("Node {node}"),
+            None => "foreshock".to_owned(),
+        };
+        let action = format!("publish Event {} about {about}", event.reason);
         self.events.turn().await;
         let now = self.clock.now();
         let serial = format!(
@@ -594,7 +598,7 @@ impl KubeCluster {
             now.as_nanosecond(),
             std::process::id() & 0xffff
         );
-        let (namespace, body) = events::body(event, &self.instance, now, &serial);
+        let (namespace, body) = events::body(event, &self.instance, &self.namespace, now, &serial);
         self.may_write(&action)?;
         let path = format!(
             "/apis/events.k8s.io/v1/namespaces/{namespace}/events?fieldManager={CONTROLLER}"

@@ -260,7 +260,7 @@ async fn a_closed_guard_stops_every_write_but_the_lease() {
         matches!(cluster.evict(&pod_id(), None).await, Answer::Lost { detail } if detail.contains("paused"))
     );
     let event = ClusterEvent {
-        node: NodeId::new("a", "u1"),
+        node: Some(NodeId::new("a", "u1")),
         pod: None,
         reason: "DegradationTainted",
         warning: true,

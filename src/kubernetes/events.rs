@@ -46,29 +46,39 @@ impl Said {
     }
 }
 
-/// The namespace and body of an `events.k8s.io/v1` Event. `serial` makes its name unique.
+/// The namespace and body of an `events.k8s.io/v1` Event. `serial` makes its name unique;
+/// `lease_namespace` is that of the Lease, which is named by the instance.
 pub(super) fn body(
     event: &ClusterEvent,
     instance: &str,
+    lease_namespace: &str,
     now: Timestamp,
     serial: &str,
 ) -> (String, Value) {
-    // Nodes have no namespace; Kubernetes wants Events about them in `default`.
-    let (namespace, name, regarding) = match &event.pod {
-        Some(pod) => (
+    let node = event.node.as_ref().map(|node| {
+        json!({"apiVersion": "v1", "kind": "Node", "name": node.name.as_str(), "uid": node.uid.as_str()})
+    });
+    let (namespace, name, regarding, related) = match (&event.pod, &event.node) {
+        (Some(pod), _) => (
             pod.namespace.clone(),
             pod.name.clone(),
             json!({"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid.as_str()}),
+            node,
         ),
-        None => (
+        // Nodes have no namespace; Kubernetes wants Events about them in `default`.
+        (None, Some(of)) => (
             "default".to_owned(),
-            event.node.name.to_string(),
-            json!({"apiVersion": "v1", "kind": "Node", "name": event.node.name.as_str(), "uid": event.node.uid.as_str()}),
+            of.name.to_string(),
+            node.unwrap_or_default(),
+            None,
+        ),
+        (None, None) => (
+            lease_namespace.to_owned(),
+            instance.to_owned(),
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "namespace": lease_namespace, "name": instance}),
+            None,
         ),
     };
-    let related = event.pod.as_ref().map(|_| {
-        json!({"apiVersion": "v1", "kind": "Node", "name": event.node.name.as_str(), "uid": event.node.uid.as_str()})
-    });
     // A name may have 253 letters; the serial makes up for what is cut.
     let short: String = name.chars().take(200).collect();
     let mut body = json!({
@@ -100,7 +110,7 @@ mod tests {
 
     fn event(note: &str) -> ClusterEvent {
         ClusterEvent {
-            node: NodeId::new("worker-1", "nu"),
+            node: Some(NodeId::new("worker-1", "nu")),
             pod: None,
             reason: "DegradationTainted",
             warning: true,
@@ -127,6 +137,7 @@ mod tests {
         let (namespace, body) = body(
             &event("risk\n0.81\u{1b}[0m"),
             "foreshock",
+            "ops",
             Timestamp::UNIX_EPOCH,
             "1f",
         );
@@ -146,12 +157,38 @@ mod tests {
             name: "p".repeat(253),
             uid: Uid::from("pu"),
         });
-        let (namespace, body) = super::body(&of_pod, &"i".repeat(500), Timestamp::UNIX_EPOCH, "1f");
+        let (namespace, body) = super::body(
+            &of_pod,
+            &"i".repeat(500),
+            "ops",
+            Timestamp::UNIX_EPOCH,
+            "1f",
+        );
         assert_eq!(namespace, "shop");
         let typed: k8s_openapi::api::events::v1::Event =
             serde_json::from_value(body).expect("an Event");
         assert!(typed.note.expect("has one").len() <= 1024);
         assert!(typed.reporting_instance.expect("has one").len() <= 128);
         assert!(typed.metadata.name.expect("has one").len() <= 253);
+    }
+
+    #[test]
+    fn an_event_of_foreshock_as_a_whole_is_about_its_lease() {
+        let of_all = ClusterEvent {
+            node: None,
+            reason: "DegradationStorm",
+            ..event("41 of 100 Nodes")
+        };
+        let (namespace, body) =
+            super::body(&of_all, "foreshock-b", "ops", Timestamp::UNIX_EPOCH, "1f");
+        assert_eq!(namespace, "ops");
+        assert_eq!(body["metadata"]["name"], "foreshock-b.1f");
+        assert_eq!(body["metadata"]["namespace"], "ops");
+        let regarding = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "namespace": "ops", "name": "foreshock-b"});
+        assert_eq!(body["regarding"], regarding);
+        assert_eq!(body.get("related"), None);
+        let typed: Result<k8s_openapi::api::events::v1::Event, _> = serde_json::from_value(body);
+        typed.expect("an Event");
     }
 }

@@ -162,11 +162,12 @@ pub struct LeaseWrite {
     pub record: Option<ClusterRecord>,
 }
 
-/// A Kubernetes Event about a Node or a Pod.
+/// A Kubernetes Event about a Node, a Pod, or foreshock as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterEvent {
-    /// The Node it is about, or on which the Pod runs.
-    pub node: NodeId,
+    /// The Node it is about, or on which the Pod runs. `None` where it is about foreshock as a whole:
+    /// then it is said about our Lease, the one object that stands for it.
+    pub node: Option<NodeId>,
     /// The Pod it is about, if it is about one.
     pub pod: Option<PodId>,
     /// CamelCase reason, for example `DegradationTainted`.

@@ -97,6 +97,13 @@ async fn a_kill_before_or_after_any_kind_of_write_converges() {
     ] {
         if let Write::Release = write {
             scene.wait_phase(NODE, "drained", 60).await;
+            // Who only waits to lead cannot write into the record that an alert has ended, and a kill
+            // would bring it back until it expires.
+            wait_for("a leader", Duration::from_secs(60), async || {
+                let health = scene.foreshock.get_json("/api/health").await;
+                (health["leader"] == true).then_some(())
+            })
+            .await;
             scene.fire(NODE, false);
         }
         for side in [Side::Before, Side::After] {

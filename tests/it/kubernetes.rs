@@ -89,7 +89,7 @@ async fn the_client_marks_evicts_watches_and_leads_on_a_real_api_server() {
     lease(&bed, &cluster).await;
 
     let event = ClusterEvent {
-        node: id.clone(),
+        node: Some(id.clone()),
         pod: None,
         reason: "DegradationTainted",
         warning: true,

@@ -429,7 +429,16 @@ fn foreign_mark(s: &Situation<'_>) -> Option<String> {
 fn unknown(s: &Situation<'_>) -> Hold {
     let record = s.node.record.ours();
     let why = s.evidence.model.err().unwrap_or(ScoreUnknown::NoScrape);
-    let silent = matches!(why, ScoreUnknown::NoScrape | ScoreUnknown::Stale);
+    // Where nobody is heard it is the signal that is gone and not this Node's exporter, and nobody should
+    // remove a taint for it.
+    let others_are_heard = || {
+        s.world.scores.iter().any(|(name, score)| {
+            *name != s.node.id.name
+                && score.risk.is_ok()
+                && since(score.at, s.world.at) <= s.policy.score_age_max
+        })
+    };
+    let silent = matches!(why, ScoreUnknown::NoScrape | ScoreUnknown::Stale) && others_are_heard();
     if silent && record.is_some_and(|record| record.had_features && record.marks.taint.is_some()) {
         let detail = "its exporter fell silent after our taint: give its DaemonSet a toleration, or remove the taint";
         return hold(HoldReason::BlindedByTaint, detail, None);
@@ -1034,7 +1043,14 @@ fn upkeep(s: &Situation<'_>, record: &NodeRecord) -> Option<MarkOrder> {
             )
         });
     }
-    if same_alerts(&record.alerts, &s.evidence.alerts, s.world.at) {
+    let (kept, heard) = (&record.alerts, &s.evidence.alerts);
+    if same_alerts(kept, heard, s.world.at) {
+        return None;
+    }
+    // A dying Prometheus resolves everything. A drained Node waits for fresh features whatever its alerts
+    // say, after a restart too, so that their end can wait with it and an outage writes nothing.
+    let only_ended = all_kept(kept, heard, s.world.at);
+    if only_ended && record.phase == RecordedPhase::Drained && s.evidence.model.is_err() {
         return None;
     }
     let next = with_evidence(s, record.clone());
@@ -1049,14 +1065,18 @@ fn upkeep(s: &Situation<'_>, record: &NodeRecord) -> Option<MarkOrder> {
 /// Whether a record's alerts are near enough: the same firings, none of which the record would let
 /// run out much too early. Writing each refresh would be a write every group_interval.
 fn same_alerts(recorded: &[ActingAlert], heard: &[ActingAlert], at: Timestamp) -> bool {
-    recorded.len() == heard.len()
-        && heard.iter().all(|heard| {
-            recorded.iter().any(|kept| {
-                kept.fingerprint == heard.fingerprint
-                    && kept.starts_at == heard.starts_at
-                    && kept.floor == heard.floor
-                    && kept.reach == heard.reach
-                    && since(at, kept.expires_at) * 2 >= since(at, heard.expires_at)
-            })
+    recorded.len() == heard.len() && all_kept(recorded, heard, at)
+}
+
+/// Whether a record has everything that is heard, and perhaps more.
+fn all_kept(recorded: &[ActingAlert], heard: &[ActingAlert], at: Timestamp) -> bool {
+    heard.iter().all(|heard| {
+        recorded.iter().any(|kept| {
+            kept.fingerprint == heard.fingerprint
+                && kept.starts_at == heard.starts_at
+                && kept.floor == heard.floor
+                && kept.reach == heard.reach
+                && since(at, kept.expires_at) * 2 >= since(at, heard.expires_at)
         })
+    })
 }

@@ -31,6 +31,16 @@ enum Place<'a> {
     Input(&'a Input),
 }
 
+impl Place<'_> {
+    /// It is an input that a score is made from, which all Nodes may have.
+    fn is_shared(&self) -> bool {
+        match self {
+            Self::Cluster | Self::Zone(_) | Self::Pool(_) | Self::Input(Input::Alert(_)) => false,
+            Self::Input(Input::Model(_) | Input::Exporter(_) | Input::Job(_)) => true,
+        }
+    }
+}
+
 /// How it stands with one place.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
@@ -73,7 +83,12 @@ pub(super) fn guard(
         let begins = tallies
             .iter()
             .filter(|(_, tally)| many(tally.turned, tally.nodes))
-            .max_by_key(|(place, tally)| (tally.turned, Reverse(**place)));
+            // What every Node has in common explains nothing that the cluster does not.
+            .max_by_key(|(place, tally)| {
+                let everywhere = tally.nodes >= world.nodes.len();
+                let explains = !(everywhere && place.is_shared());
+                (tally.turned, explains, Reverse(**place))
+            });
         let storm = begins.map(|(place, tally)| Storm {
             since: world.at,
             about: about(*place, *tally),

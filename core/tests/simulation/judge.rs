@@ -172,6 +172,19 @@ impl Seen {
     }
 }
 
+/// What was done to a Node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It was tainted.
+    Tainted,
+    /// Its drain began.
+    DrainBegun,
+    /// Its drain was completed.
+    Drained,
+    /// It was given back.
+    Released,
+}
+
 /// The judge.
 #[derive(Clone, Debug)]
 pub struct Judge {
@@ -185,8 +198,12 @@ pub struct Judge {
     /// Since when a storm is on, and since when it is calm.
     storm: Option<(Timestamp, Option<Timestamp>)>,
     unrecorded_since: Option<Timestamp>,
-    /// What was done.
+    /// What was done, counted.
     pub seen: Seen,
+    /// What was done, in order.
+    pub log: Vec<(Timestamp, NodeName, What)>,
+    /// Writes to Nodes.
+    pub marks: u64,
     /// What must not have happened.
     pub violations: Vec<Violation>,
 }
@@ -205,6 +222,8 @@ impl Judge {
             storm: None,
             unrecorded_since: None,
             seen: Seen::default(),
+            log: Vec::new(),
+            marks: 0,
             violations: Vec::new(),
         }
     }
@@ -516,6 +535,7 @@ impl Judge {
     /// A Node was written to by the program.
     pub fn wrote(&mut self, now: Timestamp, wall: Timestamp, before: &NodeFacts, next: &NodeFacts) {
         let name = before.id.name.clone();
+        self.marks += 1;
         self.not_paused(now, &format!("mark on {name}"));
         self.foreign_is_kept(now, before, next);
         let had = before.taints.contains(&self.rules.taint);
@@ -526,9 +546,11 @@ impl Judge {
         };
         let (was, is) = (phase(before), phase(next));
         if has && !had {
+            self.log.push((now, name.clone(), What::Tainted));
             self.tainted(now, &name, next);
         }
         if was != Some(RecordedPhase::Draining) && is == Some(RecordedPhase::Draining) {
+            self.log.push((now, name.clone(), What::DrainBegun));
             self.drain_begun(now, wall, &name);
         }
         if is != Some(RecordedPhase::Draining)
@@ -538,8 +560,10 @@ impl Judge {
         }
         if is == Some(RecordedPhase::Drained) && was != is {
             self.seen.drained += 1;
+            self.log.push((now, name.clone(), What::Drained));
         }
         if had && !has {
+            self.log.push((now, name.clone(), What::Released));
             self.released(now, &name);
             if takes_work(next) {
                 self.told.entry(name.clone()).or_default().schedulable_at = Some(now);
@@ -870,6 +894,14 @@ impl Judge {
         self.ours
             .values()
             .filter(|ours| ours.taints.contains(&self.rules.taint))
+            .count()
+    }
+
+    /// How many Nodes are at risk, by what was told.
+    pub fn at_risk_now(&self) -> usize {
+        self.told
+            .values()
+            .filter(|told| told.at_risk_since.is_some())
             .count()
     }
 

@@ -14,6 +14,7 @@ mod cluster;
 mod judge;
 mod process;
 mod simulation;
+mod storms;
 #[path = "../support/mod.rs"]
 mod support;
 mod weather;

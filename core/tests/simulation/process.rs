@@ -2,6 +2,7 @@
 //! shell does, without its tasks. It can be killed between any two calls.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreshock_core::decision::audit::audit;
@@ -31,9 +32,9 @@ use super::weather::{Kind, Weather};
 pub const INTERVAL: Duration = Duration::from_secs(30);
 /// `prometheus.lag` of the simulation.
 const LAG: Duration = Duration::from_secs(20);
-/// Facts about Pods are asked for again at this age, and so many at once: as the shell does.
+/// Facts about Pods are asked for again at this age, as the shell does. Its four at a time come within
+/// milliseconds, and each wakes the next decision; here all come at once, and the next tick is soon.
 const FACTS_REFRESH: Duration = Duration::from_secs(20);
-const FACTS_AT_ONCE: usize = 4;
 /// Pauses after a failed write, and how long one without an answer counts: as the shell does.
 const RETRY_MIN: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -109,6 +110,9 @@ pub struct Process {
     pub now: Timestamp,
     /// Says what it does.
     pub trace: bool,
+    /// Versions of node_exporter that are not the usual one.
+    pub exporters: BTreeMap<NodeName, Arc<str>>,
+    bands: BTreeMap<NodeName, Band>,
     world: World,
     memory: Memory,
     own: BTreeMap<NodeName, OwnState>,
@@ -124,6 +128,8 @@ pub struct Process {
     life: u64,
     sabotage: Option<Sabotage>,
     last_plan: Option<Plan>,
+    /// Facts have come that no decision has seen yet.
+    news: bool,
 }
 
 impl Process {
@@ -138,6 +144,8 @@ impl Process {
             offset: SignedDuration::ZERO,
             now,
             trace: false,
+            exporters: BTreeMap::new(),
+            bands: BTreeMap::new(),
             world,
             memory: Memory::default(),
             own: BTreeMap::new(),
@@ -153,6 +161,7 @@ impl Process {
             life: 0,
             sabotage,
             last_plan: None,
+            news: false,
         }
     }
 
@@ -172,6 +181,7 @@ impl Process {
         *self = Self {
             offset: self.offset,
             trace: self.trace,
+            exporters: std::mem::take(&mut self.exporters),
             sent,
             life,
             asks_at: starts,
@@ -245,7 +255,17 @@ impl Process {
 
     /// Something of it is under way, so that a look at the next point of the grid is too late.
     pub fn is_busy(&self) -> bool {
-        !self.wanted.is_empty() || !self.sent.is_empty() || !self.dirty.is_empty()
+        self.news || !self.wanted.is_empty() || !self.sent.is_empty() || !self.dirty.is_empty()
+    }
+
+    /// Whether it holds everything for a storm.
+    pub fn storm(&self) -> bool {
+        self.memory.storm.is_some()
+    }
+
+    /// The band of a Node in the last decision, if that was not healthy.
+    pub fn band(&self, node: &NodeName) -> Option<Band> {
+        self.bands.get(node).copied()
     }
 
     /// When it has something to do at the latest.
@@ -284,6 +304,12 @@ impl Process {
         );
         let own = &self.own;
         judge.decided(now, &decision, |name| own.contains_key(name));
+        self.bands = decision
+            .verdicts
+            .iter()
+            .filter(|(_, verdict)| verdict.band != Band::Healthy)
+            .map(|(name, verdict)| (name.clone(), verdict.band))
+            .collect();
         if self.trace {
             self.tell(&decision, judge);
         }
@@ -444,10 +470,14 @@ impl Process {
             for (name, score) in scores {
                 judge.score(&name, score.ok(), said_at, now);
                 let risk = score.map(support::risk);
+                let exporter = self.exporters.get(&name).cloned();
                 match self.world.scores.get_mut(&name) {
                     Some(there) => {
                         there.risk = risk;
                         there.at = said_at;
+                        if exporter.is_some() {
+                            there.inputs.exporter = exporter;
+                        }
                     }
                     None => {
                         let score = Score {
@@ -504,30 +534,27 @@ impl Process {
         wants: &BTreeMap<NodeName, Timestamp>,
         wall: Timestamp,
     ) {
-        let held = self.with_pods.iter();
-        let unwanted: Vec<NodeName> = held
-            .filter(|name| !wants.contains_key(*name))
-            .cloned()
-            .collect();
+        let wanted: BTreeSet<NodeName> = wants.keys().cloned().collect();
+        let unwanted: Vec<NodeName> = self.with_pods.difference(&wanted).cloned().collect();
         for name in unwanted {
             self.with_pods.remove(&name);
             if let Some(node) = self.world.nodes.get_mut(&name) {
                 node.pods = Fact::Unknown;
             }
         }
-        let mut asked = 0;
+        self.news = false;
         for (name, from) in wants {
             let Some(node) = self.world.nodes.get_mut(name) else {
                 continue;
             };
-            let fresh = matches!(
-                &node.pods,
-                Fact::Known(at, _) if at >= from && since(*at, wall) < FACTS_REFRESH
-            );
-            if fresh || asked == FACTS_AT_ONCE {
+            let known = match &node.pods {
+                Fact::Known(at, _) => Some(*at).filter(|at| at >= from),
+                Fact::Unknown | Fact::Assumed(_) => None,
+            };
+            if known.is_some_and(|at| since(at, wall) < FACTS_REFRESH) {
                 continue;
             }
-            asked += 1;
+            self.news |= known.is_none();
             node.pods = Fact::Known(wall, cluster.facts(name));
             self.with_pods.insert(name.clone());
         }

@@ -685,6 +685,17 @@ impl Weather {
         }
     }
 
+    /// Nothing happens but what a test says.
+    pub fn be_quiet(&mut self) {
+        self.quiet = true;
+        self.agenda.clear();
+    }
+
+    /// Prometheus does not answer until then.
+    pub fn prometheus_is_gone_until(&mut self, until: Timestamp) {
+        self.outage_until = Some(until);
+    }
+
     /// The weather clears up: whatever was wrong is put right, and nothing new goes wrong.
     pub fn clear_up(&mut self, cluster: &mut Cluster, process: &mut Process, judge: &mut Judge) {
         self.quiet = true;

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use foreshock_core::decision::plan::{Cause, MarkOrder};
+use foreshock_core::decision::world::NodeFacts;
 use foreshock_core::drain::{Answer, PodFacts, PodId};
 use foreshock_core::node::{NodeId, NodeName};
 use futures::future::BoxFuture;
@@ -210,6 +211,20 @@ impl SimulatedCluster {
     /// What was written, oldest first; the last 10,000: the simulated server's audit log.
     pub fn writes(&self) -> Vec<Write> {
         self.lock().state.log.iter().cloned().collect()
+    }
+
+    /// The Nodes as the API server has them, whatever the watches show.
+    pub fn nodes_now(&self) -> BTreeMap<NodeName, NodeFacts> {
+        let inner = self.lock();
+        let nodes = inner.state.nodes.iter();
+        nodes
+            .map(|(name, node)| (name.clone(), node.entry().facts))
+            .collect()
+    }
+
+    /// The Lease as the API server has it, whatever the watches show.
+    pub fn lease_now(&self) -> Option<LeaseView> {
+        self.lock().lease.clone()
     }
 
     /// Changes what the next calls meet.

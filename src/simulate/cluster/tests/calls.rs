@@ -123,7 +123,7 @@ fn faults_meet_the_next_call_before_or_after_its_write() {
     assert!(matches!(lease, Err(ClusterError::Superseded { .. })));
     assert!(now(cluster.write_lease(&lease_write(None))).is_ok());
     let event = ClusterEvent {
-        node: id,
+        node: Some(id),
         pod: None,
         reason: "DegradationTainted",
         warning: false,
