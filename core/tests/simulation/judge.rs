@@ -297,6 +297,10 @@ impl Judge {
         for told in self.told.values_mut() {
             told.well_since = told.well_since.map(|at| ago(at, forwards));
         }
+        // A veto runs on the program's clock as well.
+        for ours in self.ours.values_mut() {
+            ours.vetoed_at = ours.vetoed_at.map(|at| ago(at, forwards));
+        }
     }
 
     /// A person has removed our taint.
