@@ -357,62 +357,6 @@ async fn a_mark_that_meets_a_change_is_worked_out_anew_and_shows_at_once() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_marks_at_once_keep_to_the_rate_of_requests() {
-    const MARKS: usize = 500;
-    let server = MockServer::start().await;
-    let arrived = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&arrived);
-    let document = |asked: &Asked| {
-        let name = asked.url.path().rsplit('/').next().expect("a path");
-        let mut node = node_document("7");
-        node["metadata"]["name"] = json!(name);
-        node
-    };
-    Mock::given(wiremock::matchers::path_regex("^/api/v1/nodes/n[0-9]+$"))
-        .respond_with(move |asked: &Asked| {
-            log.lock()
-                .expect("no holder panics")
-                .push(std::time::Instant::now());
-            let mut node = document(asked);
-            if let Ok(patch) = asked.body_json::<Value>() {
-                node["spec"]["taints"] = patch["spec"]["taints"].clone();
-                node["metadata"]["annotations"] = patch["metadata"]["annotations"].clone();
-            }
-            ResponseTemplate::new(200).set_body_json(node)
-        })
-        .mount(&server)
-        .await;
-    let cluster = cluster(&server).await;
-    let mut tasks = tokio::task::JoinSet::new();
-    for n in 0..MARKS {
-        let (cluster, mut order) = (Arc::clone(&cluster), taint_order());
-        order.node = NodeId::new(format!("n{n}"), "u1");
-        tasks.spawn(async move { cluster.mark(&order).await });
-    }
-    // Marks that find no turn within their own limit give up, and are decided on again.
-    let marked = tasks
-        .join_all()
-        .await
-        .iter()
-        .filter(|result| result.is_ok())
-        .count();
-    assert!(marked > MARKS / 2, "{marked} marked");
-    let arrived = arrived.lock().expect("no holder panics");
-    // Each mark is a read, which waits for its turn, and a write right behind it.
-    let most = arrived
-        .iter()
-        .map(|from| {
-            let second = *from..*from + Duration::from_secs(1);
-            arrived.iter().filter(|at| second.contains(*at)).count()
-        })
-        .max()
-        .unwrap_or_default();
-    // What a busy machine delivers late comes together with what follows it.
-    let allowed = 2 * REQUESTS_PER_SECOND as usize * 3 / 2;
-    assert!(most <= allowed, "{most} requests within a second");
-}
-
 #[tokio::test]
 async fn a_mark_gives_up_after_three_conflicts_and_never_writes_what_was_not_expected() {
     let server = MockServer::start().await;
