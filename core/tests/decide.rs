@@ -357,6 +357,17 @@ fn a_taint_that_a_person_removed_does_not_come_back() {
 }
 
 #[test]
+fn a_veto_is_over_when_its_time_is() {
+    let vetoed = |until| confirmed().record("n3", move |record| record.veto_until = Some(until));
+    check(
+        &vetoed(after(now(), MINUTE)),
+        "n3",
+        Expect::Holds(HoldReason::Veto),
+    );
+    check(&vetoed(now()), "n3", Expect::Does(Cause::Taint));
+}
+
+#[test]
 fn our_own_write_under_way_is_waited_for() {
     let scene = confirmed().with_world(|world| {
         world.writes.insert(

@@ -104,6 +104,13 @@ impl Fake {
         self.put(name, document);
     }
 
+    /// As a person does who removes every taint of a Node.
+    pub(super) fn untaint(&self, name: &str) {
+        let mut document = self.inner().documents[name].clone();
+        document["spec"] = json!({});
+        self.put(name, document);
+    }
+
     fn put(&self, name: &str, mut document: Value) -> NodeEntry {
         let mut inner = self.inner();
         inner.version += 1;

@@ -329,17 +329,32 @@ fn plan(page: &mut Page, node: &Node) {
                 format!("{pdb} ({headroom} now)")
             },
         );
+        let fits = match pod.fits_on.as_deref() {
+            None => "-".to_owned(),
+            Some([]) => "NOWHERE".to_owned(),
+            Some([node]) => node.clone(),
+            Some([node, more @ ..]) => format!("{node} (+{})", more.len()),
+        };
         [
             pod.namespace.clone(),
             pod.name.clone(),
             disposition.to_owned(),
             budget,
             format!("{} s", pod.grace_seconds),
+            fits,
             pod.reason.clone().unwrap_or_default(),
         ]
     });
     page.table(
-        ["Namespace", "Pod", "Drain", "Budget", "Grace", "Why"],
+        [
+            "Namespace",
+            "Pod",
+            "Drain",
+            "Budget",
+            "Grace",
+            "Fits on",
+            "Why",
+        ],
         rows.collect(),
     );
 }

@@ -183,7 +183,6 @@ fn scene(nodes: usize, policy: &str) -> Scene {
         paused: false,
         record: Some(ClusterRecord::default()),
         holder: None,
-        other_leads: false,
         address: None,
         problem: None,
     };

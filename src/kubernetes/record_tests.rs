@@ -275,3 +275,33 @@ fn a_record_that_contradicts_itself_stops_its_own_node_and_no_other() {
     let state = decode(Some(&text), "foreshock", &uid);
     assert!(matches!(state, RecordState::Unreadable { .. }), "{state:?}");
 }
+
+#[test]
+fn what_is_written_keeps_the_rules_of_kubernetes() {
+    use crate::kubernetes::names;
+    let fits = |text: &str| {
+        let bytes = text.as_bytes();
+        let ends = [bytes.first(), bytes.last()];
+        text.len() <= 63
+            && ends
+                .iter()
+                .all(|end| end.is_some_and(u8::is_ascii_alphanumeric))
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+    };
+    for value in [RiskLabel::Caution, RiskLabel::AtRisk] {
+        assert!(fits(value.as_str()), "{value:?}");
+    }
+    for key in [
+        names::LABEL_RISK,
+        names::ANNOTATION_STATE,
+        names::ANNOTATION_PAUSED,
+        names::ANNOTATION_ADDRESS,
+        names::ANNOTATION_CLUSTER_STATE,
+    ] {
+        let (prefix, name) = key.split_once('/').expect("our names have our prefix");
+        assert_eq!(prefix, "foreshock.dev");
+        assert!(fits(name), "{key}");
+    }
+}

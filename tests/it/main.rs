@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bed;
+mod cases;
 mod fleet;
 mod hands_off;
 mod healthy;

@@ -808,10 +808,7 @@ async fn a_pause_from_before_the_first_start_holds_until_somebody_resumes() {
     )
     .await;
     let (_, table, _) = foreshock(&["explain", "worker-01", "--server", service.url()]).await;
-    assert!(
-        table.contains("Lifted by:  resume: `foreshock resume`"),
-        "{table}"
-    );
+    assert!(table.contains("Lifted by:  `foreshock resume`"), "{table}");
     let (code, out, _) = foreshock(&["release", "--config", config]).await;
     assert!(code == 0 && out.contains("0 Nodes released"), "{out}");
     let (code, out, _) = foreshock(&["resume", "--config", config]).await;

@@ -52,6 +52,8 @@ new_node_age = "0s"
 [policy.limits]
 tainted_max = 3
 draining_max = 3
+# Half of these few Nodes are at risk in the end, one by one.
+storm_min = 20
 [[alerts.rules]]
 match = ['alertname="NodeOnFire"']
 floor = 0.8

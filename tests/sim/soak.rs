@@ -1,6 +1,11 @@
 //! The soak of the whole shell: every kill point, and two replicas with everything that goes wrong.
 //! `tests/soak` runs this.
 
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the core's simulation uses it as well, and all of it"
+)]
 #[path = "../../core/tests/simulation/chance.rs"]
 mod chance;
 mod faults;

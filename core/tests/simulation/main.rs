@@ -270,7 +270,7 @@ fn a_failing_run_is_made_smaller() {
     let options = Options {
         lasts: Duration::from_secs(12 * 3600),
         sabotage: Some(Sabotage::EvictsTwice),
-        ..Options::drawn(3)
+        ..Options::drawn(1)
     };
     let (small, violation) = shrink(&options, "twice");
     println!("{}", as_regression(&small, &violation));

@@ -60,6 +60,26 @@ async fn marks_are_made_paced_and_reported_and_releases_come_before_beginnings()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_veto_is_told_in_an_event() {
+    let cluster = Fake::new();
+    cluster.node("a", Some(&tainted("a")));
+    // A person removes the taint, and leaves the record.
+    cluster.untaint("a");
+    let mut scene = Scene::new(&cluster).await;
+    let mut vetoed = tainted("a");
+    vetoed.phase = RecordedPhase::Clear;
+    vetoed.marks = foreshock_core::record::Marks::default();
+    scene.plan(|plan| plan.marks = vec![order(Cause::Veto, Some(tainted("a")), Some(vetoed))]);
+    scene
+        .until("the Event", |scene| {
+            let told = Write::Event("DegradationVetoed");
+            scene.cluster.written().contains(&told)
+        })
+        .await;
+    assert_eq!(cluster.marked(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mark_that_the_next_plan_does_not_have_is_withdrawn() {
     let cluster = Fake::new();
     for name in ["a", "b", "c"] {

@@ -125,7 +125,7 @@ async fn prometheus_gone_for_an_hour_marks_nothing_and_gives_nothing_back() {
     scene.pass(60 * MINUTE).await;
     assert_eq!(scene.writes(), writes);
     assert_eq!(scene.hold("n07"), Some(HoldReason::Unknown));
-    assert_eq!(scene.hold("n03"), Some(HoldReason::BlindedByTaint));
+    assert_eq!(scene.hold("n03"), Some(HoldReason::Unknown));
     assert!(!scene.snapshots.borrow().health.prometheus.ok);
 
     // It is back: both begin their waits anew.

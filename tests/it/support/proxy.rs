@@ -185,7 +185,14 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         }
     };
     match trap {
-        None => forward(&shared, &passing, &head.headers, bytes).await,
+        // In a task of its own: what has come this far takes place, also when foreshock is killed now.
+        // An eviction that is broken off within the API server keeps its budget spent for two minutes.
+        None => {
+            let headers = head.headers;
+            let passed =
+                tokio::spawn(async move { forward(&shared, &passing, &headers, bytes).await });
+            passed.await.expect("passing on does not panic")
+        }
         Some(trap) => {
             let status = match trap.side {
                 Side::Before => None,

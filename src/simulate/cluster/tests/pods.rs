@@ -284,3 +284,33 @@ fn the_scheduler_may_still_bind_pods_just_after_the_taint() {
     cluster.scale("shop", "web", 60);
     assert_eq!(cluster.pods_per_node()[&name], late);
 }
+
+#[test]
+fn requests_and_node_selectors_decide_where_a_pod_can_run_and_the_facts_say_them() {
+    let waiting = |workloads: Vec<WorkloadSpec>| {
+        let cluster = small(workloads);
+        let pods = cluster.all_pods();
+        pods.iter().filter(|(node, _)| node.is_none()).count()
+    };
+    // Three Nodes of 4 cores.
+    let large = |replicas| WorkloadSpec::deployment("shop", "large", replicas).with_cpu(2_500);
+    assert_eq!(waiting(vec![large(3)]), 0);
+    assert_eq!(waiting(vec![large(4)]), 1);
+    let bound = WorkloadSpec::deployment("shop", "bound", 2)
+        .with_cpu(2_500)
+        .only_on("kubernetes.io/hostname", "b");
+    assert_eq!(waiting(vec![bound.clone()]), 1);
+    let cluster = small(vec![bound]);
+    let entry = entry(&cluster, "b");
+    let facts = now(cluster.pods(&entry.facts.id)).expect("read");
+    assert_eq!(facts[0].needs.requests.cpu, 2_500);
+    assert_eq!(
+        facts[0].needs.node_selector.get("kubernetes.io/hostname"),
+        Some(&"b".to_owned())
+    );
+    assert_eq!(entry.facts.allocatable.cpu, 4_000);
+    assert!(
+        Arc::ptr_eq(&entry.labels, &entry.facts.labels),
+        "they are kept once"
+    );
+}
