@@ -63,7 +63,7 @@ fn a_kill_at_any_call_comes_to_the_same_end_as_none() {
 /// A share of what `tests/soak` runs.
 #[test]
 fn two_replicas_keep_every_rule_whatever_goes_wrong() {
-    let (mut kills, mut faults, mut drained) = (0, 0, 0);
+    let (mut hours, mut kills, mut faults, mut drained) = (0.0, 0, 0, 0);
     for seed in 1..=2 {
         let outcome = faults::run(seed, Duration::from_secs(4 * 3600));
         println!("seed {seed}: {outcome:?}");
@@ -72,10 +72,12 @@ fn two_replicas_keep_every_rule_whatever_goes_wrong() {
             outcome.leaders > 2 && outcome.node_hours > 10.0,
             "{outcome:?}"
         );
+        hours += outcome.node_hours;
         kills += outcome.kills;
         faults += outcome.faults;
         drained += outcome.done.drained.len();
     }
+    println!("{hours:.0} Node-hours");
     assert!(
         kills > 5 && faults > 50 && drained > 5,
         "{kills} kills, {faults} faults, {drained} drained"

@@ -77,7 +77,7 @@ fn kill_points() -> bool {
 fn replicas(first: u64) -> bool {
     let began = Instant::now();
     let next = AtomicU64::new(first);
-    let total = Mutex::new((0.0, 0, 0, 0, 0));
+    let total = Mutex::new((0.0, 0, 0, 0, 0, 0));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -96,14 +96,17 @@ fn replicas(first: u64) -> bool {
                     total.2 += outcome.kills;
                     total.3 += outcome.faults;
                     total.4 += outcome.done.drained.len();
+                    total.5 += outcome.leaders;
                 }
             });
         }
     });
-    let (hours, violations, kills, faults, drained) =
+    let (hours, violations, kills, faults, drained, leaders) =
         total.into_inner().expect("no thread panics with it");
     println!("whole shell: seeds {first} to {}", first + RUNS - 1);
-    println!("whole shell: {kills} kills, {faults} faults in calls, {drained} Nodes drained");
+    println!(
+        "whole shell: {kills} kills, {leaders} leaders, {faults} faults in calls, {drained} Nodes drained"
+    );
     println!("whole shell: node_hours {hours:.0}");
     println!("whole shell: seconds {:.1}", began.elapsed().as_secs_f64());
     println!("whole shell: violations {violations}");
