@@ -106,6 +106,8 @@ fn runs_that_once_failed() {
     );
     // Two Nodes were given back and one was tainted by the same plan: the last one that is well is left.
     regression(113, 3, 84_498, "bad-model bad-rule churn");
+    // A veto runs on the program's clock, which was set; the judge took it for the true one.
+    regression(518, 40, 70_266, "alerts clock-jumps vetoes");
 }
 
 #[test]
