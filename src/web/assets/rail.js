@@ -36,7 +36,10 @@ export function item(event, withNode = true) {
     h("span", { class: "chip" }, format.words(event.kind)),
     h("p", {},
       withNode && node !== null ? [h("a", { href: `#/nodes/${encodeURIComponent(node)}` }, node), " "] : null,
-      event.pod === null ? null : [h("code", {}, event.pod), " "],
+      // Most messages about a Pod begin with its name.
+      event.pod === null || event.message.startsWith(event.pod)
+        ? null
+        : [h("code", {}, event.pod), " "],
       event.message));
 }
 
