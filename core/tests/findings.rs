@@ -549,14 +549,24 @@ fn tries_that_began_nothing_do_not_use_up_the_hour() {
         .at_risk("n1", 0.9, HOUR)
         .marked("n1", RecordedPhase::Tainted, HOUR);
     let mut last = None;
-    for _ in 0..7 {
+    for _ in 0..30 {
         let (decision, audited) = decided(&scene);
         assert_eq!(audited, Ok(()));
         scene.memory = decision.memory.clone();
         if let Some(cluster) = &decision.plan.cluster {
             scene.world.cluster = Some(cluster.clone());
         }
-        scene.world.at = after(scene.world.at, Duration::from_secs(4));
+        // By then the pauses between tries have grown to a minute.
+        scene.world.at = after(scene.world.at, MINUTE);
+        let at = scene.world.at;
+        scene
+            .world
+            .scores
+            .values_mut()
+            .for_each(|score| score.at = at);
+        for node in scene.world.nodes.values_mut() {
+            node.pods = foreshock_core::decision::world::Fact::Known(at, Vec::new());
+        }
         last = Some(decision);
     }
     let last = last.expect("decided");

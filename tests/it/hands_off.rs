@@ -29,10 +29,8 @@ use crate::scenario::{ACCOUNT, apply_account};
 use crate::support::cluster::{Cluster, ClusterOptions};
 use crate::support::{figure, init, wait_for};
 
-/// Marks that are tried altogether; fewer only where somebody looks for a fault by hand.
-const INTERLEAVINGS: usize = 10_000;
-/// In so many at least, our write has to meet a 409.
-const CONFLICTS_MIN: usize = 2_000;
+/// Marks that are tried altogether: a share of what `tests/interleavings` tries.
+const INTERLEAVINGS: usize = 2_000;
 /// Each Node has a client, a co-writer and a task of its own.
 const NODES: usize = 20;
 const SEED: u64 = 20_260_101;
@@ -736,8 +734,10 @@ async fn interleave(
     // What is left of ours goes, and what is not ours stays.
     let mut co_writer = co_writer.lock().await;
     co_writer.make_way().await;
+    // Marks that have lost their record too: the co-writer may have put back an older one, which does not
+    // know of them.
     for _ in 0..10 {
-        if cluster.take_off(&id.name, &taints, false).await.is_ok() {
+        if cluster.take_off(&id.name, &taints, true).await.is_ok() {
             break;
         }
     }
@@ -757,7 +757,7 @@ async fn interleave(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
-async fn ten_thousand_interleavings_with_a_hostile_co_writer_lose_nothing_foreign() {
+async fn marks_among_the_writes_of_a_hostile_co_writer_lose_nothing_foreign() {
     init();
     let policy = crate::support::server::Workdir::new("audit");
     let policy_file = policy.write("policy.yaml", AUDIT_POLICY);
@@ -770,6 +770,10 @@ async fn ten_thousand_interleavings_with_a_hostile_co_writer_lose_nothing_foreig
     apply_account(&bed).await;
     let kubeconfig = bed.kubeconfig_for("foreshock", "foreshock").await;
 
+    let interleavings = std::env::var("FORESHOCK_INTERLEAVINGS").map_or(INTERLEAVINGS, |text| {
+        text.parse()
+            .expect("FORESHOCK_INTERLEAVINGS is a number of marks")
+    });
     let began = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for n in 1..=NODES {
@@ -787,7 +791,7 @@ async fn ten_thousand_interleavings_with_a_hostile_co_writer_lose_nothing_foreig
             options,
             name,
             seed,
-            INTERLEAVINGS / NODES,
+            interleavings / NODES,
         ));
     }
     let mut counts = Counts::default();
@@ -826,10 +830,10 @@ async fn ten_thousand_interleavings_with_a_hostile_co_writer_lose_nothing_foreig
     figure("interleavings_conflicted", counts.conflicted);
     figure("interleavings_audited_409", audited);
     figure("interleavings_co_writes", counts.co_writes);
-    assert_eq!(counts.tried, INTERLEAVINGS);
-    assert!(carried_out > INTERLEAVINGS / 3, "{carried_out} carried out");
+    assert_eq!(counts.tried, interleavings);
+    assert!(carried_out > interleavings / 3, "{carried_out} carried out");
     assert!(
-        counts.conflicted >= CONFLICTS_MIN,
+        counts.conflicted >= interleavings / 5,
         "only {} met a 409",
         counts.conflicted
     );

@@ -200,11 +200,20 @@ async fn is_paused(scene: &Scene, node: &str) {
 }
 
 async fn resume(scene: &Scene) {
-    let (status, body) = scene
-        .foreshock
-        .post_json("/api/monitoring/start", &json!({}))
-        .await;
-    assert_eq!(status, 200, "{body}");
+    // Right after a start the Lease of the process before is still valid, and nobody leads.
+    wait_for(
+        "the switch to be taken",
+        Duration::from_secs(30),
+        async || {
+            let (status, body) = scene
+                .foreshock
+                .post_json("/api/monitoring/start", &json!({}))
+                .await;
+            assert!(matches!(status, 200 | 503), "{status}: {body}");
+            (status == 200).then_some(())
+        },
+    )
+    .await;
     let lease = scene
         .cluster
         .kubectl(&["get", "lease", "foreshock", "-n", "foreshock", "-o", "json"])

@@ -1064,7 +1064,7 @@ impl<'a> Audit<'a> {
         else {
             return true;
         };
-        let settled = self.world.at.duration_since(*at).as_secs_f64() >= 10.0;
+        let settled = self.world.at.duration_since(*at).as_secs_f64() >= 300.0;
         let later_drain = record
             .drain
             .as_ref()

@@ -278,8 +278,9 @@ fn never_began(world: &World, name: &NodeName, at: Timestamp) -> bool {
     })
 }
 
-/// By then the watch shows a mark whose answer was lost.
-const NEVER_BEGAN_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
+/// By then the watch shows a mark whose answer was lost, however slow it is: one that is broken for longer
+/// than a moment begins nothing.
+const NEVER_BEGAN_AFTER: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// The window of `drains_per_hour`.
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);

@@ -118,6 +118,8 @@ struct Told {
     alerts: BTreeMap<String, (f64, Timestamp, Timestamp)>,
     /// On the program's clock.
     at_risk_since: Option<Timestamp>,
+    /// Since when, times included in which nobody knew.
+    turned_at: Option<Timestamp>,
     well_since: Option<Timestamp>,
     schedulable_at: Option<Timestamp>,
     hands_off_since: Option<Timestamp>,
@@ -392,6 +394,12 @@ impl Judge {
                 .fold(0.0, f64::max);
             let risk = score.unwrap_or(0.0).max(floor);
             let is_at_risk = risk > rules.at_risk;
+            // To fall silent is no recovery, and to be heard again no turn for the worse.
+            told.turned_at = match (is_at_risk, score) {
+                (true, _) => Some(told.turned_at.unwrap_or(wall)),
+                (false, None) => told.turned_at,
+                (false, Some(_)) => None,
+            };
             told.at_risk_since = is_at_risk.then(|| told.at_risk_since.unwrap_or(wall));
             let well = score.is_some() && risk < rules.recover_below;
             told.well_since = well.then(|| told.well_since.unwrap_or(now));
@@ -399,9 +407,12 @@ impl Judge {
                 .ours
                 .get(name)
                 .is_some_and(|ours| ours.taints.contains(&rules.taint));
-            let turned = told
-                .at_risk_since
-                .is_some_and(|at| since(at, wall) <= rules.storm_window);
+            // When a Node that has our taint turned is not known after a restart, so it is not asked for.
+            let turned = is_at_risk
+                && !marked
+                && told
+                    .turned_at
+                    .is_some_and(|at| since(at, wall) <= rules.storm_window);
             let places = [
                 Some((0, None)),
                 node.zone.as_deref().map(|zone| (1, Some(zone))),
