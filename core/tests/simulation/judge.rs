@@ -114,6 +114,8 @@ struct Told {
     score: Option<(Option<f64>, Timestamp, Timestamp)>,
     /// The last score that said anything, whoever heard it: a write outlives a kill.
     heard: Option<(f64, Timestamp)>,
+    /// The one before it: a write that was sent on it may land after the next was heard.
+    heard_before: Option<(f64, Timestamp)>,
     /// Floors by alert, until then.
     alerts: BTreeMap<String, (f64, Timestamp, Timestamp)>,
     /// On the program's clock.
@@ -255,7 +257,7 @@ impl Judge {
         };
         told.score = Some((risk, said_at, now));
         if let Some(risk) = risk {
-            told.heard = Some((risk, now));
+            told.heard_before = told.heard.replace((risk, now));
         }
     }
 
@@ -344,6 +346,7 @@ impl Judge {
                     alerts: std::mem::take(&mut told.alerts),
                     score: told.score.take(),
                     heard: told.heard.take(),
+                    heard_before: told.heard_before.take(),
                     ..Told::default()
                 };
             }
@@ -698,9 +701,14 @@ impl Judge {
             ours.taints.contains(&taint)
         });
         let told = self.told.get(name).cloned().unwrap_or_default();
-        let fresh = told.heard.is_some_and(|(risk, came)| {
+        let speaks = |(risk, came): (f64, Timestamp)| {
             risk > self.rules.at_risk && since(came, now) <= self.rules.score_age_max + BEHIND
-        });
+        };
+        let lately = told
+            .heard
+            .is_some_and(|(_, came)| since(came, now) <= BEHIND);
+        let fresh =
+            told.heard.is_some_and(speaks) || (lately && told.heard_before.is_some_and(speaks));
         let alerted = told
             .alerts
             .values()
