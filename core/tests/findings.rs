@@ -8,7 +8,7 @@ use std::time::Duration;
 use foreshock_core::decision::audit::audit;
 use foreshock_core::decision::memory::Known;
 use foreshock_core::decision::plan::Cause;
-use foreshock_core::decision::policy::{Limit, Reach};
+use foreshock_core::decision::policy::Reach;
 use foreshock_core::decision::verdict::HoldReason;
 use foreshock_core::decision::world::{OwnWrite, ScoreUnknown};
 use foreshock_core::decision::{Decision, decide};
@@ -17,34 +17,10 @@ use foreshock_core::record::{
     ClusterRecord, Marks, Ramp, RecordState, RecordedPhase, RiskLabel, Storm, Taint, TaintEffect,
 };
 use foreshock_core::time::{after, ago};
-use support::timeline::Timeline;
-use support::{HOUR, MINUTE, Scene, alert, apply, node, now, scene};
+use support::timeline::{Timeline, fleet, name};
+use support::{HOUR, MINUTE, Scene, alert, apply, now, scene};
 
 const STEP: Duration = Duration::from_secs(15);
-
-fn name(n: usize) -> String {
-    format!("n{n:02}")
-}
-
-/// As in `storms.rs`: so many healthy Nodes in three zones.
-fn fleet(count: usize) -> Scene {
-    let mut scene = scene()
-        .with_world(|world| {
-            world.nodes.clear();
-            world.scores.clear();
-        })
-        .with_policy(|policy| {
-            policy.limits.draining_max = Limit::Count(8);
-            policy.limits.tainted_max = Limit::Percent(15.0);
-            policy.limits.drains_per_hour = 60;
-        });
-    for n in 0..count {
-        let mut facts = node(&name(n));
-        facts.zone = Some(["a", "b", "c"][n % 3].to_owned());
-        scene = scene.with_node(facts, Ok(0.05));
-    }
-    scene
-}
 
 fn decided(scene: &Scene) -> (Decision, Result<(), String>) {
     let decision = decide(&scene.policy, &scene.memory, &scene.world);

@@ -6,36 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshock_core::decision::plan::Cause;
-use foreshock_core::decision::policy::{Limit, Pool, PoolLimits};
+use foreshock_core::decision::policy::{Pool, PoolLimits};
 use foreshock_core::decision::verdict::HoldReason;
 use foreshock_core::decision::world::ScoreUnknown;
 use foreshock_core::record::RecordedPhase;
-use support::timeline::Timeline;
-use support::{HOUR, MINUTE, Scene, alert, node, scene};
-
-/// So many healthy Nodes in three zones, `n00` …
-fn fleet(count: usize) -> Scene {
-    let mut scene = scene()
-        .with_world(|world| {
-            world.nodes.clear();
-            world.scores.clear();
-        })
-        .with_policy(|policy| {
-            policy.limits.draining_max = Limit::Count(8);
-            policy.limits.tainted_max = Limit::Percent(15.0);
-            policy.limits.drains_per_hour = 60;
-        });
-    for n in 0..count {
-        let mut facts = node(&name(n));
-        facts.zone = Some(["a", "b", "c"][n % 3].to_owned());
-        scene = scene.with_node(facts, Ok(0.05));
-    }
-    scene
-}
-
-fn name(n: usize) -> String {
-    format!("n{n:02}")
-}
+use support::timeline::{Timeline, fleet, name};
+use support::{HOUR, MINUTE, alert, scene};
 
 #[test]
 fn forty_per_cent_at_once_is_a_storm_for_as_long_as_it_lasts_and_ends_in_a_ramp() {

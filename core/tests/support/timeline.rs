@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::audit::audit;
 use foreshock_core::decision::plan::Cause;
+use foreshock_core::decision::policy::Limit;
 use foreshock_core::decision::{Decision, decide};
 use foreshock_core::drain::{DrainReport, NodeOutcome, PodOutcome};
 use foreshock_core::node::NodeName;
@@ -12,7 +13,7 @@ use foreshock_core::record::RecordedPhase;
 use foreshock_core::time::{after, ago, since};
 use jiff::Timestamp;
 
-use super::{Scene, apply, risk};
+use super::{Scene, apply, node, risk, scene};
 
 /// What was begun, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,4 +159,29 @@ impl Timeline {
     pub fn ramp(&self) -> Option<u32> {
         Some(self.last.as_ref()?.memory.ramp.as_ref()?.width)
     }
+}
+
+/// So many healthy Nodes in three zones, `n00` …, with limits that a storm could use up.
+pub fn fleet(count: usize) -> Scene {
+    let mut scene = scene()
+        .with_world(|world| {
+            world.nodes.clear();
+            world.scores.clear();
+        })
+        .with_policy(|policy| {
+            policy.limits.draining_max = Limit::Count(8);
+            policy.limits.tainted_max = Limit::Percent(15.0);
+            policy.limits.drains_per_hour = 60;
+        });
+    for n in 0..count {
+        let mut facts = node(&name(n));
+        facts.zone = Some(["a", "b", "c"][n % 3].to_owned());
+        scene = scene.with_node(facts, Ok(0.05));
+    }
+    scene
+}
+
+/// Name of the n-th of them.
+pub fn name(n: usize) -> String {
+    format!("n{n:02}")
 }
