@@ -1,9 +1,9 @@
 //! Decisions as tables: a scene, and what is to be done and said about one Node.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::pods::{budgeted, sized, with};
+use crate::support::{HOUR, MINUTE, Scene, alert, caution_taint, node, now, scene, taint};
 use foreshock_core::decision::audit::audit;
 use foreshock_core::decision::decide;
 use foreshock_core::decision::plan::{Cause, MarkOrder};
@@ -17,8 +17,6 @@ use foreshock_core::record::{
 };
 use foreshock_core::risk::Band;
 use foreshock_core::time::{after, ago};
-use support::pods::{budgeted, sized, with};
-use support::{HOUR, MINUTE, Scene, alert, caution_taint, node, now, scene, taint};
 
 /// What is expected for one Node.
 #[derive(Debug, PartialEq)]

@@ -1,14 +1,12 @@
 //! What a decision says besides what it does: limits of zones and pools, what would lift a hold.
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::{HOUR, Scene, node, scene};
 use foreshock_core::decision::policy::{Limit, Pool, PoolLimits};
 use foreshock_core::decision::verdict::HoldReason;
 use foreshock_core::decision::{Group, GroupUsage, Usage, decide};
 use foreshock_core::record::RecordedPhase;
-use support::{HOUR, Scene, node, scene};
 
 fn usage(scene: &Scene) -> Vec<GroupUsage> {
     decide(&scene.policy, &scene.memory, &scene.world)

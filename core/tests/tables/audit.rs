@@ -1,9 +1,9 @@
 //! The audit refuses good plans that were broken on purpose, once per limit, by the name of that limit.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::pods::{budget, sized, with};
+use crate::support::{HOUR, MINUTE, Scene, alert, now, scene, taint};
 use foreshock_core::decision::audit::{Limit as Broken, audit};
 use foreshock_core::decision::memory::Memory;
 use foreshock_core::decision::plan::Plan;
@@ -15,8 +15,6 @@ use foreshock_core::drain::{EvictionAllowance, PodFacts};
 use foreshock_core::record::{Ramp, RecordState, RecordedPhase, Storm, Taint, TaintEffect};
 use foreshock_core::room::{HostPort, PodTerm, Protocol, Spread, VolumeTopology};
 use foreshock_core::time::{after, ago};
-use support::pods::{budget, sized, with};
-use support::{HOUR, MINUTE, Scene, alert, now, scene, taint};
 
 /// A plan that the planner made and the audit passes, and the world it was made for.
 struct Good {
@@ -405,7 +403,7 @@ fn every_limit_is_refused_by_its_name() {
         (Broken::NoRoom, moving, |good| target(good).ready = false),
         (Broken::NoRoom, moving, |good| {
             let name = target(good).id.name.clone();
-            good.world.scores.get_mut(&name).expect("scored").risk = Ok(support::risk(0.9));
+            good.world.scores.get_mut(&name).expect("scored").risk = Ok(crate::support::risk(0.9));
         }),
         (Broken::NoRoom, moving, |good| {
             target(good).taints.push(Taint {

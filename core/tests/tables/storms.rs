@@ -1,17 +1,15 @@
 //! Storms: where they are seen, what they hold, when they end, and how carefully it goes on then.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::timeline::{Timeline, fleet, name};
+use crate::support::{HOUR, MINUTE, alert, scene};
 use foreshock_core::decision::plan::Cause;
 use foreshock_core::decision::policy::{Pool, PoolLimits};
 use foreshock_core::decision::verdict::HoldReason;
 use foreshock_core::decision::world::ScoreUnknown;
 use foreshock_core::record::RecordedPhase;
-use support::timeline::{Timeline, fleet, name};
-use support::{HOUR, MINUTE, alert, scene};
 
 #[test]
 fn forty_per_cent_at_once_is_a_storm_for_as_long_as_it_lasts_and_ends_in_a_ramp() {

@@ -4,13 +4,13 @@
 //! repeating what the planner does. Each says how many of its cases tainted, drained, held and
 //! released; a property that never saw one of them has proved nothing, and fails.
 
-mod support;
-
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use crate::support::pods::{budget, sized, with};
+use crate::support::{HOUR, MINUTE, Scene, alert, apply, node, now, scene};
 use foreshock_core::decision::audit::audit;
 use foreshock_core::decision::memory::Memory;
 use foreshock_core::decision::plan::{Cause, Plan};
@@ -24,8 +24,6 @@ use foreshock_core::record::{Ramp, RecordState, RecordedPhase, Storm, Taint};
 use foreshock_core::time::{after, ago, since};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use support::pods::{budget, sized, with};
-use support::{HOUR, MINUTE, Scene, alert, apply, node, now, scene};
 
 /// One Node as it is drawn.
 #[derive(Clone, Debug)]
@@ -245,7 +243,7 @@ impl Case {
                 .scores
                 .get_mut(name.as_str())
                 .expect("scored")
-                .risk = drawn.score.map(support::risk);
+                .risk = drawn.score.map(crate::support::risk);
             if let Some(phase) = drawn.phase {
                 scene = match phase {
                     RecordedPhase::Clear => {
@@ -282,7 +280,7 @@ impl Case {
                     5 => node.taken_by = Some("cluster-autoscaler".into()),
                     7 => node.taints.push(Taint {
                         value: "somebody-elses".into(),
-                        ..support::taint()
+                        ..crate::support::taint()
                     }),
                     8 => node.hold_until = Some(HoldUntil::Time(after(now(), HOUR))),
                     9 => node.hold_until = Some(HoldUntil::Malformed("soon".into())),
@@ -467,7 +465,7 @@ fn over(
     // The same cases in every run: a test that fails by chance is a test that is run again.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let config = Config {
-        cases: support::cases(4_000),
+        cases: crate::support::cases(4_000),
         failure_persistence: None,
         ..Config::default()
     };
@@ -844,7 +842,8 @@ fn a_higher_risk_never_takes_away_what_a_lower_one_brought_and_never_releases() 
                 continue;
             }
             let mut worse = scene.clone();
-            worse.world.scores.get_mut(name).expect("it was there").risk = Ok(support::risk(1.0));
+            worse.world.scores.get_mut(name).expect("it was there").risk =
+                Ok(crate::support::risk(1.0));
             let again = decide(&worse.policy, &worse.memory, &worse.world);
             for cause in [Cause::Taint, Cause::DrainStart] {
                 prop_assert!(

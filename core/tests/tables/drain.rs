@@ -1,14 +1,12 @@
 //! Draining one Node: which Pods go, in what order, what is asked when, and how it ends.
 
-mod support;
-
+use crate::support::pods::{Walk, blocked, budget, budgeted, lost, owner, pod, seconds, with};
+use crate::support::{MINUTE, now, rules};
 use foreshock_core::drain::{
     Action, Answer, Choice, DrainOrder, DrainRules, EvictionAllowance, NodeOutcome, PodFacts,
     PodOutcome, StepState, classify,
 };
 use foreshock_core::time::{after, since};
-use support::pods::{Walk, blocked, budget, budgeted, lost, owner, pod, seconds, with};
-use support::{MINUTE, now, rules};
 
 // ---- choosing Pods ----
 

@@ -1,10 +1,10 @@
 //! What a hostile reading of the decision found. Each test says what should happen, and what did.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::timeline::{Timeline, fleet, name};
+use crate::support::{HOUR, MINUTE, Scene, alert, apply, now, scene};
 use foreshock_core::decision::audit::audit;
 use foreshock_core::decision::memory::Known;
 use foreshock_core::decision::plan::Cause;
@@ -17,8 +17,6 @@ use foreshock_core::record::{
     ClusterRecord, Marks, Ramp, RecordState, RecordedPhase, RiskLabel, Storm, Taint, TaintEffect,
 };
 use foreshock_core::time::{after, ago};
-use support::timeline::{Timeline, fleet, name};
-use support::{HOUR, MINUTE, Scene, alert, apply, now, scene};
 
 const STEP: Duration = Duration::from_secs(15);
 
@@ -155,12 +153,12 @@ fn a_ramp_that_widens_before_the_lease_knows_of_it_is_refused_for_ever() {
 fn a_taint_that_takes_the_place_of_our_own_caution_taint_is_refused_for_ever() {
     let soft = Taint {
         effect: TaintEffect::PreferNoSchedule,
-        ..support::taint()
+        ..crate::support::taint()
     };
     let scene = scene()
         .record("n1", |record| {
             record.marks = Marks {
-                caution_taint: Some(support::caution_taint()),
+                caution_taint: Some(crate::support::caution_taint()),
                 label: Some(RiskLabel::Caution),
                 ..Marks::default()
             };
@@ -505,7 +503,7 @@ fn a_ramp_of_no_width_does_not_hold_for_ever() {
 fn a_node_with_our_taint_and_an_unreadable_record_counts() {
     let scene = scene()
         .node("n1", |node| {
-            node.taints.push(support::taint());
+            node.taints.push(crate::support::taint());
             node.record = RecordState::Unreadable {
                 problem: "it has version 2, and this program knows 1".into(),
             };

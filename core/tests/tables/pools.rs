@@ -1,9 +1,8 @@
 //! Pools, zones, maintenance windows and drifted inputs: who may be acted on, how far, and when.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{HOUR, MINUTE, Scene, alert, now, risk, scene};
 use foreshock_core::decision::plan::Cause;
 use foreshock_core::decision::policy::{Limit, Policy, Pool, PoolLimits, Reach};
 use foreshock_core::decision::verdict::{Hold, HoldReason};
@@ -13,7 +12,6 @@ use foreshock_core::record::{RecordedPhase, RiskLabel};
 use foreshock_core::time::{after, ago};
 use jiff::civil::{Weekday, time};
 use jiff::tz::TimeZone;
-use support::{HOUR, MINUTE, Scene, alert, now, risk, scene};
 
 /// What is begun, released or held, by Node.
 #[track_caller]
@@ -63,7 +61,7 @@ fn hold_of(scene: &Scene, name: &str) -> Hold {
 fn wide() -> Scene {
     let mut scene = scene();
     for name in ["n10", "n11"] {
-        scene = scene.with_node(support::node(name), Ok(0.05));
+        scene = scene.with_node(crate::support::node(name), Ok(0.05));
     }
     scene.with_policy(|policy| {
         policy.limits.tainted_max = Limit::Count(12);

@@ -1,7 +1,7 @@
 //! Places for Pods, as tables: what a Pod asks for, and whether it fits.
 
-mod support;
-
+use crate::support::labels;
+use crate::support::pods::{sized, with};
 use foreshock_core::drain::PodFacts;
 use foreshock_core::node::NodeName;
 use foreshock_core::record::{Taint, TaintEffect};
@@ -9,8 +9,6 @@ use foreshock_core::room::{
     Going, HOSTNAME, HostPort, NodeTerm, Obstacle, Operator, PodTerm, Protocol, Requirement,
     Resources, Spread, Survivor, Toleration, VolumeTopology, place,
 };
-use support::labels;
-use support::pods::{sized, with};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 

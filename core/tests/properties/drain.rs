@@ -3,12 +3,12 @@
 //! Requests take time, answers are lost before and after the write took place, the watch lags, the
 //! process is killed. The judge is the server's own count, not what the drain believes.
 
-mod support;
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::pods::{budget, order, owner, pod, seconds, with};
+use crate::support::{now, rules};
 use foreshock_core::drain::{
     Action, Answer, Choice, Disposition, DrainProgress, EvictionAllowance, NodeOutcome, PodFacts,
     StepState, classify, step,
@@ -18,8 +18,6 @@ use foreshock_core::time::after;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use support::pods::{budget, order, owner, pod, seconds, with};
-use support::{now, rules};
 
 /// Requests of one drain under way at once. Repeated here on purpose: a change has to be meant.
 const UNDER_WAY_MAX: usize = 10;
@@ -455,7 +453,7 @@ impl<'a> Simulation<'a> {
             self.time() <= deadline.max(start),
             "over after the deadline"
         );
-        let rules = support::rules();
+        let rules = crate::support::rules();
         let evictable = |facts: &PodFacts| {
             let rules = foreshock_core::drain::DrainRules {
                 unmanaged: Choice::Evict,
@@ -494,7 +492,7 @@ impl<'a> Simulation<'a> {
 fn a_drain_ends_in_time_evicts_no_pod_twice_and_never_hammers_the_server() {
     // The same cases in every run: a test that fails by chance is a test that is run again.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let cases = support::cases(2_000);
+    let cases = crate::support::cases(2_000);
     let config = Config {
         cases,
         failure_persistence: None,

@@ -1,0 +1,6 @@
+//! What is always true, of decisions and of drains, over cases drawn at random.
+
+mod decision;
+mod drain;
+#[path = "../support/mod.rs"]
+mod support;

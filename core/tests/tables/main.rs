@@ -1,0 +1,13 @@
+//! The pure centre as tables: scenes in, what is done and said out. One binary, so that a change is judged
+//! within seconds.
+
+mod audit;
+mod decide;
+mod drain;
+mod findings;
+mod pools;
+mod room;
+mod said;
+mod storms;
+#[path = "../support/mod.rs"]
+mod support;
