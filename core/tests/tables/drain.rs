@@ -1,7 +1,7 @@
 //! Draining one Node: which Pods go, in what order, what is asked when, and how it ends.
 
 use crate::support::pods::{Walk, blocked, budget, budgeted, lost, owner, pod, seconds, with};
-use crate::support::{MINUTE, now, rules};
+use crate::support::{HOUR, MINUTE, now, rules};
 use foreshock_core::drain::{
     Action, Answer, Choice, DrainOrder, DrainRules, EvictionAllowance, NodeOutcome, PodFacts,
     PodOutcome, StepState, classify,
@@ -238,7 +238,7 @@ fn of_500_pods_ten_are_under_way_at_once_and_all_get_their_turn() {
     let mut asked = 0;
     while !walk.pods.is_empty() {
         let names = walk.ask();
-        assert!(names.len() <= 10);
+        assert!((1..=10).contains(&names.len()));
         asked += names.len();
         assert_eq!(walk.ask(), Vec::<String>::new(), "ten are under way");
         for name in &names {
@@ -600,6 +600,7 @@ fn a_pod_past_its_deadline_ends_with_what_it_was_told() {
                 break;
             }
             walk.until_asked_or_over(&answer);
+            assert!(since(now(), walk.now) < HOUR, "it never ends");
         }
         let (outcome, detail) = walk.over().expect("over");
         assert_eq!(outcome, NodeOutcome::Ended(expected));

@@ -93,6 +93,7 @@ fn a_ramp_that_widens_before_the_lease_knows_of_it_is_refused_for_ever() {
         line.risk(&name(n), 0.05);
     }
     while line.storm().is_some() {
+        assert!(line.elapsed() < 5 * HOUR);
         line.step();
         if line.storm().is_none() {
             break;
@@ -463,6 +464,7 @@ fn a_veto_is_no_good_end_of_a_stage() {
         line.risk(&name(n), 0.05);
     }
     while line.count(Cause::Taint) == 0 {
+        assert!(line.elapsed() < 5 * HOUR);
         line.run(STEP);
     }
     assert_eq!(line.ramp(), Some(1));
