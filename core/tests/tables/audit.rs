@@ -17,15 +17,15 @@ use foreshock_core::room::{HostPort, PodTerm, Protocol, Spread, VolumeTopology};
 use foreshock_core::time::{after, ago};
 
 /// A plan that the planner made and the audit passes, and the world it was made for.
-struct Good {
-    policy: Policy,
-    memory: Memory,
-    world: World,
-    plan: Plan,
+pub(crate) struct Good {
+    pub(crate) policy: Policy,
+    pub(crate) memory: Memory,
+    pub(crate) world: World,
+    pub(crate) plan: Plan,
 }
 
 impl Good {
-    fn of(scene: Scene) -> Self {
+    pub(crate) fn of(scene: Scene) -> Self {
         let Decision { memory, plan, .. } = decide(&scene.policy, &scene.memory, &scene.world);
         assert!(
             !plan.marks.is_empty() || !plan.drains.is_empty(),
@@ -41,11 +41,11 @@ impl Good {
     }
 }
 
-fn tainting() -> Good {
+pub(crate) fn tainting() -> Good {
     Good::of(scene().at_risk("n3", 0.9, MINUTE))
 }
 
-fn starting() -> Good {
+pub(crate) fn starting() -> Good {
     Good::of(
         scene()
             .at_risk("n3", 0.9, MINUTE)
@@ -54,7 +54,7 @@ fn starting() -> Good {
 }
 
 /// A drain that begins while `n5` is being drained; both have a Pod under a budget of its own.
-fn moving() -> Good {
+pub(crate) fn moving() -> Good {
     let under = |name: &str, of: &str| {
         with(sized(name, 3_000), |pod| {
             pod.budgets = vec![budget(of, EvictionAllowance::Now(1))];
@@ -79,21 +79,21 @@ fn moving() -> Good {
 }
 
 /// The Node on which the Pod of `n3` is said to fit.
-fn target(good: &mut Good) -> &mut NodeFacts {
+pub(crate) fn target(good: &mut Good) -> &mut NodeFacts {
     let places = &good.plan.places["n3"];
     let place = places.iter().find(|place| place.pod.name == "a");
     let on = place.expect("it has a place").on.clone();
     good.world.nodes.get_mut(&on).expect("in the world")
 }
 
-fn pod_of<'a>(good: &'a mut Good, node: &str) -> &'a mut PodFacts {
+pub(crate) fn pod_of<'a>(good: &'a mut Good, node: &str) -> &'a mut PodFacts {
     match &mut good.world.nodes.get_mut(node).expect("in the world").pods {
         Fact::Known(_, pods) => &mut pods[0],
         Fact::Assumed(_) | Fact::Unknown => unreachable!("known"),
     }
 }
 
-fn draining() -> Good {
+pub(crate) fn draining() -> Good {
     Good::of(
         scene()
             .at_risk("n3", 0.9, MINUTE)
@@ -101,7 +101,7 @@ fn draining() -> Good {
     )
 }
 
-fn releasing() -> Good {
+pub(crate) fn releasing() -> Good {
     Good::of(
         scene()
             .marked("n3", RecordedPhase::Drained, HOUR)
@@ -110,7 +110,7 @@ fn releasing() -> Good {
 }
 
 /// Any Pod at all.
-fn anything(topology_key: &str) -> PodTerm {
+pub(crate) fn anything(topology_key: &str) -> PodTerm {
     PodTerm {
         topology_key: topology_key.into(),
         namespaces: None,
@@ -118,7 +118,7 @@ fn anything(topology_key: &str) -> PodTerm {
     }
 }
 
-fn pooled(scene: Scene) -> Scene {
+pub(crate) fn pooled(scene: Scene) -> Scene {
     scene
         .with_policy(|policy| {
             policy.pools = vec![Pool {
@@ -130,11 +130,11 @@ fn pooled(scene: Scene) -> Scene {
         .node("n3", |node| node.pool = Some("gpu".into()))
 }
 
-fn pooled_tainting() -> Good {
+pub(crate) fn pooled_tainting() -> Good {
     Good::of(pooled(scene().at_risk("n3", 0.9, MINUTE)))
 }
 
-fn pooled_starting() -> Good {
+pub(crate) fn pooled_starting() -> Good {
     let tainted =
         scene()
             .at_risk("n3", 0.9, MINUTE)
@@ -143,7 +143,7 @@ fn pooled_starting() -> Good {
 }
 
 /// As if the planner had come to this ramp after a storm.
-fn ramp(good: &mut Good, width: u32, nodes: &[&str]) {
+pub(crate) fn ramp(good: &mut Good, width: u32, nodes: &[&str]) {
     let nodes = nodes
         .iter()
         .map(|name| ((*name).into(), format!("uid-{name}").as_str().into()))
@@ -161,7 +161,7 @@ fn ramp(good: &mut Good, width: u32, nodes: &[&str]) {
 
 type Fault = (Broken, fn() -> Good, fn(&mut Good));
 
-fn n3(good: &mut Good) -> &mut foreshock_core::decision::world::NodeFacts {
+pub(crate) fn n3(good: &mut Good) -> &mut foreshock_core::decision::world::NodeFacts {
     good.world.nodes.get_mut("n3").expect("the scene has n3")
 }
 

@@ -4,6 +4,7 @@
 mod audit;
 mod decide;
 mod drain;
+mod edges;
 mod findings;
 mod pools;
 mod room;
