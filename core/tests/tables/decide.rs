@@ -20,7 +20,7 @@ use foreshock_core::time::{after, ago};
 
 /// What is expected for one Node.
 #[derive(Debug, PartialEq)]
-enum Expect {
+pub(crate) enum Expect {
     /// This is written.
     Does(Cause),
     /// Nothing is written, and this is the primary hold.
@@ -32,7 +32,7 @@ enum Expect {
 }
 
 #[track_caller]
-fn check(scene: &Scene, name: &str, expected: Expect) {
+pub(crate) fn check(scene: &Scene, name: &str, expected: Expect) {
     let decision = decide(&scene.policy, &scene.memory, &scene.world);
     let verdict = &decision.verdicts[name];
     let order = decision
@@ -68,7 +68,7 @@ fn check(scene: &Scene, name: &str, expected: Expect) {
     }
 }
 
-fn order_for(scene: &Scene, name: &str) -> MarkOrder {
+pub(crate) fn order_for(scene: &Scene, name: &str) -> MarkOrder {
     let decision = decide(&scene.policy, &scene.memory, &scene.world);
     decision
         .plan
@@ -78,15 +78,15 @@ fn order_for(scene: &Scene, name: &str) -> MarkOrder {
         .expect("there is an order")
 }
 
-fn confirmed() -> Scene {
+pub(crate) fn confirmed() -> Scene {
     scene().at_risk("n3", 0.9, MINUTE)
 }
 
-fn drain_due() -> Scene {
+pub(crate) fn drain_due() -> Scene {
     confirmed().marked("n3", RecordedPhase::Tainted, 2 * MINUTE)
 }
 
-fn draining() -> Scene {
+pub(crate) fn draining() -> Scene {
     confirmed().marked("n3", RecordedPhase::Draining, MINUTE)
 }
 
@@ -709,7 +709,7 @@ fn a_drain_whose_node_looks_well_again_is_cancelled_and_not_counted_as_drained()
     assert_eq!(ended, Some(NodeOutcome::Ended(PodOutcome::Cancelled)));
 }
 
-fn reported(outcome: NodeOutcome) -> Scene {
+pub(crate) fn reported(outcome: NodeOutcome) -> Scene {
     draining().with_world(|world| {
         let report = DrainReport {
             started_at: ago(now(), MINUTE),
@@ -1054,7 +1054,7 @@ fn only_room_on(scene: Scene, names: &[&str]) -> Scene {
     })
 }
 
-fn detail(scene: &Scene, name: &str) -> String {
+pub(crate) fn detail(scene: &Scene, name: &str) -> String {
     let decision = decide(&scene.policy, &scene.memory, &scene.world);
     decision.verdicts[name]
         .hold()

@@ -6,6 +6,7 @@ mod decide;
 mod drain;
 mod edges;
 mod findings;
+mod margins;
 mod pools;
 mod room;
 mod said;
