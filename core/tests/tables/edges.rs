@@ -1183,3 +1183,64 @@ fn every_limit_has_a_name_of_its_own_that_refusals_bear() {
         "plan refused by paused: taint of n3"
     );
 }
+
+#[test]
+fn where_nothing_may_be_written_a_running_drain_is_too_much() {
+    refused(
+        draining(),
+        |good| {
+            assert!(good.plan.marks.is_empty() && good.plan.cluster.is_none());
+            good.policy.rules.reach = Reach::Observe;
+        },
+        Broken::Observe,
+    );
+    refused(
+        tainting(),
+        |good| {
+            good.plan.marks.clear();
+            good.plan.cluster = good.world.cluster.clone();
+            good.policy.rules.reach = Reach::Observe;
+        },
+        Broken::Observe,
+    );
+}
+
+#[test]
+fn a_node_with_our_taint_takes_no_pods() {
+    let tainted = |good: &mut Good| {
+        let name = target(good).id.name.clone();
+        let scene = Scene {
+            policy: good.policy.clone(),
+            memory: good.memory.clone(),
+            world: good.world.clone(),
+        };
+        good.world = scene
+            .marked(name.as_str(), RecordedPhase::Tainted, HOUR)
+            .world;
+        good.policy.limits.tainted_max = Limit::Count(9);
+    };
+    refused(moving(), tainted, Broken::NoRoom);
+    check(&[
+        (
+            "a Node that is exactly at the threshold takes Pods",
+            moving,
+            |good| {
+                let name = target(good).id.name.clone();
+                good.world.scores.get_mut(&name).expect("scored").risk = Ok(risk(0.65));
+            },
+            None,
+        ),
+        (
+            "a Node that somebody else is taking away takes none",
+            moving,
+            |good| target(good).taken_by = Some("karpenter".into()),
+            Some(Broken::NoRoom),
+        ),
+        (
+            "a cordoned Node takes none",
+            moving,
+            |good| target(good).cordoned = true,
+            Some(Broken::NoRoom),
+        ),
+    ]);
+}

@@ -859,3 +859,125 @@ fn marks_of_ours_are_not_foreign_and_those_of_others_are_named() {
     });
     assert!(said(&foreign_record).contains("\"other\""));
 }
+
+// ---- what is remembered ----
+
+#[test]
+fn what_is_remembered_of_a_node_goes_on_for_as_long_as_it_is_true() {
+    let memory_of = |scene: &Scene| {
+        let decision = decide(&scene.policy, &scene.memory, &scene.world);
+        decision.memory.nodes[&scene.world.nodes["n3"].id].clone()
+    };
+    let kept = memory_of(&scene().at_risk("n3", 0.9, MINUTE));
+    assert_eq!(kept.at_risk_since, Some(ago(now(), MINUTE)));
+    assert_eq!(kept.model_at_risk_since, Some(ago(now(), MINUTE)));
+    let begun = memory_of(&scene().score("n3", Ok(0.9)));
+    assert_eq!(begun.at_risk_since, Some(now()));
+    assert_eq!(begun.model_at_risk_since, Some(now()));
+    let over = memory_of(&scene().at_risk("n3", 0.9, MINUTE).score("n3", Ok(0.6)));
+    assert_eq!((over.at_risk_since, over.model_at_risk_since), (None, None));
+    let by_alert = scene()
+        .at_risk("n3", 0.2, MINUTE)
+        .alert("n3", alert("X", 0.9, Reach::Evict));
+    let kept = memory_of(&by_alert);
+    assert_eq!(kept.at_risk_since, Some(ago(now(), MINUTE)));
+    assert_eq!(kept.model_at_risk_since, None);
+
+    // Time to recover runs for a Node that waits to be given back and is well, and for no other.
+    let well = |scene: Scene| memory_of(&scene).well_since;
+    assert_eq!(well(scene()), None);
+    assert_eq!(
+        well(scene().marked("n3", RecordedPhase::Draining, HOUR)),
+        None
+    );
+    for phase in [RecordedPhase::Tainted, RecordedPhase::Drained] {
+        assert_eq!(well(scene().marked("n3", phase, HOUR)), Some(now()));
+        assert_eq!(
+            well(scene().score("n3", Ok(0.9)).marked("n3", phase, HOUR)),
+            None
+        );
+    }
+    let goes_on = scene()
+        .marked("n3", RecordedPhase::Drained, HOUR)
+        .remember("n3", |memory| memory.well_since = Some(ago(now(), MINUTE)));
+    assert_eq!(well(goes_on), Some(ago(now(), MINUTE)));
+}
+
+#[test]
+fn the_clusters_record_keeps_what_counts_of_other_nodes() {
+    let next = |drains: Vec<(foreshock_core::node::NodeName, Duration)>| {
+        let scene = drain_due().with_world(|world| {
+            let record = world.cluster.as_mut().expect("known");
+            for (name, age) in drains {
+                record.drains.insert((ago(now(), age), name), "uid".into());
+            }
+        });
+        let decision = decide(&scene.policy, &scene.memory, &scene.world);
+        let cluster = decision.plan.cluster.expect("a drain begins");
+        let named = cluster
+            .drains
+            .into_keys()
+            .map(|(at, name)| (name.to_string(), at));
+        named.collect::<Vec<_>>()
+    };
+    let (soon, hour) = (HOUR - MILLISECOND, HOUR);
+    let begun = ("n3".to_owned(), now());
+    assert_eq!(
+        next(vec![("gone".into(), soon)]),
+        [("gone".to_owned(), ago(now(), soon)), begun.clone()]
+    );
+    assert_eq!(next(vec![("gone".into(), hour)]), [begun.clone()]);
+    // An earlier entry of this Node whose mark had failed: it has only had the taint since before.
+    assert_eq!(
+        next(vec![("n3".into(), Duration::from_secs(20))]),
+        [
+            ("n3".to_owned(), ago(now(), Duration::from_secs(20))),
+            begun.clone()
+        ]
+    );
+    let since_longer = |entry| {
+        let scene = confirmed()
+            .marked("n3", RecordedPhase::Tainted, 30 * MINUTE)
+            .with_world(|world| {
+                let record = world.cluster.as_mut().expect("known");
+                record
+                    .drains
+                    .insert((ago(now(), entry), "n3".into()), "uid".into());
+            });
+        let decision = decide(&scene.policy, &scene.memory, &scene.world);
+        decision.plan.cluster.expect("a drain begins").drains.len()
+    };
+    assert_eq!(since_longer(5 * MINUTE), 1, "it never began");
+    assert_eq!(
+        since_longer(5 * MINUTE - MILLISECOND),
+        2,
+        "its mark may be on its way"
+    );
+    assert_eq!(
+        since_longer(30 * MINUTE),
+        2,
+        "as old as the taint: it may have been another's"
+    );
+    assert_eq!(since_longer(31 * MINUTE), 2, "older than the taint");
+}
+
+#[test]
+fn how_calm_a_storm_is_stays_off_the_lease() {
+    let storm = foreshock_core::record::Storm {
+        since: ago(now(), 10 * MINUTE),
+        about: "4 of 10 Nodes".into(),
+        input: None,
+        calm_since: None,
+    };
+    let mut scene = scene().with_world(|world| {
+        world.cluster.as_mut().expect("known").storm = Some(storm.clone());
+    });
+    scene.memory.storm = Some(foreshock_core::record::Storm {
+        calm_since: Some(ago(now(), MINUTE)),
+        ..storm
+    });
+    let decision = decide(&scene.policy, &scene.memory, &scene.world);
+    let remembered = decision.memory.storm.expect("it goes on");
+    assert_eq!(remembered.calm_since, Some(ago(now(), MINUTE)));
+    assert_eq!(decision.plan.cluster, None, "the Lease has it already");
+}
