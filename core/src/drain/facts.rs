@@ -73,6 +73,9 @@ pub struct PodFacts {
     pub id: PodId,
     /// Its controller.
     pub owner: Option<Owner>,
+    /// The workload it belongs to: its controller, or the controller of that where it is a ReplicaSet,
+    /// which is usually a Deployment.
+    pub workload: Option<Owner>,
     /// Its owner is a DaemonSet (of group `apps`) that exists no more.
     pub daemon_set_gone: bool,
     /// A static Pod's mirror: annotation `kubernetes.io/config.mirror`, or owned by the Node.

@@ -6,12 +6,14 @@
 mod classify;
 mod facts;
 mod outcome;
+mod pace;
 mod step;
 
 pub use classify::{Disposition, ImpossibleReason, LeaveReason, SkipReason, classify};
 pub use facts::{Budget, EvictionAllowance, Owner, PodFacts, PodId};
 pub use outcome::{NodeOutcome, PodOutcome};
-pub use step::{Action, Answer, DrainProgress, PodProgress, Step, StepState, step};
+pub use pace::{Pace, Workload, Workloads, paced_by};
+pub use step::{Action, Answer, DrainFacts, DrainProgress, PodProgress, Step, StepState, step};
 
 use std::time::Duration;
 
@@ -38,6 +40,8 @@ pub struct DrainRules {
     pub deadline: Duration,
     /// Time for one Pod, from its first eviction request.
     pub pod_deadline: Duration,
+    /// What holds back the next Pod of a workload.
+    pub pace: Pace,
     /// Pods without a controller.
     pub unmanaged: Choice,
     /// Pods with an emptyDir volume.

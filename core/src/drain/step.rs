@@ -5,11 +5,12 @@
 //! answer through [`DrainProgress`]. Dropping the progress (a restart) is safe: an accepted eviction
 //! shows on the Pod itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::pace::{Pace, Turn, Workloads, paced_by};
 use super::{
     Budget, Disposition, DrainOrder, EvictionAllowance, ImpossibleReason, NodeOutcome, PodFacts,
     PodId, PodOutcome, classify,
@@ -255,17 +256,27 @@ enum Need {
     Stuck(PodOutcome, String),
 }
 
+/// What is known while a Node is drained.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainFacts<'a> {
+    /// All Pods of the Node, as known now.
+    pub pods: &'a [PodFacts],
+    /// The Node's condition, which tells a Pod that is slow to go from one that nobody is there to stop.
+    pub node_ready: bool,
+    /// The workloads of its Pods, and what all drains have asked of them.
+    pub workloads: &'a Workloads,
+}
+
 /// Decides what a drain does next.
-///
-/// `pods` are all Pods of the Node as known now; `node_ready` is the Node's condition, which tells a
-/// Pod that is slow to go from one that nobody is there to stop.
 pub fn step(
     order: &DrainOrder,
-    pods: &[PodFacts],
-    node_ready: bool,
+    facts: &DrainFacts<'_>,
     progress: &DrainProgress,
     now: Timestamp,
 ) -> Step {
+    let DrainFacts {
+        pods, node_ready, ..
+    } = *facts;
     let mut sorted: Vec<&PodFacts> = pods.iter().collect();
     // Ordinary Pods first, critical ones last; ties by name.
     sorted.sort_by(|a, b| (a.critical, &a.id).cmp(&(b.critical, &b.id)));
@@ -307,6 +318,12 @@ pub fn step(
                 .or_default() += 1;
         }
     }
+    // Workloads of which a Pod is asked for in this very step.
+    let mut given: BTreeSet<&Uid> = BTreeSet::new();
+    let last_request = progress
+        .asked()
+        .filter_map(|(_, state)| state.first_request_at)
+        .fold(order.started_at, Timestamp::max);
     for pod in going {
         let state = progress.pods.get(&pod.id.uid).map(|(_, state)| state);
         match need(order, pod, state, node_ready, now) {
@@ -327,6 +344,21 @@ pub fn step(
             Need::Request if pod.critical && ordinary_waiting => {}
             Need::Request if in_flight >= IN_FLIGHT_MAX => {}
             Need::Request => {
+                match turn(order, facts, pod, &mut given, now) {
+                    Turn::Now => {}
+                    Turn::Waits(since, detail) => {
+                        let limit = after(since.unwrap_or(last_request), order.rules.pod_deadline);
+                        if now >= limit {
+                            let detail = format!("{}: {detail}", pod.id);
+                            stuck.push((PodOutcome::ReplacementNotReady, detail));
+                            continue;
+                        }
+                        step.wake_at = step.wake_at.min(limit);
+                        waiting.push(pod);
+                        ordinary_waiting |= !pod.critical;
+                        continue;
+                    }
+                }
                 let room = pod.budgets.first().map_or(usize::MAX, room_of);
                 let asked = pod.budgets.first().map_or(0, |budget| {
                     asked_of_budget
@@ -379,6 +411,34 @@ pub fn step(
         step.actions.clear();
     }
     step
+}
+
+/// Whether the Pod's workload lets it go now.
+fn turn<'a>(
+    order: &DrainOrder,
+    facts: &DrainFacts<'_>,
+    pod: &'a PodFacts,
+    given: &mut BTreeSet<&'a Uid>,
+    now: Timestamp,
+) -> Turn {
+    let workload = match order.rules.pace {
+        Pace::Budget => None,
+        Pace::Owner => paced_by(pod),
+    };
+    let Some(workload) = workload else {
+        return Turn::Now;
+    };
+    if given.contains(workload) {
+        return Turn::Waits(
+            Some(now),
+            "another Pod of its workload goes first".to_owned(),
+        );
+    }
+    let turn = facts.workloads.turn(pod);
+    if turn == Turn::Now {
+        given.insert(workload);
+    }
+    turn
 }
 
 fn need(

@@ -4,14 +4,14 @@
 //! process is killed. The judge is the server's own count, not what the drain believes.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::support::pods::{budget, order, owner, pod, seconds, with};
 use crate::support::{now, rules};
 use foreshock_core::drain::{
-    Action, Answer, Choice, Disposition, DrainProgress, EvictionAllowance, NodeOutcome, PodFacts,
-    StepState, classify, step,
+    Action, Answer, Choice, Disposition, DrainFacts, DrainProgress, EvictionAllowance, NodeOutcome,
+    Owner, PodFacts, StepState, Workload, Workloads, classify, step,
 };
 use foreshock_core::node::Uid;
 use foreshock_core::time::after;
@@ -36,6 +36,9 @@ struct Case {
     pods: Vec<DrawnPod>,
     /// Of two budgets: room at first, and milliseconds until a disruption is made good.
     budgets: [(u32, Option<u64>); 2],
+    /// Of two workloads without a budget: Ready Pods on other Nodes, and milliseconds until a replacement
+    /// is Ready.
+    workloads: [(u32, Option<u64>); 2],
     /// What happens to each request, in turn: its fate and its way in 8 ms.
     script: Vec<(u8, u8)>,
     /// Milliseconds by which the watch is behind.
@@ -51,19 +54,23 @@ fn case() -> impl Strategy<Value = Case> {
     (
         prop::collection::vec(pod, 1..30),
         [budget(), budget()],
+        [budget(), budget()],
         prop::collection::vec(any::<(u8, u8)>(), 1..60),
         0..3_000_u64,
         30..900_u64,
         prop::option::weighted(0.2, (0..60_u64, 1..120_u64)),
     )
-        .prop_map(|(pods, budgets, script, lag, deadline, silence)| Case {
-            pods,
-            budgets,
-            script,
-            lag,
-            deadline,
-            silence: silence.map(|(from, long)| (from, from + long)),
-        })
+        .prop_map(
+            |(pods, budgets, workloads, script, lag, deadline, silence)| Case {
+                pods,
+                budgets,
+                workloads,
+                script,
+                lag,
+                deadline,
+                silence: silence.map(|(from, long)| (from, from + long)),
+            },
+        )
 }
 
 impl DrawnPod {
@@ -76,6 +83,8 @@ impl DrawnPod {
             4 => pod.finalizers = vec!["example.org/hold".into()],
             5..=14 => pod.budgets = vec![budget("b0", EvictionAllowance::Now(0))],
             15..=19 => pod.budgets = vec![budget("b1", EvictionAllowance::Now(0))],
+            20..=29 => pod.workload = workload(0),
+            30..=34 => pod.workload = workload(1),
             _ => {}
         })
     }
@@ -83,6 +92,14 @@ impl DrawnPod {
     fn never_goes(&self) -> bool {
         self.kind == 4
     }
+}
+
+fn workload(n: usize) -> Option<Owner> {
+    owner("apps", "Deployment").map(|owner| Owner {
+        name: format!("w{n}"),
+        uid: format!("w{n}").as_str().into(),
+        ..owner
+    })
 }
 
 /// Where a Pod really is.
@@ -99,7 +116,8 @@ enum Event {
     Answered { pod: usize, answer: Answer },
     Gone(usize),
     Restored(usize),
-    Seen(Vec<PodFacts>),
+    Replaced(usize),
+    Seen(Vec<PodFacts>, [Workload; 2]),
     Restart,
     Started,
     Wake,
@@ -110,6 +128,8 @@ struct Tally {
     drained: usize,
     ended: usize,
     taken_place_and_lost: usize,
+    replaced: usize,
+    not_replaced: usize,
     restarts: usize,
     blocked: usize,
     requests: usize,
@@ -123,6 +143,9 @@ struct Simulation<'a> {
     n_events: u64,
     pods: Vec<(PodFacts, Whereabouts)>,
     room: [u32; 2],
+    /// Ready Pods of each workload on other Nodes, by number, and how many it asks for.
+    elsewhere: [u32; 2],
+    wanted: [u32; 2],
     accepted: BTreeMap<Uid, u32>,
     n_requests: usize,
     // What the executor has.
@@ -130,6 +153,9 @@ struct Simulation<'a> {
     started: u64,
     seen: Vec<PodFacts>,
     progress: DrainProgress,
+    workloads: Workloads,
+    /// Evictions that took more of a workload than its replacements allowed.
+    too_soon: Vec<String>,
     last_answer: BTreeMap<usize, u64>,
     tally: Tally,
 }
@@ -149,16 +175,28 @@ impl<'a> Simulation<'a> {
             n_events: 0,
             pods,
             room: [case.budgets[0].0, case.budgets[1].0],
+            elsewhere: [case.workloads[0].0, case.workloads[1].0],
+            wanted: [0; 2],
             accepted: BTreeMap::new(),
             n_requests: 0,
             up: true,
             started: 0,
             seen: Vec::new(),
             progress: DrainProgress::default(),
+            workloads: Workloads::default(),
+            too_soon: Vec::new(),
             last_answer: BTreeMap::new(),
             tally: Tally::default(),
         };
-        simulation.seen = simulation.truth();
+        for n in 0..2 {
+            let ready = simulation.workload(n).ready.len();
+            simulation.wanted[n] = u32::try_from(ready).expect("few");
+        }
+        simulation.see(
+            simulation.truth(),
+            [0, 1].map(|n| simulation.workload(n)),
+            true,
+        );
         if let Some((_, until)) = case.silence {
             simulation.plan(until * 1000, Event::Wake);
         }
@@ -193,8 +231,33 @@ impl<'a> Simulation<'a> {
             .collect()
     }
 
+    /// One of the workloads as it really is.
+    fn workload(&self, n: usize) -> Workload {
+        let uid = format!("w{n}");
+        let here = self.pods.iter().filter(|(facts, whereabouts)| {
+            let of = facts.workload.as_ref().map(|owner| owner.uid.as_str());
+            of == Some(&uid) && *whereabouts == Whereabouts::Running
+        });
+        let here = here.map(|(facts, _)| facts.id.uid.clone());
+        let there = (0..self.elsewhere[n]).map(|k| format!("{uid}-{k}").as_str().into());
+        Workload {
+            wanted: Some(self.wanted[n]),
+            ready: here.chain(there).collect(),
+            over: false,
+        }
+    }
+
+    /// The watches show this.
+    fn see(&mut self, pods: Vec<PodFacts>, workloads: [Workload; 2], trusted: bool) {
+        self.seen = pods;
+        for (n, seen) in workloads.into_iter().enumerate() {
+            self.workloads
+                .see(&format!("w{n}").as_str().into(), Ok(seen), trusted);
+        }
+    }
+
     fn changed(&mut self) {
-        let event = Event::Seen(self.truth());
+        let event = Event::Seen(self.truth(), [0, 1].map(|n| self.workload(n)));
         self.plan(self.at + self.case.lag, event);
     }
 
@@ -227,6 +290,19 @@ impl<'a> Simulation<'a> {
             }
         }
         *self.accepted.entry(facts.id.uid.clone()).or_default() += 1;
+        let uid = facts.workload.as_ref().map(|owner| owner.uid.clone());
+        if let Some(w) = (0..2).find(|w| uid == Some(format!("w{w}").as_str().into())) {
+            let ready = self.workload(w).ready.len();
+            if ready != self.wanted[w] as usize {
+                self.too_soon
+                    .push(format!("p{n:02}: w{w} has {ready} of {}", self.wanted[w]));
+            }
+            match self.case.workloads[w].1 {
+                Some(takes) => self.plan(self.at + takes, Event::Replaced(w)),
+                None => self.tally.not_replaced += 1,
+            }
+        }
+        let whereabouts = &mut self.pods[n].1;
         *whereabouts = Whereabouts::Going(self.at + 30_000);
         if !self.case.pods[n].never_goes() {
             let gone_at = self.at + self.case.pods[n].takes;
@@ -308,6 +384,7 @@ impl<'a> Simulation<'a> {
             Event::Answered { pod, answer } => {
                 let id = self.pods[pod].0.id.clone();
                 self.last_answer.insert(pod, self.at);
+                self.workloads.answered(&id, &answer);
                 self.progress.answered(&id, answer, self.time());
             }
             Event::Gone(pod) => {
@@ -318,7 +395,12 @@ impl<'a> Simulation<'a> {
                 self.room[budget] += 1;
                 self.changed();
             }
-            Event::Seen(pods) => self.seen = pods,
+            Event::Replaced(workload) => {
+                self.tally.replaced += 1;
+                self.elsewhere[workload] += 1;
+                self.changed();
+            }
+            Event::Seen(pods, workloads) => self.see(pods, workloads, self.started == 0),
             Event::Restart => self.kill(),
             Event::Started => {
                 self.up = true;
@@ -327,8 +409,9 @@ impl<'a> Simulation<'a> {
                 self.last_answer.clear();
                 // A fresh list, and a watch from there on: it never goes back.
                 self.agenda
-                    .retain(|_, event| !matches!(event, Event::Seen(_)));
-                self.seen = self.truth();
+                    .retain(|_, event| !matches!(event, Event::Seen(..)));
+                self.workloads = Workloads::default();
+                self.see(self.truth(), [0, 1].map(|n| self.workload(n)), false);
             }
             Event::Wake => {}
         }
@@ -344,13 +427,13 @@ impl<'a> Simulation<'a> {
         for (when, event) in pending {
             match event {
                 Event::Arrives { pod, .. } => on_the_wire.push(pod),
-                Event::Gone(_) | Event::Restored(_) => {
+                Event::Gone(_) | Event::Restored(_) | Event::Replaced(_) => {
                     self.agenda.insert(when, event);
                 }
                 Event::Wake => {
                     self.agenda.insert(when, event);
                 }
-                Event::Answered { .. } | Event::Seen(_) | Event::Restart | Event::Started => {}
+                Event::Answered { .. } | Event::Seen(..) | Event::Restart | Event::Started => {}
             }
         }
         for (n, pod) in on_the_wire.into_iter().enumerate() {
@@ -384,7 +467,15 @@ impl<'a> Simulation<'a> {
             }
             let silent = |(from, until): (u64, u64)| (from * 1000..until * 1000).contains(&self.at);
             order.sends = !self.case.silence.is_some_and(silent);
-            let next = step(&order, &self.seen, true, &self.progress, self.time());
+            let concerned: BTreeSet<Uid> = ["w0".into(), "w1".into()].into();
+            self.workloads
+                .settle(&concerned, self.time(), order.rules.pod_deadline);
+            let facts = DrainFacts {
+                pods: &self.seen,
+                node_ready: true,
+                workloads: &self.workloads,
+            };
+            let next = step(&order, &facts, &self.progress, self.time());
             if let StepState::Over { outcome, detail } = next.state {
                 prop_assert!(next.actions.is_empty());
                 self.judge_end(outcome, &detail, order.deadline_at)?;
@@ -417,6 +508,7 @@ impl<'a> Simulation<'a> {
                 asked_at.insert(n, self.at);
                 let now = self.time();
                 self.progress.sent(&pod, now);
+                self.workloads.sent(&self.pods[n].0, now);
                 self.send(n, read_first);
             }
             self.judge_step()?;
@@ -437,6 +529,7 @@ impl<'a> Simulation<'a> {
         for (uid, times) in &self.accepted {
             prop_assert!(*times <= 1, "{uid} has {times} accepted evictions");
         }
+        prop_assert!(self.too_soon.is_empty(), "{:?}", self.too_soon);
         prop_assert!(self.n_events < 100_000, "it goes on for ever");
         Ok(())
     }

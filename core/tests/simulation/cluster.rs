@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::plan::{Cause, MarkOrder};
 use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts};
-use foreshock_core::drain::{Answer, Budget, EvictionAllowance, Owner, PodFacts, PodId};
+use foreshock_core::drain::{self, Answer, Budget, EvictionAllowance, Owner, PodFacts, PodId};
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::{ClusterRecord, NodeRecord, RecordState, Taint, TaintEffect};
 use foreshock_core::time::after;
@@ -297,11 +297,14 @@ impl Cluster {
 
     /// Pods of a workload that are Ready and stay.
     pub fn healthy(&self, workload: usize) -> usize {
+        self.healthy_pods(workload).count()
+    }
+
+    fn healthy_pods(&self, workload: usize) -> impl Iterator<Item = &Pod> {
         self.of[workload]
             .iter()
             .filter_map(|slot| self.pods[*slot].as_ref())
             .filter(|pod| pod.ready && pod.terminating_until.is_none())
-            .count()
     }
 
     /// How many disruptions the workload's budget allows now; `None` without a budget.
@@ -311,6 +314,26 @@ impl Cluster {
         Some(self.healthy(workload).saturating_sub(wanted))
     }
 
+    fn owner(workload: usize) -> Owner {
+        Owner {
+            group: "apps".to_owned(),
+            kind: "ReplicaSet".to_owned(),
+            name: format!("w{workload}"),
+            uid: Uid::from(format!("rs-{workload}")),
+        }
+    }
+
+    /// A workload as a reader sees it, by the UID of the Pods' controller.
+    pub fn workload(&self, uid: &Uid) -> Option<drain::Workload> {
+        let workload: usize = uid.as_str().strip_prefix("rs-")?.parse().ok()?;
+        let ready = self.healthy_pods(workload).map(|pod| pod.id.uid.clone());
+        Some(drain::Workload {
+            wanted: u32::try_from(self.workloads.get(workload)?.replicas).ok(),
+            ready: ready.collect(),
+            over: false,
+        })
+    }
+
     /// The Pods of a Node as a reader sees them.
     pub fn facts(&self, node: &NodeName) -> Vec<PodFacts> {
         let slots = self.on.get(node).into_iter().flatten();
@@ -318,12 +341,8 @@ impl Cluster {
             .filter_map(|slot| self.pods[*slot].as_ref())
             .map(|pod| PodFacts {
                 id: pod.id.clone(),
-                owner: Some(Owner {
-                    group: "apps".to_owned(),
-                    kind: "ReplicaSet".to_owned(),
-                    name: format!("w{}", pod.workload),
-                    uid: Uid::from(format!("rs-{}", pod.workload)),
-                }),
+                owner: Some(Self::owner(pod.workload)),
+                workload: Some(Self::owner(pod.workload)),
                 ready: pod.ready,
                 terminating_until: pod.terminating_until,
                 grace: GRACE,

@@ -189,6 +189,20 @@ pub enum What {
     Released,
 }
 
+/// A Ready Pod of a workload without a budget is evicted.
+#[derive(Clone, Copy, Debug)]
+pub struct Paced {
+    /// The workload.
+    pub workload: usize,
+    /// Its Ready Pods, this one included.
+    pub ready: usize,
+    /// Pods that there should be.
+    pub replicas: usize,
+}
+
+/// `eviction.pod_deadline` of every run. Later than that nobody waits for a replacement any more.
+const POD_DEADLINE: Duration = Duration::from_secs(600);
+
 /// The judge.
 #[derive(Clone, Debug)]
 pub struct Judge {
@@ -197,6 +211,8 @@ pub struct Judge {
     ours: BTreeMap<NodeName, Ours>,
     resolved: BTreeMap<String, Timestamp>,
     accepted: BTreeSet<Uid>,
+    /// By workload without a budget: when a Pod of it was last evicted, and how many were Ready before.
+    taken: BTreeMap<usize, (Timestamp, usize)>,
     drains: VecDeque<Timestamp>,
     paused_since: Option<Timestamp>,
     /// Since when a storm is on, and since when it is calm.
@@ -221,6 +237,7 @@ impl Judge {
             ours: BTreeMap::new(),
             resolved: BTreeMap::new(),
             accepted: BTreeSet::new(),
+            taken: BTreeMap::new(),
             drains: VecDeque::new(),
             paused_since: None,
             storm: None,
@@ -820,6 +837,7 @@ impl Judge {
         pod: &PodId,
         facts: Option<&NodeFacts>,
         over_budget: bool,
+        paced: Option<Paced>,
         answer: &Answer,
     ) {
         self.not_paused(now, &format!("eviction of {pod}"));
@@ -837,6 +855,19 @@ impl Judge {
         }
         if over_budget {
             self.refuse(now, "budget", format!("{pod} is evicted past its budget"));
+        }
+        if let Some(paced) = paced {
+            let before = self.taken.insert(paced.workload, (now, paced.ready));
+            if let Some((at, ready)) = before
+                && after(at, POD_DEADLINE) > now
+                && paced.ready < ready.min(paced.replicas)
+            {
+                let detail = format!(
+                    "{pod} is evicted while its workload has {} Ready Pods, of {ready} before the last",
+                    paced.ready
+                );
+                self.refuse(now, "pace", detail);
+            }
         }
         let recorded = facts
             .and_then(|facts| facts.record.ours())

@@ -262,6 +262,7 @@ fn the_judge_finds_disregard_of_people() {
 #[test]
 fn the_judge_finds_bad_drains_and_marks_that_stay() {
     caught(sabotaged(Sabotage::EvictsTwice), "twice");
+    caught(sabotaged(Sabotage::EvictsAllAtOnce), "pace");
     caught(sabotaged(Sabotage::DrainsUnrecorded), "record");
     caught(sabotaged(Sabotage::NeverReleases), "orphan");
     caught(sabotaged(Sabotage::ForgetsDrains), "drains_per_hour");

@@ -15,16 +15,17 @@ use foreshock_core::decision::world::{
 };
 use foreshock_core::decision::{Decision, decide};
 use foreshock_core::drain::{
-    Action, Answer, DrainOrder, DrainProgress, DrainReport, StepState, step,
+    Action, Answer, DrainFacts, DrainOrder, DrainProgress, DrainReport, Pace, PodFacts, StepState,
+    Workloads, paced_by, step,
 };
-use foreshock_core::node::NodeName;
+use foreshock_core::node::{NodeName, Uid};
 use foreshock_core::record::{ActingAlert, RecordState, RecordedPhase};
 use foreshock_core::risk::Band;
 use foreshock_core::time::{after, since};
 use jiff::{SignedDuration, Timestamp};
 
 use super::cluster::Cluster;
-use super::judge::Judge;
+use super::judge::{Judge, Paced};
 use super::support;
 use super::weather::{Kind, Weather};
 
@@ -47,6 +48,8 @@ const MARKS_AT_ONCE: usize = 20;
 pub enum Sabotage {
     /// Asks for every eviction twice.
     EvictsTwice,
+    /// Waits for no replacement.
+    EvictsAllAtOnce,
     /// Goes on by its last plan while paused.
     IgnoresPause,
     /// Evicts from Nodes whose record has no drain.
@@ -117,6 +120,7 @@ pub struct Process {
     memory: Memory,
     own: BTreeMap<NodeName, OwnState>,
     drains: BTreeMap<NodeName, Drain>,
+    workloads: Workloads,
     wanted: BTreeMap<NodeName, DrainOrder>,
     with_pods: BTreeSet<NodeName>,
     dirty: BTreeMap<NodeName, Timestamp>,
@@ -150,6 +154,7 @@ impl Process {
             memory: Memory::default(),
             own: BTreeMap::new(),
             drains: BTreeMap::new(),
+            workloads: Workloads::default(),
             wanted: BTreeMap::new(),
             with_pods: BTreeSet::new(),
             dirty: BTreeMap::new(),
@@ -198,6 +203,7 @@ impl Process {
         self.life += 1;
         self.own.clear();
         self.drains.clear();
+        self.workloads = Workloads::default();
         self.wanted.clear();
         self.world.drains.clear();
         self.acts_from = after(now, wait);
@@ -811,10 +817,13 @@ impl Process {
         let (now, wall) = (cluster.now, self.wall(cluster.now));
         let name = order.node.name.clone();
         let open = !cluster.paused || self.sabotage == Some(Sabotage::IgnoresPause);
-        let order = DrainOrder {
+        let mut order = DrainOrder {
             sends: order.sends && open,
             ..order
         };
+        if self.sabotage == Some(Sabotage::EvictsAllAtOnce) {
+            order.rules.pace = Pace::Budget;
+        }
         let mut drain = self
             .drains
             .remove(&name)
@@ -835,7 +844,13 @@ impl Process {
         }
         let ready = cluster.nodes.get(&name).is_some_and(|node| node.ready);
         let pods = cluster.facts(&name);
-        let next = step(&order, &pods, ready, &drain.progress, wall);
+        self.look_at_workloads(&pods, cluster, wall);
+        let facts = DrainFacts {
+            pods: &pods,
+            node_ready: ready,
+            workloads: &self.workloads,
+        };
+        let next = step(&order, &facts, &drain.progress, wall);
         for Action::Evict {
             pod, read_first, ..
         } in next.actions
@@ -844,6 +859,9 @@ impl Process {
                 return true;
             }
             drain.progress.sent(&pod, wall);
+            let known = pods.iter().find(|known| known.id == pod);
+            self.workloads
+                .sent(known.expect("a step is about Pods that it knows"), wall);
             let found = cluster.pod(&pod.uid).map(|pod| pod.terminating_until);
             let answer = match found {
                 None if read_first => Answer::Gone,
@@ -864,6 +882,7 @@ impl Process {
             if self.sabotage == Some(Sabotage::EvictsTwice) {
                 Self::evict(cluster, &name, &pod, judge, now);
             }
+            self.workloads.answered(&pod, &answer);
             drain.progress.answered(&pod, answer, wall);
             if self.killed(cluster, weather, judge) {
                 return true;
@@ -884,6 +903,22 @@ impl Process {
         false
     }
 
+    /// Those of these Pods, and those of which something was asked that is not settled yet.
+    fn look_at_workloads(&mut self, pods: &[PodFacts], cluster: &Cluster, wall: Timestamp) {
+        let concerned: BTreeSet<Uid> = pods
+            .iter()
+            .filter_map(|pod| paced_by(pod).cloned())
+            .chain(self.workloads.unsettled().cloned())
+            .collect();
+        let pod_deadline = self.policy.drain.pod_deadline;
+        let trusted = after(self.lives_from.max(self.acts_from), pod_deadline) <= cluster.now;
+        for uid in &concerned {
+            let seen = cluster.workload(uid).expect("its Pods are there");
+            self.workloads.see(uid, Ok(seen), trusted);
+        }
+        self.workloads.settle(&concerned, wall, pod_deadline);
+    }
+
     fn evict(
         cluster: &mut Cluster,
         node: &NodeName,
@@ -896,8 +931,22 @@ impl Process {
             .map(|pod| (pod.workload, pod.ready && pod.terminating_until.is_none()));
         let over_budget =
             before.is_some_and(|(workload, ready)| ready && cluster.allowed(workload) == Some(0));
+        let paced =
+            before.filter(|(workload, ready)| *ready && cluster.allowed(*workload).is_none());
+        let paced = paced.map(|(workload, _)| Paced {
+            workload,
+            ready: cluster.healthy(workload),
+            replicas: cluster.workloads[workload].replicas,
+        });
         let answer = cluster.evict(pod);
-        judge.evicted(now, pod, cluster.nodes.get(node), over_budget, &answer);
+        judge.evicted(
+            now,
+            pod,
+            cluster.nodes.get(node),
+            over_budget,
+            paced,
+            &answer,
+        );
         answer
     }
 

@@ -12,7 +12,7 @@ use foreshock_core::decision::memory::{Memory, NodeMemory};
 use foreshock_core::decision::plan::Plan;
 use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach, Rules};
 use foreshock_core::decision::world::{Fact, Inputs, NodeFacts, Score, ScoreUnknown, World};
-use foreshock_core::drain::{Choice, DrainRules};
+use foreshock_core::drain::{Choice, DrainRules, Pace};
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::{
     ActingAlert, ClusterRecord, DrainRecord, Marks, NodeRecord, RecordState, RecordedPhase,
@@ -64,6 +64,7 @@ pub fn rules() -> DrainRules {
         grace_cap: None,
         deadline: 15 * MINUTE,
         pod_deadline: 10 * MINUTE,
+        pace: Pace::Owner,
         unmanaged: Choice::Leave,
         empty_dir: Choice::Leave,
         local_volumes: Choice::Leave,

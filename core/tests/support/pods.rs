@@ -1,10 +1,11 @@
 //! Pods in a few words, and one drain that is walked step by step.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use foreshock_core::drain::{
-    Action, Answer, Budget, DrainOrder, DrainProgress, DrainRules, EvictionAllowance, NodeOutcome,
-    Owner, PodFacts, PodId, Step, StepState, step,
+    Action, Answer, Budget, DrainFacts, DrainOrder, DrainProgress, DrainRules, EvictionAllowance,
+    NodeOutcome, Owner, PodFacts, PodId, Step, StepState, Workload, Workloads, step,
 };
 use foreshock_core::node::NodeId;
 use foreshock_core::room::{Needs, Resources};
@@ -22,6 +23,7 @@ pub fn pod(name: &str) -> PodFacts {
             uid: format!("uid-{name}").into(),
         },
         owner: owner("apps", "ReplicaSet"),
+        workload: None,
         daemon_set_gone: false,
         mirror: false,
         finished: false,
@@ -123,6 +125,7 @@ pub struct Walk {
     pub pods: Vec<PodFacts>,
     pub node_ready: bool,
     pub progress: DrainProgress,
+    pub workloads: Workloads,
     pub now: Timestamp,
 }
 
@@ -133,18 +136,43 @@ impl Walk {
             pods: pods.into_iter().collect(),
             node_ready: true,
             progress: DrainProgress::default(),
+            workloads: Workloads::default(),
             now: now(),
         }
     }
 
     pub fn step(&self) -> Step {
-        step(
-            &self.order,
-            &self.pods,
-            self.node_ready,
-            &self.progress,
-            self.now,
-        )
+        let facts = DrainFacts {
+            pods: &self.pods,
+            node_ready: self.node_ready,
+            workloads: &self.workloads,
+        };
+        step(&self.order, &facts, &self.progress, self.now)
+    }
+
+    /// The Deployment `web` with these Ready Pods here, by name, and elsewhere.
+    pub fn workload(here: &[&str], elsewhere: &[&str], wanted: Option<u32>) -> Workload {
+        let here = here.iter().map(|name| pod(name).id.uid);
+        let there = elsewhere.iter().map(|uid| (*uid).into());
+        Workload {
+            wanted,
+            ready: here.chain(there).collect(),
+            over: false,
+        }
+    }
+
+    /// This is seen of `web`.
+    pub fn sees(&mut self, here: &[&str], there: &[&str], wanted: Option<u32>) -> &mut Self {
+        let seen = Self::workload(here, there, wanted);
+        self.workloads.see(&"web".into(), Ok(seen), true);
+        self
+    }
+
+    /// What is settled is forgotten, once the drain is over.
+    pub fn settle(&mut self) -> &mut Self {
+        let deadline = self.order.rules.pod_deadline;
+        self.workloads.settle(&BTreeSet::new(), self.now, deadline);
+        self
     }
 
     /// So many milliseconds pass.
@@ -163,11 +191,14 @@ impl Walk {
             .collect();
         for pod in &asked {
             self.progress.sent(pod, self.now);
+            let facts = self.pods.iter().find(|there| there.id == *pod);
+            self.workloads.sent(facts.expect("there"), self.now);
         }
         asked.into_iter().map(|pod| pod.name).collect()
     }
 
     pub fn answer(&mut self, name: &str, answer: Answer) -> &mut Self {
+        self.workloads.answered(&pod(name).id, &answer);
         self.progress.answered(&pod(name).id, answer, self.now);
         self
     }

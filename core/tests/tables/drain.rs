@@ -3,10 +3,11 @@
 use crate::support::pods::{Walk, blocked, budget, budgeted, lost, owner, pod, seconds, with};
 use crate::support::{HOUR, MINUTE, now, rules};
 use foreshock_core::drain::{
-    Action, Answer, Choice, DrainOrder, DrainRules, EvictionAllowance, NodeOutcome, PodFacts,
-    PodOutcome, StepState, classify,
+    Action, Answer, Choice, DrainOrder, DrainProgress, DrainRules, EvictionAllowance, NodeOutcome,
+    Owner, Pace, PodFacts, PodOutcome, StepState, Workload, Workloads, classify,
 };
 use foreshock_core::time::{after, since};
+use std::time::Duration;
 
 // ---- choosing Pods ----
 
@@ -731,4 +732,219 @@ fn a_restart_asks_nothing_of_what_is_already_going() {
     });
     walk.progress = foreshock_core::drain::DrainProgress::default();
     assert_eq!(walk.ask(), ["b"]);
+}
+
+// ---- one Pod of a workload at a time ----
+
+/// Pods `a`, `b`, … of the Deployment `web`, which has these Ready Pods on other Nodes.
+fn web(names: &[&str], elsewhere: &[&str], wanted: Option<u32>) -> Walk {
+    let pods = names.iter().map(|name| of_web(name));
+    let mut walk = Walk::of(pods);
+    walk.sees(names, elsewhere, wanted);
+    walk
+}
+
+fn of_web(name: &str) -> PodFacts {
+    with(pod(name), |pod| {
+        pod.workload = owner("apps", "Deployment").map(|owner| Owner {
+            name: "web".into(),
+            uid: "web".into(),
+            ..owner
+        });
+    })
+}
+
+#[test]
+fn of_a_workload_the_next_pod_goes_when_the_replacement_is_ready() {
+    let mut walk = web(&["a", "b", "c"], &[], Some(3));
+    assert_eq!(walk.ask(), ["a"]);
+    assert_eq!(
+        walk.ask(),
+        Vec::<String>::new(),
+        "the answer is not there yet"
+    );
+    walk.answer("a", Answer::Accepted);
+    assert_eq!(
+        walk.ask(),
+        Vec::<String>::new(),
+        "the watch still shows all three"
+    );
+    walk.sees(&["b", "c"], &[], Some(3)).gone("a");
+    assert_eq!(
+        walk.ask(),
+        Vec::<String>::new(),
+        "its replacement is not Ready"
+    );
+    walk.sees(&["b", "c"], &["r1"], Some(3));
+    assert_eq!(walk.ask(), ["b"]);
+    walk.answer("b", Answer::Accepted).gone("b");
+    walk.sees(&["c"], &["r1", "r2"], Some(3));
+    assert_eq!(walk.ask(), ["c"]);
+}
+
+#[test]
+fn a_workload_that_was_short_before_is_not_waited_for_to_have_all() {
+    let mut walk = web(&["a", "b"], &[], Some(3));
+    assert_eq!(walk.ask(), ["a"]);
+    walk.answer("a", Answer::Accepted)
+        .gone("a")
+        .sees(&["b"], &[], Some(3));
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.sees(&["b"], &["r1"], Some(3));
+    assert_eq!(walk.ask(), ["b"], "two were Ready before, and two are");
+}
+
+#[test]
+fn a_process_that_followed_upon_another_trusts_no_shortage_that_it_finds() {
+    let mut walk = web(&[], &[], None);
+    walk.pods = vec![of_web("b"), of_web("c")];
+    walk.workloads = Workloads::default();
+    let seen = Walk::workload(&["b", "c"], &[], Some(3));
+    walk.workloads.see(&"web".into(), Ok(seen), false);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.sees(&["b", "c"], &["r1"], Some(3));
+    assert_eq!(walk.ask(), ["b"]);
+}
+
+#[test]
+fn a_workload_that_asks_for_less_meanwhile_is_held_to_that() {
+    let mut walk = web(&["a", "b", "c"], &[], Some(3));
+    walk.ask();
+    walk.answer("a", Answer::Accepted)
+        .gone("a")
+        .sees(&["b", "c"], &[], Some(2));
+    assert_eq!(walk.ask(), ["b"]);
+    // More than it had is not asked of it either.
+    let mut walk = web(&["a", "b"], &[], Some(2));
+    walk.ask();
+    walk.answer("a", Answer::Accepted)
+        .gone("a")
+        .sees(&["b"], &["r1"], Some(5));
+    assert_eq!(walk.ask(), ["b"]);
+    // A kind that does not say how many it asks for is held to what it had.
+    let mut walk = web(&["a", "b"], &[], None);
+    walk.ask();
+    walk.answer("a", Answer::Accepted)
+        .gone("a")
+        .sees(&["b"], &[], None);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.sees(&["b"], &["r1"], None);
+    assert_eq!(walk.ask(), ["b"]);
+}
+
+#[test]
+fn a_workload_that_is_gone_or_finished_holds_nobody() {
+    let mut walk = web(&["a", "b", "c"], &[], Some(3));
+    walk.ask();
+    walk.answer("a", Answer::Accepted);
+    let over = Workload {
+        over: true,
+        ..Workload::default()
+    };
+    walk.workloads.see(&"web".into(), Ok(over), true);
+    assert_eq!(walk.ask(), ["b"], "one in each step");
+    assert_eq!(walk.ask(), ["c"]);
+}
+
+#[test]
+fn under_a_budget_or_at_the_pace_of_budgets_no_replacement_is_waited_for() {
+    let mut walk = web(&["a", "b"], &[], Some(2));
+    walk.order.rules.pace = Pace::Budget;
+    assert_eq!(walk.ask(), ["a", "b"]);
+    let mut walk = web(&["a", "b"], &[], Some(2));
+    for pod in &mut walk.pods {
+        pod.budgets = vec![budget("web", EvictionAllowance::Now(2))];
+    }
+    assert_eq!(walk.ask(), ["a", "b"]);
+    let mut walk = web(&[], &[], None);
+    walk.pods = vec![pod("alone"), pod("another")];
+    assert_eq!(
+        walk.ask(),
+        ["alone", "another"],
+        "nobody is known to replace them"
+    );
+}
+
+#[test]
+fn a_slow_workload_holds_back_nobody_else() {
+    let mut walk = web(&["a", "b"], &[], Some(2));
+    walk.pods.push(pod("c"));
+    assert_eq!(walk.ask(), ["a", "c"]);
+}
+
+#[test]
+fn a_replacement_that_never_comes_keeps_the_others_where_they_are() {
+    let mut walk = web(&["a", "b", "c"], &[], Some(3));
+    walk.ask();
+    walk.answer("a", Answer::Accepted)
+        .gone("a")
+        .sees(&["b", "c"], &[], Some(3));
+    walk.pass(600_000 - 1);
+    assert!(walk.ask().is_empty() && walk.over().is_none());
+    assert_eq!(
+        walk.step().wake_at,
+        after(walk.now, Duration::from_millis(1))
+    );
+    walk.pass(1);
+    let (outcome, detail) = walk.over().expect("over");
+    assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::ReplacementNotReady));
+    assert!(
+        detail.contains("shop/b: Deployment/web has 2 of 3 Ready Pods"),
+        "{detail}"
+    );
+    // The next attempt does not take what is left for all that there ever was.
+    walk.progress = DrainProgress::default();
+    walk.pass(300_000).settle();
+    walk.sees(&["b", "c"], &[], Some(3));
+    walk.order.started_at = walk.now;
+    walk.order.deadline_at = after(walk.now, HOUR);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+}
+
+#[test]
+fn a_workload_that_cannot_be_looked_at_is_waited_for_and_named() {
+    let mut walk = web(&[], &[], None);
+    walk.workloads = Workloads::default();
+    walk.pods = vec![of_web("a")];
+    assert_eq!(walk.ask(), Vec::<String>::new(), "it is being looked at");
+    walk.workloads
+        .see(&"web".into(), Err("forbidden".into()), true);
+    walk.pass(600_000);
+    let (outcome, detail) = walk.over().expect("over");
+    assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::ReplacementNotReady));
+    assert!(
+        detail.contains("Deployment/web could not be looked at: forbidden"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn who_was_refused_gives_the_turn_back_and_who_is_unheard_keeps_it() {
+    let mut walk = web(&["a", "b"], &[], Some(2));
+    walk.ask();
+    walk.answer("a", lost());
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.pass(2_000);
+    assert_eq!(walk.ask(), ["a"], "it is asked again, and nobody else");
+    walk.answer(
+        "a",
+        Answer::WebhookDenied {
+            detail: "no".into(),
+        },
+    );
+    assert_eq!(walk.ask(), ["b"]);
+}
+
+#[test]
+fn two_nodes_that_are_drained_at_once_share_the_turn() {
+    let mut one = web(&["a"], &["b"], Some(2));
+    assert_eq!(one.ask(), ["a"]);
+    let mut other = web(&[], &[], None);
+    other.pods = vec![of_web("b")];
+    other.workloads = one.workloads.clone();
+    assert_eq!(other.ask(), Vec::<String>::new());
+    one.answer("a", Answer::Accepted)
+        .sees(&[], &["b", "r1"], Some(2));
+    other.workloads = one.workloads.clone();
+    assert_eq!(other.ask(), ["b"]);
 }
