@@ -4,7 +4,7 @@
 //! Pod or a budget changes, an answer comes, the order changes, the gate opens or closes, or the time
 //! comes that `step` named. Losing the task loses nothing: what was accepted shows on the Pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use foreshock_core::drain::{
 };
 use foreshock_core::node::{NodeId, Uid};
 use foreshock_core::time::since;
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -26,12 +26,10 @@ use tracing::{debug, info, warn};
 use super::events::EventTx;
 use super::gate::Gate;
 use super::reports::{PodReport, Report, ReportTx};
+use super::turns::{Turn, Turns};
 use crate::clock::Clock;
-use crate::kubernetes::rate::Rate;
 use crate::kubernetes::{Cluster, ClusterEvent, NodeTable, PodTable};
 
-/// Evictions under way at once, in the whole cluster.
-const IN_FLIGHT_MAX: usize = 64;
 /// An eviction with everything that belongs to it is over within this; the cluster has its own limit
 /// for each part.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -52,8 +50,7 @@ pub(super) struct Shared {
     pub(super) reports: ReportTx,
     pub(super) events: EventTx,
     /// `eviction.rate`.
-    pub(super) rate: Rate,
-    in_flight: Semaphore,
+    turns: Arc<Turns>,
     /// Whether the reach of any pool is `evict`.
     pub(super) evicts: bool,
 }
@@ -74,8 +71,7 @@ impl Shared {
             gate,
             reports,
             events,
-            rate: Rate::per_second(rate),
-            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            turns: Arc::new(Turns::per_second(rate)),
             evicts,
         }
     }
@@ -123,6 +119,16 @@ enum Attempt {
     Withheld,
 }
 
+/// What a look at everything has come to.
+struct Next {
+    /// What to do now.
+    actions: Vec<Action>,
+    /// There is more to do as soon as there is a turn for it.
+    more: bool,
+    /// When to look again.
+    pause: Duration,
+}
+
 /// Runs one drain until it is withdrawn and nothing of it is under way any more.
 pub(super) async fn run(
     shared: Arc<Shared>,
@@ -144,11 +150,16 @@ pub(super) async fn run(
     let mut pods: Option<watch::Receiver<Arc<PodTable>>> = None;
     let mut under_way: FuturesUnordered<BoxFuture<'static, (PodId, Attempt)>> =
         FuturesUnordered::new();
+    // A place in the queue of all drains, while there is somebody to send. Which Pod goes is decided when
+    // the turn has come, not when the waiting begins.
+    let mut queued: Option<BoxFuture<'static, Turn>> = None;
+    let mut turn: Option<Turn> = None;
     loop {
         let order = orders.borrow_and_update().clone();
         let mut wake = Instant::now() + PAUSE_MAX;
         match &order {
             Orders::Cancelled | Orders::Stopped => {
+                (queued, turn) = (None, None);
                 drain.sending.cancel();
                 if under_way.is_empty() {
                     break;
@@ -157,6 +168,7 @@ pub(super) async fn run(
             // It stays with what it came to, and says so again until the plan has taken note.
             Orders::Go(_) if drain.state.ended.is_some() => {
                 pods = None;
+                (queued, turn) = (None, None);
                 drain.say_again();
             }
             Orders::Go(order) => {
@@ -164,27 +176,28 @@ pub(super) async fn run(
                     .get_or_insert_with(|| shared.cluster.watch_pods(&node))
                     .borrow_and_update()
                     .clone();
-                // Evictions that wait for their turn are called back too: the turn may come long after
-                // a person has excluded the Node, or a storm has begun.
+                // Evictions that are about to leave are called back too.
                 if !order.sends || table.problem.is_some() {
                     drain.sending.cancel();
                 } else if drain.sending.is_cancelled() {
                     drain.sending = CancellationToken::new();
                 }
-                let (actions, pause) =
-                    drain.advance(order, &table, is_ready(&nodes.borrow_and_update(), &node));
-                for Action::Evict {
-                    pod,
-                    grace,
-                    read_first,
-                } in actions
-                {
-                    under_way.push(drain.attempt(pod, grace, read_first));
+                let ready = is_ready(&nodes.borrow_and_update(), &node);
+                let next = drain.advance(order, &table, ready, turn.is_some());
+                for (action, turn) in next.actions.into_iter().zip(turn.take()) {
+                    under_way.push(drain.attempt(action, turn));
                 }
+                if next.more {
+                    queued.get_or_insert_with(|| Arc::clone(&shared.turns).turn().boxed());
+                } else {
+                    queued = None;
+                }
+                let pause = next.pause;
                 wake = Instant::now() + pause;
                 if drain.state.ended.is_some() {
                     drain.sending.cancel();
                     pods = None;
+                    queued = None;
                     continue;
                 }
             }
@@ -198,6 +211,10 @@ pub(super) async fn run(
                 while under_way.next().await.is_some() {}
                 break;
             },
+            granted = granted(&mut queued), if going => {
+                queued = None;
+                turn = Some(granted);
+            }
             () = changed(&mut pods), if going => {}
             Ok(()) = nodes.changed(), if going => {}
             () = gate.changed(), if going => drain.closed_until = None,
@@ -223,6 +240,13 @@ async fn changed(pods: &mut Option<watch::Receiver<Arc<PodTable>>>) {
     std::future::pending().await
 }
 
+async fn granted(queued: &mut Option<BoxFuture<'static, Turn>>) -> Turn {
+    match queued {
+        Some(turn) => turn.await,
+        None => std::future::pending().await,
+    }
+}
+
 fn is_ready(nodes: &NodeTable, node: &NodeId) -> bool {
     let entry = nodes.nodes.get(&node.name);
     entry.is_some_and(|entry| entry.facts.id.uid == node.uid && entry.facts.ready)
@@ -240,13 +264,15 @@ struct Drain {
 }
 
 impl Drain {
-    /// One look at everything: what to do now, and when to look again.
+    /// One look at everything: what to do now, which is nothing where it is not this drain's turn, and when
+    /// to look again.
     fn advance(
         &mut self,
         order: &DrainOrder,
         table: &PodTable,
         node_ready: bool,
-    ) -> (Vec<Action>, Duration) {
+        has_turn: bool,
+    ) -> Next {
         let now = self.shared.clock.now();
         if !table.synced {
             // Without the first list there is nothing to conclude, least of all that nothing is left.
@@ -255,7 +281,11 @@ impl Drain {
                 let detail = format!("its Pods could not be listed: {problem}");
                 self.end(now, NodeOutcome::Ended(PodOutcome::Deadline), detail);
             }
-            return (Vec::new(), self.pause(now, order.deadline_at));
+            return Next {
+                actions: Vec::new(),
+                more: false,
+                pause: self.pause(now, order.deadline_at),
+            };
         }
         self.see(order, table, now);
         let open = self.is_open();
@@ -264,13 +294,15 @@ impl Drain {
             sends: order.sends && open && self.shared.evicts && table.problem.is_none(),
             ..order.clone()
         };
-        let next = step(
+        let mut next = step(
             &effective,
             &table.pods,
             node_ready,
             &self.state.progress,
             now,
         );
+        let ready_to_go = next.actions.len();
+        next.actions.truncate(usize::from(has_turn));
         for Action::Evict { pod, .. } in &next.actions {
             self.state.progress.sent(pod, now);
         }
@@ -297,7 +329,11 @@ impl Drain {
                     .max(PAUSE_MIN),
             );
         }
-        (next.actions, pause)
+        Next {
+            more: ready_to_go > next.actions.len(),
+            actions: next.actions,
+            pause,
+        }
     }
 
     fn pause(&self, now: Timestamp, until: Timestamp) -> Duration {
@@ -327,9 +363,9 @@ impl Drain {
                 self.state.going.entry(pod.id.uid.clone()).or_insert(going);
             }
         }
-        let present = |uid: &Uid| table.pods.iter().any(|pod| pod.id.uid == *uid);
+        let present: BTreeSet<&Uid> = table.pods.iter().map(|pod| &pod.id.uid).collect();
         for (uid, going) in &mut self.state.going {
-            if going.gone || present(uid) {
+            if going.gone || present.contains(uid) {
                 continue;
             }
             going.gone = true;
@@ -359,24 +395,14 @@ impl Drain {
 
     /// The request and all that has to come before it. It holds no borrow of the drain: it goes on
     /// while the drain looks at other things.
-    fn attempt(
-        &self,
-        pod: PodId,
-        grace: Option<Duration>,
-        read_first: bool,
-    ) -> BoxFuture<'static, (PodId, Attempt)> {
+    fn attempt(&self, action: Action, mut turn: Turn) -> BoxFuture<'static, (PodId, Attempt)> {
         let (shared, sending) = (Arc::clone(&self.shared), self.sending.clone());
+        let Action::Evict {
+            pod,
+            grace,
+            read_first,
+        } = action;
         Box::pin(async move {
-            let turn = async {
-                let permit = shared.in_flight.acquire().await;
-                shared.rate.turn().await;
-                permit
-            };
-            let permit = tokio::select! {
-                biased;
-                () = sending.cancelled() => return (pod, Attempt::Withheld),
-                permit = turn => permit,
-            };
             let may_send = || !sending.is_cancelled() && shared.gate.check().is_ok();
             if !may_send() {
                 return (pod, Attempt::Withheld);
@@ -400,6 +426,7 @@ impl Drain {
                         return Attempt::Withheld;
                     }
                 }
+                turn.send();
                 Attempt::Answered(shared.cluster.evict(&pod, grace).await)
             };
             let attempt = tokio::time::timeout(ANSWER_LIMIT, exchange)
@@ -408,7 +435,7 @@ impl Drain {
                     let detail = format!("no answer within {ANSWER_LIMIT:?}");
                     Attempt::Answered(Answer::Lost { detail })
                 });
-            drop(permit);
+            drop(turn);
             (pod, attempt)
         })
     }
@@ -449,7 +476,7 @@ impl Drain {
             Answer::Throttled { retry_after } => {
                 warn!(node = %self.node, pod = %pod, ?retry_after, "the API server asks for quiet");
                 self.shared
-                    .rate
+                    .turns
                     .quiet(retry_after.unwrap_or(QUIET).max(QUIET));
             }
             Answer::Forbidden { detail } => {
@@ -472,7 +499,12 @@ impl Drain {
         for pod in pods.iter().filter(|pod| pod.terminating_until.is_none()) {
             let progress = self.state.progress.pods.get(&pod.id.uid);
             let answer = progress.and_then(|(_, progress)| progress.answer.as_ref());
-            if let Some((_, Answer::BlockedByBudget { .. })) = answer {
+            let blocked = match answer {
+                Some((_, answer)) => matches!(answer, Answer::BlockedByBudget { .. }),
+                // Not asked for: another Pod of its budget was, and the budget has no room.
+                None => pod.closed_budget().is_some(),
+            };
+            if blocked {
                 let budget = pod
                     .budgets
                     .first()
@@ -643,6 +675,12 @@ fn came_of(
             "its eviction was accepted, and it is still there".to_owned(),
         ),
         Some((_, answer)) => (answer.outcome(), answer.detail().to_owned()),
-        None => (PodOutcome::Deadline, "its turn did not come".to_owned()),
+        None => match pod.closed_budget() {
+            Some(budget) => (
+                PodOutcome::BlockedByBudget,
+                format!("budget {}: {}", budget.name, budget.detail),
+            ),
+            None => (PodOutcome::Deadline, "its turn did not come".to_owned()),
+        },
     }
 }

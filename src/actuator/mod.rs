@@ -10,6 +10,7 @@ mod gate;
 mod leader;
 mod release;
 mod reports;
+mod turns;
 
 pub use events::EventTx;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::support::alertmanager::Alertmanager;
 use crate::support::audit::AuditEvent;
 use crate::support::cluster::{Cluster, budget, deployment};
 use crate::support::foreshock::Foreshock;
+pub(crate) use crate::support::foreshock::{ACCOUNT, apply_account};
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
 use crate::support::proxy::Proxy;
 use crate::support::server::{Server, Workdir, listening};
@@ -20,8 +21,6 @@ use crate::support::target::Targets;
 use crate::support::watcher::Watcher;
 use crate::support::{Version, free_port, http, wait_for, wait_until};
 
-/// Who foreshock is to the API server.
-pub(crate) const ACCOUNT: &str = "system:serviceaccount:foreshock:foreshock";
 /// Nodes of every scene: worker-01 to worker-20.
 pub(crate) const NODES: usize = 20;
 /// Where the slow Pods of the scene run at first.
@@ -408,34 +407,6 @@ async fn start_fleet(workdir: &Workdir) -> (Server, String) {
         .ready(Duration::from_secs(30), async |log| listening(log))
         .await;
     (fleet, format!("http://{address}"))
-}
-
-/// The ServiceAccount and the roles of `deploy/kustomize/base`, and nothing else of it.
-pub(crate) async fn apply_account(cluster: &Cluster) {
-    let base = format!("{}/deploy/kustomize/base", env!("CARGO_MANIFEST_DIR"));
-    let all = cluster.kubectl(&["kustomize", &base]).await;
-    let wanted = [
-        "ServiceAccount",
-        "ClusterRole",
-        "ClusterRoleBinding",
-        "Role",
-        "RoleBinding",
-    ];
-    let parts: Vec<&str> = all
-        .split("\n---\n")
-        .filter(|part| {
-            wanted
-                .iter()
-                .any(|kind| part.lines().any(|line| line == format!("kind: {kind}")))
-        })
-        .collect();
-    assert_eq!(
-        parts.len(),
-        wanted.len(),
-        "the base has one of each of {wanted:?}"
-    );
-    cluster.kubectl(&["create", "namespace", "foreshock"]).await;
-    cluster.apply(&parts.join("\n---\n")).await;
 }
 
 /// 200 Pods: Deployments with and without budgets, a StatefulSet, a DaemonSet.

@@ -66,6 +66,17 @@ pub struct Budget {
     pub detail: String,
 }
 
+impl Budget {
+    /// Whether it lets nothing through at present, by its own word.
+    pub fn is_closed(&self) -> bool {
+        self.observed
+            && match self.allowance {
+                EvictionAllowance::Now(count) => count == 0,
+                EvictionAllowance::Never => true,
+            }
+    }
+}
+
 /// What is known about one Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodFacts {
@@ -111,6 +122,11 @@ pub struct PodFacts {
 }
 
 impl PodFacts {
+    /// The budget that lets no Pod go at present, by its own word, if it is this Pod's.
+    pub fn closed_budget(&self) -> Option<&Budget> {
+        self.budgets.first().filter(|budget| budget.is_closed())
+    }
+
     /// Somebody starts it again elsewhere once it is evicted, so that it needs room there.
     pub fn comes_back(&self) -> bool {
         self.owner.is_some() && !self.daemon_set_gone

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Answer, PodFacts, PodId};
+use super::{Answer, Owner, PodFacts, PodId};
 use crate::node::Uid;
 use crate::time::after;
 
@@ -46,6 +46,8 @@ pub struct Workloads {
     asked: BTreeMap<Uid, Asked>,
     /// Ready Pods before anything was asked of the workload.
     before: BTreeMap<Uid, u32>,
+    /// Nobody before us can have evicted Pods whose replacements are still awaited.
+    settled_before: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,21 +67,67 @@ pub(super) enum Turn {
 }
 
 impl Workloads {
-    /// Takes in how it stands with a workload. `trusted` says that what is seen at first is what it had
-    /// before any drain: false for a process that may have followed upon another in the middle of one.
-    pub fn see(&mut self, workload: &Uid, now: Result<Workload, String>, trusted: bool) {
+    /// Says whether what is seen of a workload at first is what it had before any drain: not so for a
+    /// process that may have followed upon another in the middle of one.
+    pub fn trust(&mut self, settled_before: bool) {
+        self.settled_before = settled_before;
+    }
+
+    /// Takes in how it stands with a workload.
+    pub fn see(&mut self, workload: &Uid, now: Result<Workload, String>) {
         if let Ok(seen) = &now
             && !self.before.contains_key(workload)
         {
-            let ready = count(seen.ready.len());
+            // Those that were asked to go without a look at their workload were there before.
+            let asked = self
+                .asked
+                .iter()
+                .filter(|(pod, asked)| asked.workload == *workload && !seen.ready.contains(*pod));
+            let ready = count(seen.ready.len() + asked.count());
             let before = match seen.wanted {
-                // A predecessor may have evicted a Pod whose replacement is not Ready yet.
-                Some(wanted) if !trusted => ready.max(wanted),
+                Some(wanted) if !self.settled_before => ready.max(wanted),
                 Some(_) | None => ready,
             };
             self.before.insert(workload.clone(), before);
         }
         self.facts.insert(workload.clone(), now);
+    }
+
+    /// The workloads that have to be looked at before these Pods, which are to go, can have their turns:
+    /// one of which a single Pod goes, and none is awaited, need not.
+    pub fn to_look_at<'a>(
+        &self,
+        going: impl Iterator<Item = &'a PodFacts>,
+    ) -> Vec<(&'a str, &'a Owner)> {
+        let mut pods: BTreeMap<&Uid, (usize, &PodFacts)> = BTreeMap::new();
+        for pod in going {
+            if let Some(workload) = paced_by(pod) {
+                pods.entry(workload).or_insert((0, pod)).0 += 1;
+            }
+        }
+        let needed = pods.into_iter().filter(|(workload, (count, pod))| {
+            !(*count == 1 && self.goes_unseen(pod, workload)) || self.facts.contains_key(*workload)
+        });
+        needed
+            .filter_map(|(_, (_, pod))| Some((pod.id.namespace.as_str(), pod.workload.as_ref()?)))
+            .collect()
+    }
+
+    /// Whether the only Pod of its workload that is to go may do so without a look at the workload.
+    fn goes_unseen(&self, pod: &PodFacts, workload: &Uid) -> bool {
+        let others = self
+            .asked
+            .iter()
+            .any(|(uid, asked)| asked.workload == *workload && *uid != pod.id.uid);
+        let says_how_many = pod.workload.as_ref().is_some_and(|owner| {
+            matches!(
+                (owner.group.as_str(), owner.kind.as_str()),
+                ("apps", "Deployment" | "ReplicaSet" | "StatefulSet")
+                    | ("", "ReplicationController")
+                    | ("batch", "Job")
+            )
+        });
+        self.settled_before && says_how_many && !others
     }
 
     /// Notes that a request is being made for this Pod.
@@ -175,7 +223,7 @@ impl Workloads {
     }
 
     /// Whether this Pod may be asked to go now.
-    pub(super) fn turn(&self, pod: &PodFacts) -> Turn {
+    pub(super) fn turn(&self, pod: &PodFacts, alone: bool) -> Turn {
         let Some(workload) = paced_by(pod) else {
             return Turn::Now;
         };
@@ -198,6 +246,7 @@ impl Workloads {
             Some(Err(problem)) => {
                 return Turn::Waits(since, format!("{name} could not be looked at: {problem}"));
             }
+            None if alone && self.goes_unseen(pod, workload) => return Turn::Now,
             None => return Turn::Waits(since, format!("{name} is being looked at")),
         };
         if seen.over {

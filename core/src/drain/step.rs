@@ -22,6 +22,13 @@ use crate::time::after;
 const IN_FLIGHT_MAX: usize = 10;
 /// Nothing is repeated sooner, whatever the server says or a delay option is set to.
 const RETRY_FLOOR: Duration = Duration::from_millis(500);
+/// After a budget has opened again: the refusal was about a moment that is over. Doubles with each further
+/// refusal, up to the floor of everything else.
+const OPENED_FLOOR: Duration = Duration::from_millis(100);
+/// The watch shows within this what an accepted eviction has taken from its budget. Beyond it the watch is
+/// believed again: some evictions are accepted and take nothing, such as that of a virtual machine that
+/// moves first.
+const BUDGET_LAG: Duration = Duration::from_secs(2);
 /// Nothing is repeated later, unless the server asked for it.
 const RETRY_CAP: Duration = Duration::from_secs(10);
 /// A server's own `Retry-After` is honoured up to this.
@@ -278,8 +285,12 @@ pub fn step(
         pods, node_ready, ..
     } = *facts;
     let mut sorted: Vec<&PodFacts> = pods.iter().collect();
-    // Ordinary Pods first, critical ones last; ties by name.
-    sorted.sort_by(|a, b| (a.critical, &a.id).cmp(&(b.critical, &b.id)));
+    // Ordinary Pods first, critical ones last. Among them those under a budget come first: each is a link
+    // of a chain that decides how long all of it takes. Ties by name.
+    sorted.sort_by(|a, b| {
+        let rank = |pod: &PodFacts| (pod.critical, pod.budgets.is_empty());
+        rank(a).cmp(&rank(b)).then_with(|| a.id.cmp(&b.id))
+    });
 
     let mut going: Vec<&PodFacts> = Vec::new();
     let mut stuck: Vec<(PodOutcome, String)> = Vec::new();
@@ -307,16 +318,26 @@ pub fn step(
         .values()
         .filter(|(_, pod)| pod.in_flight)
         .count();
-    let mut asked_of_budget: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for (pod, state) in going
-        .iter()
-        .filter_map(|pod| Some((pod, &progress.pods.get(&pod.id.uid)?.1)))
-    {
-        if let (true, Some(budget)) = (state.in_flight, pod.budgets.first()) {
-            *asked_of_budget
-                .entry((&pod.id.namespace, &budget.name))
-                .or_default() += 1;
+    let mut asked: BTreeMap<(&str, &str), Asked> = BTreeMap::new();
+    for pod in &going {
+        if let (Some(key), Some((_, state))) = (budget_key(pod), progress.pods.get(&pod.id.uid)) {
+            let asked = asked.entry(key).or_default();
+            asked.under_way += usize::from(state.in_flight);
+            asked.any = true;
+            if let (true, None, Some((at, _))) =
+                (state.accepted, pod.terminating_until, &state.answer)
+            {
+                let shown_by = after(*at, BUDGET_LAG);
+                if now < shown_by {
+                    asked.taken += 1;
+                    step.wake_at = step.wake_at.min(shown_by);
+                }
+            }
         }
+    }
+    let mut of_workload: BTreeMap<&Uid, usize> = BTreeMap::new();
+    for workload in going.iter().filter_map(|pod| paced_by(pod)) {
+        *of_workload.entry(workload).or_default() += 1;
     }
     // Workloads of which a Pod is asked for in this very step.
     let mut given: BTreeSet<&Uid> = BTreeSet::new();
@@ -344,7 +365,7 @@ pub fn step(
             Need::Request if pod.critical && ordinary_waiting => {}
             Need::Request if in_flight >= IN_FLIGHT_MAX => {}
             Need::Request => {
-                match turn(order, facts, pod, &mut given, now) {
+                match turn(order, facts, pod, &of_workload, &mut given, now) {
                     Turn::Now => {}
                     Turn::Waits(since, detail) => {
                         let limit = after(since.unwrap_or(last_request), order.rules.pod_deadline);
@@ -359,18 +380,11 @@ pub fn step(
                         continue;
                     }
                 }
-                let room = pod.budgets.first().map_or(usize::MAX, room_of);
-                let asked = pod.budgets.first().map_or(0, |budget| {
-                    asked_of_budget
-                        .get(&(pod.id.namespace.as_str(), budget.name.as_str()))
-                        .copied()
-                        .unwrap_or(0)
-                });
-                if asked < room {
-                    if let Some(budget) = pod.budgets.first() {
-                        *asked_of_budget
-                            .entry((&pod.id.namespace, &budget.name))
-                            .or_default() += 1;
+                let asked = budget_key(pod).map(|key| asked.entry(key).or_default());
+                if may_ask(pod, state, asked.as_deref()) {
+                    if let Some(asked) = asked {
+                        asked.under_way += 1;
+                        asked.any = true;
                     }
                     in_flight += 1;
                     step.actions.push(Action::Evict {
@@ -418,6 +432,7 @@ fn turn<'a>(
     order: &DrainOrder,
     facts: &DrainFacts<'_>,
     pod: &'a PodFacts,
+    of_workload: &BTreeMap<&Uid, usize>,
     given: &mut BTreeSet<&'a Uid>,
     now: Timestamp,
 ) -> Turn {
@@ -434,7 +449,8 @@ fn turn<'a>(
             "another Pod of its workload goes first".to_owned(),
         );
     }
-    let turn = facts.workloads.turn(pod);
+    let alone = of_workload.get(workload) == Some(&1);
+    let turn = facts.workloads.turn(pod, alone);
     if turn == Turn::Now {
         given.insert(workload);
     }
@@ -513,17 +529,17 @@ fn need(
     if now >= limit {
         return Need::Stuck(answer.outcome(), detail());
     }
-    let budget_opened = matches!(
-        answer,
-        Answer::BlockedByBudget { retry_after, .. }
-            if retry_after.is_none_or(|asked| asked.is_zero())
-    ) && pod.budgets.first().is_some_and(|budget| {
-        budget.observed && matches!(budget.allowance, EvictionAllowance::Now(1..))
+    let asks_to_wait = answer.retry_after().is_some_and(|asked| !asked.is_zero());
+    let budget = pod.budgets.first().filter(|budget| {
+        budget.observed && !asks_to_wait && matches!(answer, Answer::BlockedByBudget { .. })
     });
-    let pause = if budget_opened {
-        RETRY_FLOOR
-    } else {
-        backoff(&pod.id.uid, state.requests, answer.retry_after())
+    let pause = match budget {
+        // Its opening is an event.
+        Some(budget) if budget.is_closed() => spread(&pod.id.uid, state.requests, RETRY_CAP),
+        Some(_) => OPENED_FLOOR
+            .saturating_mul(1 << state.requests.saturating_sub(1).min(6))
+            .min(RETRY_FLOOR),
+        None => backoff(&pod.id.uid, state.requests, answer.retry_after()),
     };
     let due = after(*answered_at, pause);
     if now >= due {
@@ -533,8 +549,7 @@ fn need(
     }
 }
 
-/// Doubles from the floor to the cap, spread by a fifth so that Pods which were refused together do
-/// not come back together. The spread comes from the UID, not from chance, so that a replay repeats it.
+/// Doubles from the floor to the cap.
 fn backoff(uid: &Uid, requests: u32, retry_after: Option<Duration>) -> Duration {
     if let Some(asked) = retry_after.filter(|asked| !asked.is_zero()) {
         return asked.clamp(RETRY_FLOOR, RETRY_AFTER_MAX);
@@ -542,17 +557,52 @@ fn backoff(uid: &Uid, requests: u32, retry_after: Option<Duration>) -> Duration 
     let doubled = RETRY_FLOOR
         .saturating_mul(1 << requests.min(6))
         .min(RETRY_CAP);
-    let spread = uid.as_str().bytes().fold(requests, |hash, byte| {
-        hash.wrapping_mul(31).wrapping_add(u32::from(byte))
-    }) % 200;
-    doubled - doubled * spread / 1000
+    spread(uid, requests, doubled)
 }
 
-fn room_of(budget: &Budget) -> usize {
-    match budget.allowance {
+/// Shorter by up to a fifth, so that Pods which were refused together do not come back together. How much
+/// comes from the UID, not from chance, so that a replay repeats it.
+fn spread(uid: &Uid, requests: u32, pause: Duration) -> Duration {
+    let thousandths = uid.as_str().bytes().fold(requests, |hash, byte| {
+        hash.wrapping_mul(31).wrapping_add(u32::from(byte))
+    }) % 200;
+    pause - pause * thousandths / 1000
+}
+
+/// What was asked of one budget.
+#[derive(Default)]
+struct Asked {
+    /// Requests under way.
+    under_way: usize,
+    /// Accepted, and not seen to go yet.
+    taken: usize,
+    /// Some of its Pods that are still there was asked for.
+    any: bool,
+}
+
+/// Namespace and name of the budget that a Pod waits for.
+fn budget_key(pod: &PodFacts) -> Option<(&str, &str)> {
+    let budget = pod.budgets.first()?;
+    Some((&pod.id.namespace, &budget.name))
+}
+
+/// Whether the Pod's budget has room for a request.
+///
+/// One at a time: the server writes each disruption to the budget's status, and of two that it writes at
+/// once one begins again after half a second. Of a budget without room one Pod is asked for, because what
+/// the watch shows may be old, and to have the server's own words; the others wait for the budget to open.
+fn may_ask(pod: &PodFacts, state: Option<&PodProgress>, asked: Option<&Asked>) -> bool {
+    let (Some(budget), Some(asked)) = (pod.budgets.first(), asked) else {
+        return true;
+    };
+    if budget.is_closed() && state.is_none() && asked.any {
+        return false;
+    }
+    let room = match budget.allowance {
         EvictionAllowance::Now(count) => (count as usize).max(1),
         EvictionAllowance::Never => 1,
-    }
+    };
+    asked.under_way == 0 && asked.taken < room
 }
 
 fn impossible_outcome(reason: &ImpossibleReason) -> PodOutcome {
@@ -600,6 +650,11 @@ fn over_by_deadline(
     mut stuck: Vec<(PodOutcome, String)>,
 ) -> StepState {
     for pod in waiting {
+        if let Some(budget) = unasked_by(pod, progress) {
+            let detail = format!("{}: budget {}: {}", pod.id, budget.name, budget.detail);
+            stuck.push((PodOutcome::BlockedByBudget, detail));
+            continue;
+        }
         let answer = progress
             .pods
             .get(&pod.id.uid)
@@ -619,6 +674,12 @@ fn over_by_deadline(
         });
     }
     over(stuck)
+}
+
+/// The budget for whose sake the Pod was never asked for.
+fn unasked_by<'a>(pod: &'a PodFacts, progress: &DrainProgress) -> Option<&'a Budget> {
+    let unasked = pod.terminating_until.is_none() && !progress.pods.contains_key(&pod.id.uid);
+    pod.closed_budget().filter(|_| unasked)
 }
 
 fn named(finalizers: &[String]) -> String {

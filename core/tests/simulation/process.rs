@@ -912,9 +912,10 @@ impl Process {
             .collect();
         let pod_deadline = self.policy.drain.pod_deadline;
         let trusted = after(self.lives_from.max(self.acts_from), pod_deadline) <= cluster.now;
+        self.workloads.trust(trusted);
         for uid in &concerned {
             let seen = cluster.workload(uid).expect("its Pods are there");
-            self.workloads.see(uid, Ok(seen), trusted);
+            self.workloads.see(uid, Ok(seen));
         }
         self.workloads.settle(&concerned, wall, pod_deadline);
     }

@@ -251,29 +251,66 @@ fn of_500_pods_ten_are_under_way_at_once_and_all_get_their_turn() {
 }
 
 #[test]
-fn under_a_budget_with_room_for_one_pods_are_asked_one_at_a_time() {
-    let mut walk = Walk::of([budgeted("a", 1), budgeted("b", 1), pod("c")]);
-    assert_eq!(walk.ask(), ["a", "c"]);
+fn pods_of_one_budget_are_asked_one_at_a_time_and_as_many_as_it_has_room_for() {
+    let mut walk = Walk::of([budgeted("b", 1), budgeted("c", 1), pod("a")]);
+    assert_eq!(
+        walk.ask(),
+        ["b", "a"],
+        "who has to wait for others is first"
+    );
     assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.answer("b", Answer::Accepted);
+    assert_eq!(
+        walk.ask(),
+        Vec::<String>::new(),
+        "the watch shows a room that is taken"
+    );
+    let going = after(walk.now, seconds(30));
+    walk.change("b", |pod| pod.terminating_until = Some(going));
+    assert_eq!(walk.ask(), ["c"], "it is seen to go, and there is room");
+    // An eviction that takes nothing of the budget does not hold the others for long.
+    let mut walk = Walk::of([budgeted("a", 1), budgeted("b", 1)]);
+    assert_eq!(walk.ask(), ["a"]);
     walk.answer("a", Answer::Accepted);
-    assert_eq!(walk.ask(), ["b"]);
+    assert_eq!(walk.until_asked(), 2_000);
     // A budget of the same name elsewhere is another budget.
     let elsewhere = with(budgeted("d", 1), |pod| pod.id.namespace = "other".into());
     let mut walk = Walk::of([budgeted("a", 1), elsewhere]);
     assert_eq!(walk.ask().len(), 2);
-    // Room for two lets two; no room lets one, because what the watch shows may be old.
-    assert_eq!(
-        Walk::of((0..4).map(|n| budgeted(&format!("p{n}"), 2)))
-            .ask()
-            .len(),
-        2
+    // Room for two lets two go, one after the other: two at once would be in each other's way.
+    let mut walk = Walk::of((0..4).map(|n| budgeted(&format!("p{n}"), 2)));
+    for name in ["p0", "p1"] {
+        assert_eq!(walk.ask(), [name]);
+        walk.answer(name, Answer::Accepted);
+    }
+    assert_eq!(walk.ask(), Vec::<String>::new());
+}
+
+#[test]
+fn of_a_budget_without_room_one_pod_is_asked_and_the_others_wait_for_it_to_open() {
+    let mut walk = Walk::of((0..4).map(|n| budgeted(&format!("p{n}"), 0)));
+    // What the watch shows may be old.
+    assert_eq!(walk.ask(), ["p0"]);
+    walk.answer("p0", blocked());
+    assert!(
+        (8_000..=10_000).contains(&walk.until_asked()),
+        "its opening is an event"
     );
-    assert_eq!(
-        Walk::of((0..4).map(|n| budgeted(&format!("p{n}"), 0)))
-            .ask()
-            .len(),
-        1
-    );
+    assert_eq!(walk.ask(), ["p0"], "still the same one");
+    walk.answer("p0", blocked()).pass(1);
+    for name in ["p0", "p1", "p2", "p3"] {
+        walk.change(name, |pod| {
+            pod.budgets = vec![budget("web", EvictionAllowance::Now(1))];
+        });
+    }
+    assert_eq!(walk.ask(), ["p1"], "at once, and not the one just refused");
+    // Whoever was not asked says at the end what it waited for.
+    let mut walk = Walk::of([budgeted("a", 0), budgeted("b", 0)]);
+    walk.ask();
+    walk.answer("a", blocked()).pass(20 * 60_000);
+    let (outcome, detail) = walk.over().expect("over");
+    assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::BlockedByBudget));
+    assert!(detail.contains("shop/b: budget web"), "{detail}");
 }
 
 #[test]
@@ -420,7 +457,9 @@ fn every_answer_that_is_tried_again_waits_longer_each_time_from_a_floor_to_a_cap
         },
     ];
     for answer in answers {
-        let mut walk = Walk::of([budgeted("a", 0)]);
+        // The numbers of a status that is behind are no event to wait for.
+        let behind = |pod: &mut PodFacts| pod.budgets[0].observed = false;
+        let mut walk = Walk::of([with(budgeted("a", 0), behind)]);
         let mut waits = Vec::new();
         for _ in 0..12 {
             assert_eq!(walk.ask(), ["a"], "{answer:?}");
@@ -499,8 +538,15 @@ fn when_the_budget_opens_the_pod_is_asked_at_once_but_not_sooner_than_the_floor(
         walk.change("a", open);
         assert_eq!(walk.until_asked(), 400);
         walk.ask();
-        walk.answer("a", refused);
+        walk.answer("a", refused.clone());
         assert_eq!(walk.until_asked(), 500);
+        // After its first refusals the floor is lower: they were about a moment that is over.
+        let mut walk = Walk::of([budgeted("a", 1)]);
+        for expected in [100, 200, 400, 500, 500] {
+            walk.ask();
+            walk.answer("a", refused.clone());
+            assert_eq!(walk.until_asked(), expected);
+        }
         // Numbers of a status that is behind open nothing.
         walk.ask();
         walk.answer("a", blocked())
@@ -800,7 +846,7 @@ fn a_process_that_followed_upon_another_trusts_no_shortage_that_it_finds() {
     walk.pods = vec![of_web("b"), of_web("c")];
     walk.workloads = Workloads::default();
     let seen = Walk::workload(&["b", "c"], &[], Some(3));
-    walk.workloads.see(&"web".into(), Ok(seen), false);
+    walk.workloads.see(&"web".into(), Ok(seen));
     assert_eq!(walk.ask(), Vec::<String>::new());
     walk.sees(&["b", "c"], &["r1"], Some(3));
     assert_eq!(walk.ask(), ["b"]);
@@ -841,7 +887,7 @@ fn a_workload_that_is_gone_or_finished_holds_nobody() {
         over: true,
         ..Workload::default()
     };
-    walk.workloads.see(&"web".into(), Ok(over), true);
+    walk.workloads.see(&"web".into(), Ok(over));
     assert_eq!(walk.ask(), ["b"], "one in each step");
     assert_eq!(walk.ask(), ["c"]);
 }
@@ -855,7 +901,9 @@ fn under_a_budget_or_at_the_pace_of_budgets_no_replacement_is_waited_for() {
     for pod in &mut walk.pods {
         pod.budgets = vec![budget("web", EvictionAllowance::Now(2))];
     }
-    assert_eq!(walk.ask(), ["a", "b"]);
+    assert_eq!(walk.ask(), ["a"]);
+    walk.answer("a", Answer::Accepted);
+    assert_eq!(walk.ask(), ["b"], "its budget has room for two");
     let mut walk = web(&[], &[], None);
     walk.pods = vec![pod("alone"), pod("another")];
     assert_eq!(
@@ -907,8 +955,7 @@ fn a_workload_that_cannot_be_looked_at_is_waited_for_and_named() {
     walk.workloads = Workloads::default();
     walk.pods = vec![of_web("a")];
     assert_eq!(walk.ask(), Vec::<String>::new(), "it is being looked at");
-    walk.workloads
-        .see(&"web".into(), Err("forbidden".into()), true);
+    walk.workloads.see(&"web".into(), Err("forbidden".into()));
     walk.pass(600_000);
     let (outcome, detail) = walk.over().expect("over");
     assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::ReplacementNotReady));
@@ -947,4 +994,41 @@ fn two_nodes_that_are_drained_at_once_share_the_turn() {
         .sees(&[], &["b", "r1"], Some(2));
     other.workloads = one.workloads.clone();
     assert_eq!(other.ask(), ["b"]);
+}
+
+#[test]
+fn the_only_pod_of_a_workload_goes_without_a_look_at_it() {
+    let fresh = |names: &[&str], trusted: bool| {
+        let mut walk = web(&[], &[], None);
+        walk.workloads = Workloads::default();
+        walk.workloads.trust(trusted);
+        walk.pods = names.iter().map(|name| of_web(name)).collect();
+        walk
+    };
+    let looks = |walk: &Walk| walk.workloads.to_look_at(walk.pods.iter()).len();
+    let mut alone = fresh(&["a"], true);
+    assert_eq!(looks(&alone), 0);
+    assert_eq!(alone.ask(), ["a"]);
+    // Another Node's Pod of the same workload waits for the replacement then.
+    let mut other = fresh(&["b"], true);
+    other.workloads = alone.workloads.clone();
+    assert_eq!(looks(&other), 1);
+    assert_eq!(other.ask(), Vec::<String>::new());
+    alone
+        .answer("a", Answer::Accepted)
+        .sees(&["b"], &[], Some(2));
+    other.workloads = alone.workloads.clone();
+    assert_eq!(other.ask(), Vec::<String>::new(), "two were there before");
+    alone.sees(&["b"], &["r1"], Some(2));
+    other.workloads = alone.workloads.clone();
+    assert_eq!(other.ask(), ["b"]);
+    // Not where there are two, a predecessor may have left something, or nobody knows how many it asks for.
+    assert_eq!(looks(&fresh(&["a", "b"], true)), 1);
+    assert_eq!(fresh(&["a", "b"], true).ask(), Vec::<String>::new());
+    assert_eq!(looks(&fresh(&["a"], false)), 1);
+    assert_eq!(fresh(&["a"], false).ask(), Vec::<String>::new());
+    let mut foreign = fresh(&["a"], true);
+    foreign.pods[0].workload.as_mut().expect("of web").group = "example.org".into();
+    assert_eq!(looks(&foreign), 1);
+    assert_eq!(foreign.ask(), Vec::<String>::new());
 }

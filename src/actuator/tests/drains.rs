@@ -249,7 +249,7 @@ async fn the_deadline_ends_a_drain_with_an_outcome_for_each_pod() {
     draining_node(
         &cluster,
         vec![
-            pod("goes"),
+            pod("departs"),
             budgeted("waits", 0),
             PodFacts {
                 budgets: vec![never],
@@ -287,7 +287,7 @@ async fn the_deadline_ends_a_drain_with_an_outcome_for_each_pod() {
     );
     scene.pass(Duration::from_secs(1)).await;
     let outcomes = scene.outcomes();
-    assert_eq!(outcomes["goes"], PodOutcome::Evicted);
+    assert_eq!(outcomes["departs"], PodOutcome::Evicted);
     assert_eq!(outcomes["never"], PodOutcome::NeverAllowed);
     assert_eq!(outcomes["waits"], PodOutcome::BlockedByBudget);
     assert_eq!(outcomes["denied"], PodOutcome::WebhookDenied);

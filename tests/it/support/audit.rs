@@ -1,6 +1,8 @@
 //! What the API server was asked to do, by whom, and what it answered, from its audit log.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -73,17 +75,49 @@ impl AuditEvent {
 /// Reads the audit log, in the order in which the requests were answered. A last line that is still being
 /// written is left for the next time.
 pub(super) fn read(path: &Path) -> Vec<AuditEvent> {
-    let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole
-        .lines()
-        .filter_map(|line| {
-            let event: Value = serde_json::from_str(line)
-                .unwrap_or_else(|error| panic!("audit log: {error} in {line}"));
-            (event["stage"] == "ResponseComplete").then(|| parse(&event))
-        })
-        .collect()
+    AuditTail::new(path).read()
+}
+
+/// Reads on from where it stopped: the log of a long run is read only once.
+#[derive(Debug)]
+pub(crate) struct AuditTail {
+    path: PathBuf,
+    /// Bytes read so far, whole lines all of them.
+    read: u64,
+}
+
+impl AuditTail {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            read: 0,
+        }
+    }
+
+    /// What was answered since the last call, or the beginning.
+    pub(crate) fn read(&mut self) -> Vec<AuditEvent> {
+        let mut bytes = Vec::new();
+        // It is not there before the first request.
+        let Ok(mut file) = File::open(&self.path) else {
+            return Vec::new();
+        };
+        file.seek(SeekFrom::Start(self.read))
+            .and_then(|_| file.read_to_end(&mut bytes))
+            .unwrap_or_else(|error| panic!("audit log: {error}"));
+        let whole = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        self.read += u64::try_from(whole).expect("a file's length is a u64");
+        String::from_utf8_lossy(&bytes[..whole])
+            .lines()
+            .filter_map(|line| {
+                let event: Value = serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("audit log: {error} in {line}"));
+                (event["stage"] == "ResponseComplete").then(|| parse(&event))
+            })
+            .collect()
+    }
 }
 
 fn parse(event: &Value) -> AuditEvent {

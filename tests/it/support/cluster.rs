@@ -11,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use super::audit::{self, AuditEvent};
+use super::audit::{self, AuditEvent, AuditTail};
 use super::server::{Server, Workdir};
 use super::{bed_program, free_port, http, init, wait_for, wait_until};
 
@@ -307,6 +307,11 @@ impl Cluster {
     /// What the API server has answered so far. Watches appear when they end.
     pub(crate) fn audit(&self) -> Vec<AuditEvent> {
         audit::read(&self.workdir.join("audit.log"))
+    }
+
+    /// The same, for reading on and on.
+    pub(crate) fn audit_tail(&self) -> AuditTail {
+        AuditTail::new(&self.workdir.join("audit.log"))
     }
 
     /// Ends the API server with SIGKILL and starts it again at the same address. Watches break.

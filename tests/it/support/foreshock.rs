@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::cluster::Cluster;
 use super::http;
 use super::server::{Server, Workdir, listening};
+
+/// Who it is to the API server.
+pub(crate) const ACCOUNT: &str = "system:serviceaccount:foreshock:foreshock";
 
 /// A running `foreshock run`.
 #[derive(Debug)]
@@ -120,4 +124,32 @@ impl Foreshock {
         self.server.start_again();
         self.wait_listening().await;
     }
+}
+
+/// The ServiceAccount and the roles of `deploy/kustomize/base`, and nothing else of it.
+pub(crate) async fn apply_account(cluster: &Cluster) {
+    let base = format!("{}/deploy/kustomize/base", env!("CARGO_MANIFEST_DIR"));
+    let all = cluster.kubectl(&["kustomize", &base]).await;
+    let wanted = [
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+    ];
+    let parts: Vec<&str> = all
+        .split("\n---\n")
+        .filter(|part| {
+            wanted
+                .iter()
+                .any(|kind| part.lines().any(|line| line == format!("kind: {kind}")))
+        })
+        .collect();
+    assert_eq!(
+        parts.len(),
+        wanted.len(),
+        "the base has one of each of {wanted:?}"
+    );
+    cluster.kubectl(&["create", "namespace", "foreshock"]).await;
+    cluster.apply(&parts.join("\n---\n")).await;
 }

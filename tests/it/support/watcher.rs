@@ -159,6 +159,19 @@ impl Watcher {
         self.scene().timeline.clone()
     }
 
+    /// What was seen after the first `seen` moments, for reading on and on.
+    pub(crate) fn timeline_after(&self, seen: usize) -> Vec<Moment> {
+        self.scene()
+            .timeline
+            .get(seen..)
+            .map_or_else(Vec::new, <[Moment]>::to_vec)
+    }
+
+    /// How many moments there are so far.
+    pub(crate) fn moments(&self) -> usize {
+        self.scene().timeline.len()
+    }
+
     /// The timeline as text, a line for each moment.
     pub(crate) fn timeline_text(&self) -> String {
         self.scene()
