@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshock_core::drain::{
-    Action, Answer, Disposition, DrainOrder, DrainProgress, DrainReport, ImpossibleReason,
-    NodeOutcome, PodFacts, PodId, PodOutcome, StepState, classify, step,
+    Action, Answer, Disposition, DrainFacts, DrainOrder, DrainProgress, DrainReport,
+    ImpossibleReason, NodeOutcome, Pace, PodFacts, PodId, PodOutcome, Step, StepState, Workloads,
+    classify, paced_by, step,
 };
 use foreshock_core::node::{NodeId, Uid};
 use foreshock_core::time::since;
@@ -23,12 +24,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::board::Board;
 use super::events::EventTx;
 use super::gate::Gate;
 use super::reports::{PodReport, Report, ReportTx};
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
-use crate::kubernetes::{Cluster, ClusterEvent, NodeTable, PodTable};
+use crate::kubernetes::{Cluster, ClusterEvent, NodeTable, PodTable, WorkloadState};
 
 /// An eviction with everything that belongs to it is over within this; the cluster has its own limit
 /// for each part.
@@ -51,6 +53,7 @@ pub(super) struct Shared {
     pub(super) events: EventTx,
     /// `eviction.rate`.
     turns: Arc<Turns>,
+    board: Board,
     /// Whether the reach of any pool is `evict`.
     pub(super) evicts: bool,
 }
@@ -72,6 +75,7 @@ impl Shared {
             reports,
             events,
             turns: Arc::new(Turns::per_second(rate)),
+            board: Board::new(),
             evicts,
         }
     }
@@ -143,8 +147,10 @@ pub(super) async fn run(
         state,
         sending: CancellationToken::new(),
         closed_until: None,
+        looked_at: BTreeMap::new(),
         shared: Arc::clone(&shared),
     };
+    let mut board = shared.board.changes();
     let mut gate = shared.gate.clone();
     let mut nodes = shared.cluster.nodes();
     let mut pods: Option<watch::Receiver<Arc<PodTable>>> = None;
@@ -172,6 +178,7 @@ pub(super) async fn run(
                 drain.say_again();
             }
             Orders::Go(order) => {
+                board.mark_unchanged();
                 let table = pods
                     .get_or_insert_with(|| shared.cluster.watch_pods(&node))
                     .borrow_and_update()
@@ -216,11 +223,14 @@ pub(super) async fn run(
                 turn = Some(granted);
             }
             () = changed(&mut pods), if going => {}
+            () = any_changed(&mut drain.looked_at), if going => {}
+            Ok(()) = board.changed(), if going => {}
             Ok(()) = nodes.changed(), if going => {}
             () = gate.changed(), if going => drain.closed_until = None,
             () = tokio::time::sleep_until(wake), if going => {}
         }
     }
+    shared.board.leave(&node.name);
     if *orders.borrow() == Orders::Cancelled {
         drain.cancelled();
     }
@@ -247,6 +257,22 @@ async fn granted(queued: &mut Option<BoxFuture<'static, Turn>>) -> Turn {
     }
 }
 
+async fn any_changed(looked_at: &mut BTreeMap<Uid, watch::Receiver<WorkloadState>>) {
+    if looked_at.is_empty() {
+        return std::future::pending().await;
+    }
+    let each = looked_at.values_mut().map(|state| {
+        async move {
+            if state.changed().await.is_err() {
+                // It says nothing any more.
+                std::future::pending().await
+            }
+        }
+        .boxed()
+    });
+    futures::future::select_all(each).await;
+}
+
 fn is_ready(nodes: &NodeTable, node: &NodeId) -> bool {
     let entry = nodes.nodes.get(&node.name);
     entry.is_some_and(|entry| entry.facts.id.uid == node.uid && entry.facts.ready)
@@ -261,6 +287,8 @@ struct Drain {
     sending: CancellationToken,
     /// The gate was found closed; not asked again before.
     closed_until: Option<Instant>,
+    /// Workloads that are waited for.
+    looked_at: BTreeMap<Uid, watch::Receiver<WorkloadState>>,
 }
 
 impl Drain {
@@ -294,18 +322,7 @@ impl Drain {
             sends: order.sends && open && self.shared.evicts && table.problem.is_none(),
             ..order.clone()
         };
-        let mut next = step(
-            &effective,
-            &table.pods,
-            node_ready,
-            &self.state.progress,
-            now,
-        );
-        let ready_to_go = next.actions.len();
-        next.actions.truncate(usize::from(has_turn));
-        for Action::Evict { pod, .. } in &next.actions {
-            self.state.progress.sent(pod, now);
-        }
+        let (next, more) = self.decide(&effective, &table.pods, node_ready, has_turn, now);
         self.blocked(&table.pods);
         let mut pause = self.pause(now, next.wake_at);
         match next.state {
@@ -330,9 +347,76 @@ impl Drain {
             );
         }
         Next {
-            more: ready_to_go > next.actions.len(),
+            more,
             actions: next.actions,
             pause,
+        }
+    }
+
+    /// What is next, of which at most what there is a turn for is begun, and whether there is more.
+    fn decide(
+        &mut self,
+        order: &DrainOrder,
+        pods: &[PodFacts],
+        node_ready: bool,
+        has_turn: bool,
+        now: Timestamp,
+    ) -> (Step, bool) {
+        let shared = Arc::clone(&self.shared);
+        let going: Vec<&PodFacts> = pods
+            .iter()
+            .filter(|pod| classify(pod, &order.rules) == Disposition::Evict)
+            .collect();
+        let workloads = going.iter().filter_map(|pod| paced_by(pod).cloned());
+        let workloads: BTreeSet<Uid> = match order.rules.pace {
+            Pace::Owner => workloads.collect(),
+            Pace::Budget => BTreeSet::new(),
+        };
+        let paced = !workloads.is_empty();
+        let pod_deadline = order.rules.pod_deadline;
+        let name = self.node.name.clone();
+        shared
+            .board
+            .look(&name, workloads, now, pod_deadline, |board| {
+                if paced {
+                    self.look_at_workloads(board, &going);
+                } else {
+                    self.looked_at.clear();
+                }
+                let facts = DrainFacts {
+                    pods,
+                    node_ready,
+                    workloads: board,
+                };
+                let mut next = step(order, &facts, &self.state.progress, now);
+                let ready_to_go = next.actions.len();
+                next.actions.truncate(usize::from(has_turn));
+                for Action::Evict { pod, .. } in &next.actions {
+                    self.state.progress.sent(pod, now);
+                    if let Some(facts) = going.iter().find(|facts| facts.id == *pod) {
+                        board.sent(facts, now);
+                    }
+                }
+                let more = ready_to_go > next.actions.len();
+                (next, more)
+            })
+    }
+
+    fn look_at_workloads(&mut self, board: &mut Workloads, going: &[&PodFacts]) {
+        let wanted = board.to_look_at(going.iter().copied());
+        let mut kept = BTreeMap::new();
+        for (namespace, workload) in wanted {
+            let state = self
+                .looked_at
+                .remove(&workload.uid)
+                .unwrap_or_else(|| self.shared.cluster.watch_workload(namespace, workload));
+            kept.insert(workload.uid.clone(), state);
+        }
+        self.looked_at = kept;
+        for (workload, state) in &mut self.looked_at {
+            if let Some(seen) = state.borrow_and_update().clone() {
+                board.see(workload, seen);
+            }
         }
     }
 
@@ -445,6 +529,9 @@ impl Drain {
             Attempt::Answered(answer) => answer,
             Attempt::Withheld => {
                 self.state.progress.withheld(pod);
+                if !self.state.progress.was_asked(pod) {
+                    self.shared.board.withheld(pod);
+                }
                 self.closed_until = Some(Instant::now() + GATE_PAUSE);
                 return;
             }
@@ -490,6 +577,7 @@ impl Drain {
             answer: answer.clone(),
             at: now,
         });
+        self.shared.board.answered(pod, &answer);
         self.state.progress.answered(pod, answer, now);
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, VirtualClock};
 use crate::kubernetes::{
     Cluster, ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry,
-    NodeTable, PodTable, marks, record,
+    NodeTable, PodTable, WorkloadState, marks, record,
 };
 
 /// When the tests begin.
@@ -47,6 +47,7 @@ pub(super) struct Inner {
     documents: BTreeMap<NodeName, Value>,
     version: u64,
     tables: BTreeMap<NodeName, watch::Sender<Arc<PodTable>>>,
+    workloads: BTreeMap<Uid, watch::Sender<WorkloadState>>,
     /// Every write that arrived, with the time on the boot clock.
     pub(super) writes: Vec<(Duration, Write)>,
     /// Pods that were read afresh.
@@ -272,6 +273,13 @@ impl Cluster for Fake {
         std::future::ready(Ok(pods)).boxed()
     }
 
+    fn watch_workload(&self, _: &str, workload: &Owner) -> watch::Receiver<WorkloadState> {
+        let mut inner = self.inner();
+        let workloads = &mut inner.workloads;
+        let sender = workloads.entry(workload.uid.clone()).or_default();
+        sender.subscribe()
+    }
+
     fn watch_pods(&self, node: &NodeId) -> watch::Receiver<Arc<PodTable>> {
         if self.inner().pods_fail {
             let (tx, rx) = watch::channel(Arc::new(PodTable {
@@ -445,6 +453,7 @@ pub(super) fn pod(name: &str) -> PodFacts {
             name: "web".to_owned(),
             uid: Uid::from("rs"),
         }),
+        workload: None,
         daemon_set_gone: false,
         mirror: false,
         finished: false,

@@ -4,6 +4,7 @@
 //! withdrawn. Before every single write the [`Gate`] is asked: reach, pause, leadership, and whether the
 //! Lease outlasts the write. What happened goes to the cycle as [`Report`]s.
 
+mod board;
 mod drain;
 mod events;
 mod gate;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use config::ValueKind;
 use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reach, Rules};
-use foreshock_core::drain::{Choice, DrainRules};
+use foreshock_core::drain::{Choice, DrainRules, Pace};
 use foreshock_core::record::{Taint, TaintEffect};
 use foreshock_core::risk::Risk;
 
@@ -44,6 +44,7 @@ pub(super) fn policy(
             grace_cap: None,
             deadline: 15 * MINUTE,
             pod_deadline: 10 * MINUTE,
+            pace: Pace::Owner,
             unmanaged: Choice::Leave,
             empty_dir: Choice::Leave,
             local_volumes: Choice::Leave,
@@ -145,11 +146,7 @@ pub(super) fn rules(section: &mut Section<'_>, default: &Rules) -> Rules {
 }
 
 /// Keys of the design whose behaviour this version does not have: refused when set, listed by `check`.
-pub(super) const UNBUILT: [&str; 3] = [
-    "policy.condition",
-    "eviction.pace = \"owner\"",
-    "eviction.surge",
-];
+pub(super) const UNBUILT: [&str; 2] = ["policy.condition", "eviction.surge"];
 
 const NOT_BUILT: &str = "is not built into this version yet; remove the key";
 
@@ -359,14 +356,11 @@ pub(super) fn eviction(section: &mut Section<'_>, rules: &mut DrainRules) -> u32
     rules.kube_system = section.one_of("kube_system", Choice::Leave, &choices);
     rules.opted_out = section.one_of("opted_out", Choice::Leave, &choices);
     rules.orphaned_daemon_set = section.one_of("orphaned_daemon_set", Choice::Leave, &choices);
-    match section.text("pace", "budget").as_str() {
-        "budget" => {}
-        "owner" => section.fault(
-            "pace",
-            "\"owner\" is not built into this version yet; use \"budget\"",
-        ),
-        other => section.fault("pace", format!("has to be \"budget\", got {other:?}")),
-    }
+    rules.pace = section.one_of(
+        "pace",
+        Pace::Owner,
+        &[("owner", Pace::Owner), ("budget", Pace::Budget)],
+    );
     if section.switch("surge", false) {
         section.fault("surge", NOT_BUILT);
     }

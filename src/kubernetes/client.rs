@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::plan::MarkOrder;
 use foreshock_core::decision::policy::Reach;
-use foreshock_core::drain::{Answer, PodFacts, PodId};
+use foreshock_core::drain::{Answer, Owner, PodFacts, PodId};
 use foreshock_core::node::{NodeId, NodeName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -26,7 +26,7 @@ use kube::api::PostParams;
 use kube::client::Body;
 use kube::{Api, Client, Config};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span, warn};
@@ -47,9 +47,10 @@ use super::rate::Rate;
 use super::strays;
 use super::text::clean;
 use super::watch::{Scope, follow, list, said};
+use super::workloads;
 use super::{
     Cluster, ClusterError, ClusterEvent, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
-    PodTable,
+    PodTable, WorkloadState,
 };
 use crate::clock::Clock;
 
@@ -90,6 +91,8 @@ pub struct KubeCluster {
     lease: Arc<LeaseBook>,
     lease_watched: OnceLock<()>,
     budgets: Mutex<Weak<BudgetFeed>>,
+    /// Places of workloads that are watched.
+    workloads: Arc<Semaphore>,
     events: Rate,
     said: Said,
     guard: OnceLock<Guard>,
@@ -187,6 +190,7 @@ impl KubeCluster {
             lease: Arc::new(LeaseBook::new()),
             lease_watched: OnceLock::new(),
             budgets: Mutex::default(),
+            workloads: Arc::new(Semaphore::new(workloads::WATCHED_MAX)),
             events: Rate::per_second(EVENTS_PER_SECOND),
             said: Said::default(),
             guard: OnceLock::new(),
@@ -737,6 +741,20 @@ impl Cluster for KubeCluster {
             Arc::clone(&self.clock),
         );
         self.spawn("pods", run);
+        rx
+    }
+
+    fn watch_workload(&self, namespace: &str, workload: &Owner) -> watch::Receiver<WorkloadState> {
+        let (tx, rx) = watch::channel(None);
+        let run = workloads::keep(
+            self.client.clone(),
+            Arc::clone(&self.rate),
+            Arc::clone(&self.workloads),
+            namespace.to_owned(),
+            workload.clone(),
+            tx,
+        );
+        self.spawn("workload", run);
         rx
     }
 

@@ -24,6 +24,7 @@ pub mod selector;
 mod strays;
 pub mod text;
 pub(crate) mod watch;
+mod workloads;
 
 pub use by_hand::ByHand;
 pub use client::{Guard, KubeCluster, WRITE_LIMIT};
@@ -36,7 +37,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::plan::MarkOrder;
 use foreshock_core::decision::world::NodeFacts;
-use foreshock_core::drain::{Answer, PodFacts, PodId};
+use foreshock_core::drain::{Answer, Owner, PodFacts, PodId, Workload};
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::ClusterRecord;
 use futures::future::BoxFuture;
@@ -82,6 +83,9 @@ pub struct PodTable {
     /// All Pods of the Node, with the budgets that cover them.
     pub pods: Vec<PodFacts>,
 }
+
+/// How it stands with a workload: `None` while it is being looked at, `Err` with the reason why it cannot be.
+pub type WorkloadState = Option<Result<Workload, String>>;
 
 /// Why a call to the cluster failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -199,6 +203,10 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// The Pods of a Node with their budgets, kept up to date until the receiver is dropped.
     fn watch_pods(&self, node: &NodeId) -> channel::Receiver<Arc<PodTable>>;
+
+    /// How it stands with a workload of this namespace, kept up to date until the receiver is dropped.
+    fn watch_workload(&self, namespace: &str, workload: &Owner)
+    -> channel::Receiver<WorkloadState>;
 
     /// One Pod read afresh, without its budgets; `None` when it is gone or another has its name.
     fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>>;

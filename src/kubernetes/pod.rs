@@ -7,6 +7,7 @@ use foreshock_core::drain::{Owner, PodFacts, PodId};
 use foreshock_core::node::Uid;
 use foreshock_core::record::Taint;
 use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::needs::needs;
 use super::text::clean;
@@ -90,8 +91,10 @@ pub(super) fn seen(pod: &Pod, around: &Surroundings) -> Option<SeenPod> {
     let grace = spec.and_then(|spec| spec.termination_grace_period_seconds);
     let class = spec.and_then(|spec| spec.priority_class_name.as_deref());
     let name = id.name.clone();
+    let owner = owner(pod);
     let facts = PodFacts {
-        owner: owner(pod),
+        workload: owner.clone(),
+        owner,
         daemon_set_gone: false,
         mirror: is_mirror(pod),
         finished: matches!(phase, "Succeeded" | "Failed"),
@@ -140,8 +143,12 @@ pub(super) fn seen(pod: &Pod, around: &Surroundings) -> Option<SeenPod> {
 }
 
 /// By the reference with `controller: true` alone: any other owner puts nothing back.
-fn owner(pod: &Pod) -> Option<Owner> {
-    let references = pod.metadata.owner_references.as_deref().unwrap_or_default();
+pub(super) fn owner(pod: &Pod) -> Option<Owner> {
+    controller(pod.metadata.owner_references.as_deref().unwrap_or_default())
+}
+
+/// The controller among the owners of an object.
+pub(super) fn controller(references: &[OwnerReference]) -> Option<Owner> {
     let controller = references
         .iter()
         .find(|owner| owner.controller == Some(true))?;

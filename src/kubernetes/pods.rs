@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use foreshock_core::drain::PodFacts;
+use foreshock_core::drain::{Owner, PodFacts};
 use foreshock_core::node::{NodeName, Uid};
 use foreshock_core::room::VolumeTopology;
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, ReplicaSet};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, Client};
@@ -19,7 +19,7 @@ use tracing::warn;
 use super::PodTable;
 use super::budget::{SeenBudget, covering};
 use super::needs;
-use super::pod::{SeenPod, Surroundings, seen};
+use super::pod::{SeenPod, Surroundings, controller, seen};
 use super::rate::Rate;
 use super::watch::{Scope, Seen, follow, said};
 use crate::clock::Clock;
@@ -32,6 +32,8 @@ pub(super) const WATCH_FOR: Duration = Duration::from_secs(60);
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 /// What was looked up is believed for this long.
 const LOOKUP_AGE_MAX: Duration = Duration::from_secs(60);
+/// Which Deployment a ReplicaSet is of hardly ever changes.
+const CONTROLLER_AGE_MAX: Duration = Duration::from_secs(3600);
 /// A look-up that failed is tried again after this.
 const LOOKUP_RETRY: Duration = Duration::from_secs(10);
 /// Look-ups kept; a Node has at most a few hundred Pods, and most share their DaemonSets.
@@ -303,6 +305,8 @@ enum Question {
     DaemonSetGone(String, String, Uid),
     /// What is behind this claim of this namespace.
     Claim(String, String),
+    /// The controller of the ReplicaSet of this namespace, name and UID.
+    Controller(String, String, Uid),
 }
 
 /// What a look-up says.
@@ -310,6 +314,7 @@ enum Question {
 enum Found {
     DaemonSet { gone: bool },
     Claim(SeenClaim),
+    Controller(Option<Owner>),
 }
 
 /// What is behind a claim.
@@ -370,6 +375,20 @@ impl Lookups {
             facts.daemon_set_gone = matches!(found, Found::DaemonSet { gone: true });
             return;
         }
+        if let Some(owner) = facts
+            .owner
+            .as_ref()
+            .filter(|owner| owner.kind == "ReplicaSet" && owner.group == "apps")
+        {
+            let question = Question::Controller(
+                facts.id.namespace.clone(),
+                owner.name.clone(),
+                owner.uid.clone(),
+            );
+            if let Found::Controller(Some(controller)) = self.ask(question).await {
+                facts.workload = Some(controller);
+            }
+        }
         // Of Pods that stay anyway nothing more needs to be known.
         if facts.mirror || facts.finished || facts.local_volumes {
             return;
@@ -415,6 +434,7 @@ impl Lookups {
         }
         let (answer, age_max) =
             match tokio::time::timeout(LOOKUP_LIMIT, self.answer(&question)).await {
+                Ok(Ok(answer @ Found::Controller(_))) => (answer, CONTROLLER_AGE_MAX),
                 Ok(Ok(answer)) => (answer, LOOKUP_AGE_MAX),
                 result => {
                     let error = match result {
@@ -426,6 +446,8 @@ impl Lookups {
                     let safe = match &question {
                         Question::DaemonSetGone(..) => Found::DaemonSet { gone: false },
                         Question::Claim(..) => Found::Claim(SeenClaim::Unread),
+                        // The ReplicaSet itself is what its Pods belong to then.
+                        Question::Controller(..) => Found::Controller(None),
                     };
                     warn!(question = ?question, error, "look-up failed");
                     (safe, LOOKUP_RETRY)
@@ -450,6 +472,18 @@ impl Lookups {
                 let gone =
                     found.is_none_or(|found| found.metadata.uid.as_deref() != Some(uid.as_str()));
                 Ok(Found::DaemonSet { gone })
+            }
+            Question::Controller(namespace, name, uid) => {
+                let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
+                let found = api.get_metadata_opt(name).await?;
+                let found =
+                    found.filter(|found| found.metadata.uid.as_deref() == Some(uid.as_str()));
+                let references = found.and_then(|found| found.metadata.owner_references);
+                let controller = controller(references.as_deref().unwrap_or_default());
+                // Of other kinds it is not known what they ask for; the ReplicaSet says it for itself.
+                let known =
+                    controller.filter(|owner| owner.group == "apps" && owner.kind == "Deployment");
+                Ok(Found::Controller(known))
             }
             Question::Claim(namespace, name) => {
                 let api: Api<PersistentVolumeClaim> =

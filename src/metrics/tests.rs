@@ -66,6 +66,7 @@ fn policy() -> Arc<Policy> {
             grace_cap: None,
             deadline: minute,
             pod_deadline: minute,
+            pace: foreshock_core::drain::Pace::Owner,
             unmanaged: Choice::Leave,
             empty_dir: Choice::Leave,
             local_volumes: Choice::Leave,

@@ -205,6 +205,13 @@ impl DrainProgress {
         }
     }
 
+    /// Whether a request was made for this Pod.
+    pub fn was_asked(&self, pod: &PodId) -> bool {
+        self.pods
+            .get(&pod.uid)
+            .is_some_and(|(_, progress)| progress.requests > 0)
+    }
+
     /// Notes the answer to the request that was made last.
     pub fn answered(&mut self, pod: &PodId, answer: Answer, at: Timestamp) {
         let (_, progress) = self.entry(pod);

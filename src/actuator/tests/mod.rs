@@ -172,6 +172,7 @@ fn rules() -> DrainRules {
         grace_cap: None,
         deadline: Duration::from_secs(900),
         pod_deadline: Duration::from_secs(600),
+        pace: foreshock_core::drain::Pace::Owner,
         unmanaged: Choice::Leave,
         empty_dir: Choice::Leave,
         local_volumes: Choice::Leave,

@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use foreshock_core::decision::plan::{Cause, MarkOrder};
 use foreshock_core::decision::world::NodeFacts;
-use foreshock_core::drain::{Answer, PodFacts, PodId};
-use foreshock_core::node::{NodeId, NodeName};
+use foreshock_core::drain::{Answer, Owner, PodFacts, PodId};
+use foreshock_core::node::{NodeId, NodeName, Uid};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -41,7 +41,7 @@ pub use self::spec::{
 use self::state::State;
 use crate::kubernetes::{
     Cluster, ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry,
-    NodeTable, PodTable,
+    NodeTable, PodTable, WorkloadState,
 };
 
 /// Events and log entries that are kept: a day of a busy demo.
@@ -87,6 +87,7 @@ struct Inner {
     events: VecDeque<(Timestamp, ClusterEvent)>,
     nodes_tx: watch::Sender<Arc<NodeTable>>,
     pods_tx: BTreeMap<NodeId, watch::Sender<Arc<PodTable>>>,
+    workloads_tx: BTreeMap<Uid, watch::Sender<WorkloadState>>,
     lease_tx: watch::Sender<LeaseState>,
     /// Ordinary Pods on each Node at the start, on average.
     usual_pods: f64,
@@ -114,6 +115,7 @@ impl SimulatedCluster {
             events: VecDeque::new(),
             nodes_tx: watch::Sender::new(Arc::new(NodeTable::default())),
             pods_tx: BTreeMap::new(),
+            workloads_tx: BTreeMap::new(),
             lease_tx: watch::Sender::new(LeaseState::Absent),
             usual_pods: 0.0,
         };
@@ -274,6 +276,8 @@ impl Inner {
     /// Shows the watches what has changed.
     fn show(&mut self) {
         self.pods_tx.retain(|_, sender| sender.receiver_count() > 0);
+        self.workloads_tx
+            .retain(|_, sender| sender.receiver_count() > 0);
         if self.faults.watches_stand_still {
             return;
         }
@@ -305,6 +309,16 @@ impl Inner {
                 table.pods = pods;
                 differs
             });
+        }
+        if changed.pods {
+            for (uid, sender) in &self.workloads_tx {
+                let now = Some(Ok(self.state.workload(uid)));
+                sender.send_if_modified(|state| {
+                    let differs = *state != now;
+                    *state = now;
+                    differs
+                });
+            }
         }
         if changed.lease {
             self.lease_tx.send_replace(self.lease_state());
@@ -370,6 +384,17 @@ impl Cluster for SimulatedCluster {
         };
         let (sender, receiver) = watch::channel(Arc::new(table));
         inner.pods_tx.insert(node.clone(), sender);
+        receiver
+    }
+
+    fn watch_workload(&self, _namespace: &str, workload: &Owner) -> watch::Receiver<WorkloadState> {
+        let mut inner = self.lock();
+        if let Some(sender) = inner.workloads_tx.get(&workload.uid) {
+            return sender.subscribe();
+        }
+        let state = Some(Ok(inner.state.workload(&workload.uid)));
+        let (sender, receiver) = watch::channel(state);
+        inner.workloads_tx.insert(workload.uid.clone(), sender);
         receiver
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts};
-use foreshock_core::drain::{Owner, PodFacts, PodId};
+use foreshock_core::drain::{self, Owner, PodFacts, PodId};
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::{RecordState, Taint, TaintEffect};
 use foreshock_core::room::{Needs, Resources};
@@ -301,6 +301,7 @@ impl State {
         PodFacts {
             id: pod.id.clone(),
             owner: workload.owner.clone(),
+            workload: workload.owner.clone(),
             daemon_set_gone: daemon_set && workload.gone,
             mirror: false,
             finished: pod.finished,
@@ -323,6 +324,30 @@ impl State {
                 labels: BTreeMap::from([("app".to_owned(), spec.name.clone())]),
                 ..Needs::default()
             },
+        }
+    }
+
+    /// How it stands with the workload of this UID; over where there is none any more.
+    pub(super) fn workload(&self, uid: &Uid) -> drain::Workload {
+        let found = self.workloads.iter().find(|workload| {
+            !workload.gone
+                && workload
+                    .owner
+                    .as_ref()
+                    .is_some_and(|owner| owner.uid == *uid)
+        });
+        let Some(found) = found else {
+            return drain::Workload {
+                over: true,
+                ..drain::Workload::default()
+            };
+        };
+        let pods = found.pods.iter().filter_map(|number| self.pods.get(number));
+        let ready = pods.filter(|pod| pod.ready && pod.deletion.is_none() && !pod.finished);
+        drain::Workload {
+            wanted: Some(found.spec.replicas),
+            ready: ready.map(|pod| pod.id.uid.clone()).collect(),
+            over: false,
         }
     }
 

@@ -1,0 +1,94 @@
+//! What all drains know of the workloads of their Pods, and what they have asked of them.
+//!
+//! Two drains with Pods of one workload must not both send: looking, deciding and noting what is sent
+//! happen under one lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use foreshock_core::drain::{Answer, PodId, Workloads};
+use foreshock_core::node::{NodeName, Uid};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The board of one process.
+#[derive(Debug)]
+pub(super) struct Board {
+    inner: Mutex<Inner>,
+    /// A turn was given back, or something is settled: others may have waited for it.
+    changed: watch::Sender<()>,
+    since: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    workloads: Workloads,
+    /// Workloads of the Pods of each running drain.
+    concerned: BTreeMap<NodeName, BTreeSet<Uid>>,
+}
+
+impl Board {
+    pub(super) fn new() -> Self {
+        Self {
+            inner: Mutex::default(),
+            changed: watch::Sender::new(()),
+            since: Instant::now(),
+        }
+    }
+
+    /// Looks, decides and notes what is sent, with nobody in between. `workloads` are those of the Pods
+    /// of this Node that are to go.
+    pub(super) fn look<T>(
+        &self,
+        node: &NodeName,
+        workloads: BTreeSet<Uid>,
+        now: Timestamp,
+        pod_deadline: Duration,
+        decide: impl FnOnce(&mut Workloads) -> T,
+    ) -> T {
+        let mut inner = self.lock();
+        inner.concerned.insert(node.clone(), workloads);
+        // By then nothing is awaited any more of what a predecessor may have evicted.
+        let settled_before = self.since.elapsed() >= pod_deadline;
+        inner.workloads.trust(settled_before);
+        let decided = decide(&mut inner.workloads);
+        let before = inner.workloads.unsettled().count();
+        let concerned = inner.concerned.values().flatten().cloned().collect();
+        inner.workloads.settle(&concerned, now, pod_deadline);
+        let settled = inner.workloads.unsettled().count() < before;
+        drop(inner);
+        if settled {
+            self.changed.send_replace(());
+        }
+        decided
+    }
+
+    /// Notes that a request never left, and none before it.
+    pub(super) fn withheld(&self, pod: &PodId) {
+        self.lock().workloads.withheld(pod);
+        self.changed.send_replace(());
+    }
+
+    /// Notes the answer to a request.
+    pub(super) fn answered(&self, pod: &PodId, answer: &Answer) {
+        self.lock().workloads.answered(pod, answer);
+        self.changed.send_replace(());
+    }
+
+    /// The drain of this Node waits for nobody any more.
+    pub(super) fn leave(&self, node: &NodeName) {
+        self.lock().concerned.remove(node);
+        self.changed.send_replace(());
+    }
+
+    /// Shows when it may be worth looking again.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

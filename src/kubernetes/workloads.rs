@@ -1,0 +1,561 @@
+//! How it stands with the workloads of Pods that are to go: Deployments, StatefulSets, Jobs and the like.
+//!
+//! Watched one by one, and only those that a running drain waits for.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use foreshock_core::drain::{Owner, Workload};
+use foreshock_core::node::Uid;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::Selector;
+use kube::{Api, Client};
+use tokio::sync::{Notify, Semaphore, watch};
+use tracing::debug;
+
+use super::WorkloadState;
+use super::pod::owner;
+use super::pods::WATCH_FOR;
+use super::rate::Rate;
+use super::watch::{Scope, Seen, follow, said};
+
+/// Pods in a page of a list.
+const PAGE: u32 = 500;
+/// Workloads that are watched at once, in the whole cluster. The others wait for a place.
+pub(super) const WATCHED_MAX: usize = 64;
+/// What a workload asks for is read again after this, and soon after its Pods have changed.
+const READ_EVERY: Duration = Duration::from_secs(10);
+/// Between two reads at least.
+const READ_FLOOR: Duration = Duration::from_secs(1);
+/// One read must answer within this.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// Keeps the state of one workload until nobody listens any more.
+pub(super) async fn keep(
+    client: Client,
+    rate: Arc<Rate>,
+    places: Arc<Semaphore>,
+    namespace: String,
+    workload: Owner,
+    tx: watch::Sender<WorkloadState>,
+) {
+    tokio::select! {
+        () = tx.closed() => {}
+        () = run(client, rate, places, &namespace, &workload, &tx) => tx.closed().await,
+    }
+}
+
+/// Ends only where there is nothing more to be seen: the workload is gone.
+async fn run(
+    client: Client,
+    rate: Arc<Rate>,
+    places: Arc<Semaphore>,
+    namespace: &str,
+    workload: &Owner,
+    tx: &watch::Sender<WorkloadState>,
+) {
+    // The semaphore is never closed.
+    let Ok(_place) = places.acquire().await else {
+        return;
+    };
+    let reader = Reader {
+        client: client.clone(),
+        rate: Arc::clone(&rate),
+        namespace,
+        workload,
+    };
+    let found = loop {
+        match reader.read().await {
+            Ok(found) => break found,
+            Err(problem) => {
+                say(tx, Some(Err(problem)));
+                tokio::time::sleep(READ_EVERY).await;
+            }
+        }
+    };
+    let Found::There { labels, asks } = found else {
+        return say(tx, Some(Ok(over())));
+    };
+    let book = Book::default();
+    let api: Api<Pod> = Api::namespaced(client, namespace);
+    let scope = Scope {
+        labels,
+        fields: String::new(),
+        page: PAGE,
+        watch_for: WATCH_FOR,
+    };
+    let follow = follow(
+        &api,
+        &scope,
+        &rate,
+        |pod| seen(&pod, workload),
+        |seen| book.see(seen),
+    );
+    book.asks(asks);
+    let publish = async {
+        loop {
+            say(tx, book.state());
+            book.changed.notified().await;
+        }
+    };
+    let read_again = async {
+        loop {
+            tokio::select! {
+                () = book.pods_changed.notified() => tokio::time::sleep(READ_FLOOR).await,
+                () = tokio::time::sleep(READ_EVERY) => {}
+            }
+            match reader.read().await {
+                Ok(Found::There { asks, .. }) => book.asks(asks),
+                Ok(Found::Gone) => return say(tx, Some(Ok(over()))),
+                // What it asked for last is the best that is known, and its Pods are seen all the same.
+                Err(problem) => debug!(workload = %workload, problem, "workload not read"),
+            }
+        }
+    };
+    tokio::select! {
+        never = follow => match never {},
+        () = publish => {}
+        () = read_again => {}
+    }
+}
+
+fn over() -> Workload {
+    Workload {
+        over: true,
+        ..Workload::default()
+    }
+}
+
+fn say(tx: &watch::Sender<WorkloadState>, state: WorkloadState) {
+    tx.send_if_modified(|present| {
+        let differs = *present != state;
+        if differs {
+            *present = state;
+        }
+        differs
+    });
+}
+
+/// What a workload asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Asks {
+    wanted: Option<u32>,
+    over: bool,
+}
+
+/// What a read has found.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    There {
+        /// Label selector of its Pods; empty where its kind does not say, and then all Pods of the
+        /// namespace are looked at.
+        labels: String,
+        asks: Asks,
+    },
+    /// It is gone, or another has its name.
+    Gone,
+}
+
+struct Reader<'a> {
+    client: Client,
+    rate: Arc<Rate>,
+    namespace: &'a str,
+    workload: &'a Owner,
+}
+
+impl Reader<'_> {
+    async fn read(&self) -> Result<Found, String> {
+        self.rate.turn().await;
+        match tokio::time::timeout(READ_LIMIT, self.ask()).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(said(&error)),
+            Err(_) => Err(format!("no answer within {READ_LIMIT:?}")),
+        }
+    }
+
+    async fn ask(&self) -> Result<Found, kube::Error> {
+        let Owner {
+            group, kind, name, ..
+        } = self.workload;
+        match (group.as_str(), kind.as_str()) {
+            ("apps", "Deployment") => {
+                let found = self.get::<Deployment>(name).await?;
+                Ok(self.found(found, |one| {
+                    let spec = one.spec.as_ref();
+                    (
+                        spec.map(|spec| &spec.selector),
+                        replicas(spec.and_then(|spec| spec.replicas)),
+                    )
+                }))
+            }
+            ("apps", "StatefulSet") => {
+                let found = self.get::<StatefulSet>(name).await?;
+                Ok(self.found(found, |one| {
+                    let spec = one.spec.as_ref();
+                    (
+                        spec.map(|spec| &spec.selector),
+                        replicas(spec.and_then(|spec| spec.replicas)),
+                    )
+                }))
+            }
+            ("apps", "ReplicaSet") => {
+                let found = self.get::<ReplicaSet>(name).await?;
+                Ok(self.found(found, |one| {
+                    let spec = one.spec.as_ref();
+                    (
+                        spec.map(|spec| &spec.selector),
+                        replicas(spec.and_then(|spec| spec.replicas)),
+                    )
+                }))
+            }
+            ("", "ReplicationController") => {
+                let found = self.get::<ReplicationController>(name).await?;
+                Ok(self.found(found, |one| {
+                    let wanted = one.spec.as_ref().and_then(|spec| spec.replicas);
+                    (None, replicas(wanted))
+                }))
+            }
+            ("batch", "Job") => {
+                let found = self.get::<Job>(name).await?;
+                Ok(self.found(found, |one| {
+                    let selector = one.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+                    (selector, of_job(one))
+                }))
+            }
+            // Of kinds that it does not know foreshock may read nothing; their Pods say that they are there.
+            _ => Ok(Found::There {
+                labels: String::new(),
+                asks: Asks::default(),
+            }),
+        }
+    }
+
+    async fn get<K>(&self, name: &str) -> Result<Option<K>, kube::Error>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
+        api.get_opt(name).await
+    }
+
+    fn found<K: kube::Resource>(
+        &self,
+        found: Option<K>,
+        says: impl Fn(&K) -> (Option<&LabelSelector>, Asks),
+    ) -> Found {
+        let uid = self.workload.uid.as_str();
+        let Some(found) = found.filter(|found| found.meta().uid.as_deref() == Some(uid)) else {
+            return Found::Gone;
+        };
+        let (selector, asks) = says(&found);
+        // A selector that cannot be written as text selects nothing that could be counted; all Pods of the
+        // namespace are looked at then, and those of other workloads left out.
+        let labels = selector
+            .and_then(|selector| Selector::try_from(selector.clone()).ok())
+            .map_or_else(String::new, |selector| selector.to_string());
+        Found::There {
+            labels,
+            asks: Asks {
+                over: asks.over || found.meta().deletion_timestamp.is_some(),
+                ..asks
+            },
+        }
+    }
+}
+
+/// Kubernetes' default is 1.
+fn replicas(wanted: Option<i32>) -> Asks {
+    Asks {
+        wanted: Some(u32::try_from(wanted.unwrap_or(1)).unwrap_or(0)),
+        over: false,
+    }
+}
+
+/// As many at a time as it may run, and no more than it still needs.
+fn of_job(job: &Job) -> Asks {
+    let count = |n: Option<i32>, usual: u32| n.map_or(usual, |n| u32::try_from(n).unwrap_or(0));
+    let (spec, status) = (job.spec.as_ref(), job.status.as_ref());
+    let parallelism = count(spec.and_then(|spec| spec.parallelism), 1);
+    let completions = spec.and_then(|spec| spec.completions);
+    let succeeded = count(status.and_then(|status| status.succeeded), 0);
+    let needed = completions.map_or(parallelism, |n| {
+        u32::try_from(n).unwrap_or(0).saturating_sub(succeeded)
+    });
+    let conditions = status.and_then(|status| status.conditions.as_deref());
+    let ended = conditions.unwrap_or_default().iter().any(|condition| {
+        matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True"
+    });
+    let suspended = spec.and_then(|spec| spec.suspend).unwrap_or(false);
+    Asks {
+        wanted: Some(if suspended {
+            0
+        } else {
+            parallelism.min(needed)
+        }),
+        over: ended,
+    }
+}
+
+/// One Pod, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SeenPod {
+    uid: Uid,
+    is_ready: bool,
+}
+
+/// A Pod of this workload. Selectors may overlap, so its controller counts.
+fn seen(pod: &Pod, workload: &Owner) -> Option<SeenPod> {
+    let controller = owner(pod)?;
+    // Which of a Deployment's ReplicaSets it is of does not matter, and the selector says that it is one.
+    let by_deployment = workload.kind == "Deployment"
+        && workload.group == "apps"
+        && (controller.group.as_str(), controller.kind.as_str()) == ("apps", "ReplicaSet");
+    if !by_deployment && controller.uid != workload.uid {
+        return None;
+    }
+    let conditions = pod.status.as_ref()?.conditions.as_deref();
+    let is_ready = conditions
+        .unwrap_or_default()
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    Some(SeenPod {
+        uid: Uid::from(pod.metadata.uid.as_deref()?),
+        is_ready: is_ready && pod.metadata.deletion_timestamp.is_none(),
+    })
+}
+
+/// What is known of one workload.
+#[derive(Debug, Default)]
+struct Book {
+    inner: Mutex<Known>,
+    /// Anything has changed.
+    changed: Notify,
+    /// Pods have: what the workload asks for may have too.
+    pods_changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    synced: bool,
+    problem: Option<String>,
+    ready: BTreeSet<Uid>,
+    asks: Asks,
+}
+
+impl Book {
+    fn see(&self, seen: Seen<SeenPod>) {
+        let mut known = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods_changed = match seen {
+            Seen::Listed { items, .. } => {
+                let ready = items.into_iter().filter(|pod| pod.is_ready);
+                known.ready = ready.map(|pod| pod.uid).collect();
+                known.synced = true;
+                known.problem = None;
+                true
+            }
+            Seen::Applied { item, .. } if item.is_ready => known.ready.insert(item.uid),
+            Seen::Applied { item, .. } | Seen::Deleted { item, .. } => {
+                known.ready.remove(&item.uid)
+            }
+            Seen::Alive => {
+                known.problem = None;
+                false
+            }
+            Seen::Failed(problem) => {
+                known.problem = Some(problem);
+                false
+            }
+        };
+        drop(known);
+        self.changed.notify_one();
+        if pods_changed {
+            self.pods_changed.notify_one();
+        }
+    }
+
+    fn asks(&self, asks: Asks) {
+        let mut known = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        known.asks = asks;
+        drop(known);
+        self.changed.notify_one();
+    }
+
+    /// `None` before the first list is complete.
+    fn state(&self) -> WorkloadState {
+        let known = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(problem) = &known.problem {
+            return Some(Err(problem.clone()));
+        }
+        known.synced.then(|| {
+            Ok(Workload {
+                wanted: known.asks.wanted,
+                ready: known.ready.clone(),
+                over: known.asks.over,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn workload(group: &str, kind: &str) -> Owner {
+        Owner {
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            name: "web".to_owned(),
+            uid: Uid::from("w"),
+        }
+    }
+
+    fn pod(controller: &Value, ready: &str, deleted: bool) -> Pod {
+        let mut pod = json!({
+            "metadata": {"namespace": "shop", "name": "p", "uid": "p", "ownerReferences": [controller]},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        });
+        if deleted {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        serde_json::from_value(pod).expect("a Pod")
+    }
+
+    fn reference(api_version: &str, kind: &str, uid: &str) -> Value {
+        json!({"apiVersion": api_version, "kind": kind, "name": "x", "uid": uid, "controller": true})
+    }
+
+    #[test]
+    fn pods_count_by_their_controller_and_while_they_are_ready_and_stay() {
+        let of = |workload: &Owner, controller: &Value, ready: &str, deleted: bool| {
+            seen(&pod(controller, ready, deleted), workload).map(|pod| pod.is_ready)
+        };
+        let replica_set = reference("apps/v1", "ReplicaSet", "rs-2");
+        let deployment = workload("apps", "Deployment");
+        assert_eq!(of(&deployment, &replica_set, "True", false), Some(true));
+        assert_eq!(of(&deployment, &replica_set, "False", false), Some(false));
+        assert_eq!(of(&deployment, &replica_set, "True", true), Some(false));
+        assert_eq!(
+            of(
+                &deployment,
+                &reference("apps/v1", "StatefulSet", "s"),
+                "True",
+                false
+            ),
+            None
+        );
+        let set = workload("apps", "StatefulSet");
+        assert_eq!(
+            of(
+                &set,
+                &reference("apps/v1", "StatefulSet", "w"),
+                "True",
+                false
+            ),
+            Some(true)
+        );
+        assert_eq!(
+            of(
+                &set,
+                &reference("apps/v1", "StatefulSet", "other"),
+                "True",
+                false
+            ),
+            None
+        );
+        let foreign = workload("example.org", "Deployment");
+        assert_eq!(of(&foreign, &replica_set, "True", false), None);
+    }
+
+    #[test]
+    fn a_job_asks_for_what_it_still_needs() {
+        let asks = |spec: Value, status: Value| {
+            let mut spec = spec;
+            spec["template"] = json!({"spec": {"containers": []}});
+            let job = json!({"metadata": {"name": "j"}, "spec": spec, "status": status});
+            of_job(&serde_json::from_value(job).expect("a Job"))
+        };
+        let wanted = |spec, status| asks(spec, status).wanted;
+        assert_eq!(wanted(json!({}), json!({})), Some(1));
+        assert_eq!(wanted(json!({"parallelism": 4}), json!({})), Some(4));
+        assert_eq!(
+            wanted(
+                json!({"parallelism": 4, "completions": 6}),
+                json!({"succeeded": 1})
+            ),
+            Some(4)
+        );
+        assert_eq!(
+            wanted(
+                json!({"parallelism": 4, "completions": 6}),
+                json!({"succeeded": 4})
+            ),
+            Some(2)
+        );
+        assert_eq!(
+            wanted(json!({"parallelism": 4, "suspend": true}), json!({})),
+            Some(0)
+        );
+        let ended = |kind: &str, status: &str| {
+            asks(
+                json!({}),
+                json!({"conditions": [{"type": kind, "status": status}]}),
+            )
+            .over
+        };
+        assert!(ended("Complete", "True") && ended("Failed", "True"));
+        assert!(!ended("Complete", "False") && !ended("Suspended", "True"));
+    }
+
+    #[test]
+    fn a_watch_that_breaks_says_so_until_it_is_up_again() {
+        let book = Book::default();
+        book.asks(replicas(Some(2)));
+        assert_eq!(book.state(), None);
+        let pod = |uid: &str, is_ready| SeenPod {
+            uid: Uid::from(uid),
+            is_ready,
+        };
+        book.see(Seen::Listed {
+            items: vec![pod("a", true), pod("b", false)],
+            version: "1".into(),
+        });
+        let ready = |book: &Book| {
+            let state = book.state().expect("known").expect("up to date");
+            assert_eq!((state.wanted, state.over), (Some(2), false));
+            state
+                .ready
+                .iter()
+                .map(|uid| uid.as_str().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ready(&book), ["a"]);
+        book.see(Seen::Applied {
+            item: pod("b", true),
+            version: "2".into(),
+        });
+        assert_eq!(ready(&book), ["a", "b"]);
+        book.see(Seen::Failed("connection reset".into()));
+        assert_eq!(book.state(), Some(Err("connection reset".into())));
+        book.see(Seen::Alive);
+        book.see(Seen::Applied {
+            item: pod("a", false),
+            version: "3".into(),
+        });
+        assert_eq!(ready(&book), ["b"]);
+        book.see(Seen::Deleted {
+            item: pod("b", true),
+            version: "4".into(),
+        });
+        assert_eq!(ready(&book), Vec::<String>::new());
+    }
+}
