@@ -26,6 +26,8 @@ use crate::clock::Clock;
 
 /// Objects in a page of a list.
 const PAGE: u32 = 500;
+/// Whole Pods in a page: with their managed fields each can take 30 KiB, and few are in memory at once.
+const PODS_PAGE: u32 = 50;
 /// How long one watch request lasts; also how long a dead connection can go unnoticed.
 pub(super) const WATCH_FOR: Duration = Duration::from_secs(60);
 /// One look-up must answer within this.
@@ -44,7 +46,7 @@ pub(super) fn of_node(node: &NodeName) -> Scope {
     Scope {
         labels: String::new(),
         fields: format!("spec.nodeName={node}"),
-        page: PAGE,
+        page: PODS_PAGE,
         watch_for: WATCH_FOR,
     }
 }
@@ -161,7 +163,8 @@ struct Pods {
     synced: bool,
     at: Option<jiff::Timestamp>,
     problem: Option<String>,
-    pods: BTreeMap<Uid, SeenPod>,
+    /// Shared with the copies from which tables are made, several times a second.
+    pods: BTreeMap<Uid, Arc<SeenPod>>,
 }
 
 impl PodBook {
@@ -174,13 +177,13 @@ impl PodBook {
             Seen::Listed { items, .. } => {
                 pods.pods = items
                     .into_iter()
-                    .map(|pod| (pod.facts.id.uid.clone(), pod))
+                    .map(|pod| (pod.facts.id.uid.clone(), Arc::new(pod)))
                     .collect();
                 pods.synced = true;
                 pods.problem = None;
             }
             Seen::Applied { item, .. } => {
-                pods.pods.insert(item.facts.id.uid.clone(), item);
+                pods.pods.insert(item.facts.id.uid.clone(), Arc::new(item));
             }
             Seen::Deleted { item, .. } => {
                 pods.pods.remove(&item.facts.id.uid);
@@ -226,7 +229,9 @@ pub(super) async fn keep(
             let pods = book.snapshot();
             let budgets = table.borrow_and_update().clone();
             let synced = pods.synced && budgets.synced;
-            let facts = lookups.complete(pods.pods.values(), &budgets).await;
+            let facts = lookups
+                .complete(pods.pods.values().map(Arc::as_ref), &budgets)
+                .await;
             let problem = pods.problem.or_else(|| budgets.problem.clone());
             let next = PodTable {
                 synced,

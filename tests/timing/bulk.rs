@@ -116,40 +116,61 @@ fn replica_set(namespace: &str, name: &str, replicas: usize, node: Value) -> Str
 pub(crate) async fn memory(scene: &mut Scene) -> f64 {
     let crowd = Crowd::create(scene, "heavy", 1, 10, 50).await;
     let pid = scene.foreshock.server().pid().expect("foreshock runs");
-    let before = rss_mib(pid);
+    let before = resident_mib(pid);
     let done = CancellationToken::new();
-    let watch = tokio::spawn(most_rss_mib(pid, done.clone()));
+    let watch = tokio::spawn(most_resident_mib(pid, done.clone()));
     let evictions = crowd.drain(scene).await;
     done.cancel();
     let most = watch.await.expect("the task ends when it is told to");
     println!(
-        "memory: {} Pods, {} requests: {before:.1} MiB before, at most {most:.1} MiB, {:.1} MiB after",
+        "memory: {} Pods, {} requests: {:.1} MiB before, {:.1} at most; data alone: {:.1} before, {:.1} at most",
         crowd.pods(),
         evictions.len(),
-        rss_mib(pid)
+        before.all,
+        most.all,
+        before.data,
+        most.data
     );
     scene.clear(&crowd.namespace, &crowd.nodes).await;
-    most - before
+    most.all - before.all
 }
 
 /// The most that a process had at any moment until `done`.
-async fn most_rss_mib(pid: u32, done: CancellationToken) -> f64 {
-    let mut most = rss_mib(pid);
+async fn most_resident_mib(pid: u32, done: CancellationToken) -> Resident {
+    let mut most = resident_mib(pid);
     loop {
+        let now = resident_mib(pid);
+        most.all = most.all.max(now.all);
+        most.data = most.data.max(now.data);
         tokio::select! {
             () = done.cancelled() => return most,
-            () = tokio::time::sleep(Duration::from_millis(20)) => most = most.max(rss_mib(pid)),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
         }
     }
 }
 
-fn rss_mib(pid: u32) -> f64 {
+/// What a process has in memory, and how much of it is its own data: the rest are pages of the program,
+/// which are read when they are first used and can be dropped at any time.
+fn resident_mib(pid: u32) -> Resident {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let kib: Option<u32> = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse().ok());
-    f64::from(kib.expect("the kernel tells the size of a running process")) / 1024.0
+    let of = |name: &str| {
+        let kib: Option<u32> = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse().ok());
+        f64::from(kib.expect("the kernel tells the size of a running process")) / 1024.0
+    };
+    Resident {
+        all: of("VmRSS:"),
+        data: of("RssAnon:"),
+    }
+}
+
+/// In MiB.
+#[derive(Clone, Copy, Debug)]
+struct Resident {
+    all: f64,
+    data: f64,
 }
 
 /// Drains four Nodes at once at the default rate; the evictions are judged with all others of their kind.
