@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use foreshock_core::decision::plan::MarkOrder;
-use foreshock_core::drain::{Answer, Budget, EvictionAllowance, Owner, PodFacts, PodId};
+use foreshock_core::drain::{Answer, Budget, EvictionAllowance, Owner, PodFacts, PodId, Workload};
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::{
     ClusterRecord, DrainRecord, Marks, NodeRecord, RecordedPhase, Taint, TaintEffect,
@@ -131,6 +131,13 @@ impl Fake {
 
     pub(super) fn record(&self, name: &str) -> Option<NodeRecord> {
         self.nodes.borrow().nodes[name].facts.record.ours().cloned()
+    }
+
+    /// How it stands with the ReplicaSet of every [`pod`], as its watch shows it.
+    pub(super) fn set_workload(&self, seen: Workload) {
+        let mut inner = self.inner();
+        let sender = inner.workloads.entry(Uid::from("rs")).or_default();
+        sender.send_replace(Some(Ok(seen)));
     }
 
     /// Sets the Pods of a Node, as its watch shows them.

@@ -77,7 +77,6 @@ fn a_misspelt_key_is_answered_with_the_one_that_was_meant() {
 fn what_is_not_built_yet_is_refused_when_it_is_set() {
     for (text, key) in [
         ("[policy]\ncondition = true", "policy.condition"),
-        ("[eviction]\npace = \"owner\"", "eviction.pace"),
         ("[eviction]\nsurge = true", "eviction.surge"),
     ] {
         refuses(text, &[key, "not built into this version yet"]);

@@ -38,7 +38,7 @@ pub enum Scope {
 }
 
 /// Every right. With reach `observe` everywhere only reading is needed.
-pub const RIGHTS: [Right; 11] = [
+pub const RIGHTS: [Right; 16] = [
     Right {
         from: Reach::Observe,
         group: "",
@@ -74,6 +74,15 @@ pub const RIGHTS: [Right; 11] = [
         verbs: &["get", "list"],
         scope: Scope::Cluster,
         why: "to tell DaemonSets' Pods from orphans",
+    },
+    Right {
+        from: Reach::Observe,
+        group: "apps",
+        resource: "replicasets",
+        subresource: "",
+        verbs: &["get"],
+        scope: Scope::Cluster,
+        why: "to know which Deployment a Pod is of",
     },
     Right {
         from: Reach::Observe,
@@ -137,6 +146,42 @@ pub const RIGHTS: [Right; 11] = [
         verbs: &["create"],
         scope: Scope::Cluster,
         why: "to evict",
+    },
+    Right {
+        from: Reach::Evict,
+        group: "apps",
+        resource: "deployments",
+        subresource: "",
+        verbs: &["get"],
+        scope: Scope::Cluster,
+        why: "to wait for the replacements of evicted Pods",
+    },
+    Right {
+        from: Reach::Evict,
+        group: "apps",
+        resource: "statefulsets",
+        subresource: "",
+        verbs: &["get"],
+        scope: Scope::Cluster,
+        why: "to wait for the replacements of evicted Pods",
+    },
+    Right {
+        from: Reach::Evict,
+        group: "",
+        resource: "replicationcontrollers",
+        subresource: "",
+        verbs: &["get"],
+        scope: Scope::Cluster,
+        why: "to wait for the replacements of evicted Pods",
+    },
+    Right {
+        from: Reach::Evict,
+        group: "batch",
+        resource: "jobs",
+        subresource: "",
+        verbs: &["get"],
+        scope: Scope::Cluster,
+        why: "to wait for the replacements of evicted Pods",
     },
 ];
 

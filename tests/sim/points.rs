@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use foreshock::core::decision::plan::MarkOrder;
-use foreshock::core::drain::{Answer, PodFacts, PodId};
+use foreshock::core::drain::{Answer, Owner, PodFacts, PodId};
 use foreshock::core::node::NodeId;
 use foreshock::kubernetes::{
     Cluster, ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry,
-    NodeTable, PodTable,
+    NodeTable, PodTable, WorkloadState,
 };
 use foreshock::simulate::cluster::SimulatedCluster;
 use futures::future::BoxFuture;
@@ -188,6 +188,10 @@ impl Cluster for Seen {
 
     fn watch_pods(&self, node: &NodeId) -> watch::Receiver<Arc<PodTable>> {
         self.cluster.watch_pods(node)
+    }
+
+    fn watch_workload(&self, namespace: &str, workload: &Owner) -> watch::Receiver<WorkloadState> {
+        self.cluster.watch_workload(namespace, workload)
     }
 
     fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>> {

@@ -522,3 +522,87 @@ async fn evictions_that_wait_for_their_turn_are_called_back_when_nothing_may_be_
         .until("all evicted", |scene| scene.cluster.evictions().len() == 4)
         .await;
 }
+
+// ---- one Pod of a workload at a time ----
+
+fn of_web(name: &str) -> PodFacts {
+    let mut pod = pod(name);
+    pod.workload = pod.owner.clone();
+    pod
+}
+
+fn web(cluster: &Fake, ready: &[&str]) {
+    cluster.set_workload(Workload {
+        wanted: Some(3),
+        ready: ready
+            .iter()
+            .map(|name| format!("uid-{name}").as_str().into())
+            .collect(),
+        over: false,
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_pod_of_a_workload_goes_when_the_replacement_is_ready() {
+    let cluster = Fake::new();
+    draining_node(
+        &cluster,
+        vec![of_web("p1"), of_web("p2"), of_web("p3"), pod("free")],
+    );
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(5)).await;
+    assert_eq!(
+        cluster.evictions(),
+        ["free"],
+        "how it stands with the workload is not known"
+    );
+    web(&cluster, &["p1", "p2", "p3"]);
+    scene
+        .until("the first goes", |scene| {
+            scene.cluster.evictions().len() == 2
+        })
+        .await;
+    web(&cluster, &["p2", "p3"]);
+    scene.pass(Duration::from_secs(60)).await;
+    assert_eq!(cluster.evictions(), ["free", "p1"]);
+    let ready_at = cluster.clock.boottime();
+    web(&cluster, &["p2", "p3", "r1"]);
+    scene
+        .until("the next goes", |scene| {
+            scene.cluster.evictions().len() == 3
+        })
+        .await;
+    assert!(
+        cluster.clock.boottime() - ready_at < Duration::from_millis(100),
+        "it is an event"
+    );
+    web(&cluster, &["p3", "r1", "r2"]);
+    scene
+        .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_that_are_drained_at_once_take_one_pod_of_a_workload_at_a_time() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![of_web("p1")]);
+    cluster.node("b", Some(&draining("b", START)));
+    cluster.set_pods("b", vec![of_web("p2")]);
+    web(&cluster, &["p1", "p2", "p3"]);
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START), drain_it("b", START)]);
+    scene
+        .until("one goes", |scene| !scene.cluster.evictions().is_empty())
+        .await;
+    scene.pass(Duration::from_secs(60)).await;
+    let first = cluster.evictions();
+    assert_eq!(first.len(), 1, "{first:?}");
+    let left = if first == ["p1"] { "p2" } else { "p1" };
+    web(&cluster, &[left, "p3", "r1"]);
+    scene
+        .until("the other goes", |scene| {
+            scene.cluster.evictions().len() == 2
+        })
+        .await;
+}

@@ -6,7 +6,7 @@ mod marks;
 use std::collections::BTreeMap;
 
 use foreshock_core::drain::{
-    Answer, Budget, Choice, DrainReport, DrainRules, EvictionAllowance, PodFacts,
+    Answer, Budget, Choice, DrainReport, DrainRules, EvictionAllowance, PodFacts, Workload,
 };
 use foreshock_core::node::Uid;
 use foreshock_core::record::NodeRecord;
