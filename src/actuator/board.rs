@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use foreshock_core::drain::{Answer, PodId, Workloads};
 use foreshock_core::node::{NodeName, Uid};
+use foreshock_core::time::since;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -39,19 +40,23 @@ impl Board {
     }
 
     /// Looks, decides and notes what is sent, with nobody in between. `workloads` are those of the Pods
-    /// of this Node that are to go.
+    /// of this Node that are to go; `leads_since`, from when on nobody else has sent anything.
     pub(super) fn look<T>(
         &self,
         node: &NodeName,
         workloads: BTreeSet<Uid>,
         now: Timestamp,
+        leads_since: Option<Timestamp>,
         pod_deadline: Duration,
         decide: impl FnOnce(&mut Workloads) -> T,
     ) -> T {
         let mut inner = self.lock();
         inner.concerned.insert(node.clone(), workloads);
-        // By then nothing is awaited any more of what a predecessor may have evicted.
-        let settled_before = self.since.elapsed() >= pod_deadline;
+        // By then nothing is awaited any more of what a predecessor may have evicted. A follower may have
+        // been up for weeks, so the time that it leads counts; and the process's own, which no clock that
+        // is put right can lengthen.
+        let settled_before = leads_since.is_some_and(|led| since(led, now) >= pod_deadline)
+            && self.since.elapsed() >= pod_deadline;
         inner.workloads.trust(settled_before);
         let decided = decide(&mut inner.workloads);
         let before = inner.workloads.unsettled().count();

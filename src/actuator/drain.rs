@@ -374,10 +374,11 @@ impl Drain {
         };
         let paced = !workloads.is_empty();
         let pod_deadline = order.rules.pod_deadline;
+        let leads_since = shared.gate.leads_since();
         let name = self.node.name.clone();
         shared
             .board
-            .look(&name, workloads, now, pod_deadline, |board| {
+            .look(&name, workloads, now, leads_since, pod_deadline, |board| {
                 if paced {
                     self.look_at_workloads(board, &going);
                 } else {

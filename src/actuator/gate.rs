@@ -171,6 +171,12 @@ impl Gate {
         Ok(())
     }
 
+    /// Since when this process leads; `None` while it does not.
+    pub(super) fn leads_since(&self) -> Option<Timestamp> {
+        let leadership = self.handle.leadership.borrow();
+        leadership.leader.then_some(leadership.since)
+    }
+
     /// Waits until something that [`Self::check`] looks at opens or closes it. A Lease that runs out is
     /// no event; whoever finds the gate closed for that asks again after a while.
     pub async fn changed(&mut self) {

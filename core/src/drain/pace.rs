@@ -75,18 +75,26 @@ impl Workloads {
 
     /// Takes in how it stands with a workload.
     pub fn see(&mut self, workload: &Uid, now: Result<Workload, String>) {
-        if let Ok(seen) = &now
-            && !self.before.contains_key(workload)
-        {
+        if let Ok(seen) = &now {
+            let asked = || {
+                self.asked
+                    .iter()
+                    .filter(|(_, asked)| asked.workload == *workload)
+            };
             // Those that were asked to go without a look at their workload were there before.
-            let asked = self
-                .asked
-                .iter()
-                .filter(|(pod, asked)| asked.workload == *workload && !seen.ready.contains(*pod));
-            let ready = count(seen.ready.len() + asked.count());
-            let before = match seen.wanted {
+            let gone = asked().filter(|(pod, _)| !seen.ready.contains(*pod));
+            let ready = count(seen.ready.len() + gone.count());
+            let had = match seen.wanted {
                 Some(wanted) if !self.settled_before => ready.max(wanted),
                 Some(_) | None => ready,
+            };
+            let before = match self.before.get(workload) {
+                None => had,
+                // What is remembered may be old: it has grown since, and nothing was asked of it. Where
+                // its kind does not say how many it asks for, a moment with one too many would be waited
+                // for in vain.
+                Some(known) if seen.wanted.is_some() && asked().next().is_none() => had.max(*known),
+                Some(known) => *known,
             };
             self.before.insert(workload.clone(), before);
         }
@@ -127,7 +135,9 @@ impl Workloads {
                     | ("batch", "Job")
             )
         });
-        self.settled_before && says_how_many && !others
+        // What is remembered is of an earlier drain whose replacements never came.
+        let remembered = self.before.contains_key(workload);
+        self.settled_before && says_how_many && !others && !remembered
     }
 
     /// Notes that a request is being made for this Pod.
@@ -138,7 +148,9 @@ impl Workloads {
                 at,
                 going: false,
             };
-            self.asked.entry(pod.id.uid.clone()).or_insert(asked);
+            // Each request may be the one that takes place, so the last one counts.
+            let entry = self.asked.entry(pod.id.uid.clone());
+            entry.and_modify(|asked| asked.at = at).or_insert(asked);
         }
     }
 

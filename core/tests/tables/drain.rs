@@ -1032,3 +1032,47 @@ fn the_only_pod_of_a_workload_goes_without_a_look_at_it() {
     assert_eq!(looks(&foreign), 1);
     assert_eq!(foreign.ask(), Vec::<String>::new());
 }
+
+#[test]
+fn what_a_workload_had_before_grows_with_it_until_something_is_asked_of_it() {
+    let mut walk = web(&["a", "b"], &[], Some(3));
+    walk.sees(&["a", "b"], &["c"], Some(3));
+    assert_eq!(walk.ask(), ["a"]);
+    walk.answer("a", Answer::Accepted)
+        .gone("a")
+        .sees(&["b"], &["c"], Some(3));
+    assert_eq!(walk.ask(), Vec::<String>::new(), "three were Ready before");
+    walk.sees(&["b"], &["c", "r1"], Some(3));
+    assert_eq!(walk.ask(), ["b"]);
+}
+
+#[test]
+fn the_last_pod_of_a_workload_that_lacks_others_since_an_earlier_drain_is_not_taken_unseen() {
+    let mut walk = web(&["a", "b"], &["c"], Some(3));
+    walk.ask();
+    walk.answer("a", Answer::Accepted)
+        .gone("a")
+        .sees(&["b"], &["c"], Some(3));
+    walk.pass(600_000).settle();
+    walk.progress = DrainProgress::default();
+    walk.order.started_at = walk.now;
+    walk.order.deadline_at = after(walk.now, HOUR);
+    assert_eq!(walk.workloads.to_look_at(walk.pods.iter()).len(), 1);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.sees(&["b"], &["c"], Some(3));
+    assert_eq!(walk.ask(), Vec::<String>::new(), "two of three");
+    walk.sees(&["b"], &["c", "r1"], Some(3));
+    assert_eq!(walk.ask(), ["b"]);
+}
+
+#[test]
+fn a_request_that_is_repeated_is_awaited_from_the_last_time_on() {
+    let mut walk = web(&["a", "b"], &[], Some(2));
+    assert_eq!(walk.ask(), ["a"]);
+    walk.answer("a", lost()).pass(2_000);
+    assert_eq!(walk.ask(), ["a"]);
+    walk.pass(600_000 - 1).settle();
+    assert_eq!(walk.workloads.unsettled().count(), 1);
+    walk.pass(1).settle();
+    assert_eq!(walk.workloads.unsettled().count(), 0);
+}
