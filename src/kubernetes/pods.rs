@@ -27,7 +27,7 @@ use crate::clock::Clock;
 /// Objects in a page of a list.
 const PAGE: u32 = 500;
 /// Whole Pods in a page: with their managed fields each can take 30 KiB, and few are in memory at once.
-const PODS_PAGE: u32 = 50;
+const PODS_PAGE: u32 = 25;
 /// How long one watch request lasts; also how long a dead connection can go unnoticed.
 pub(super) const WATCH_FOR: Duration = Duration::from_secs(60);
 /// One look-up must answer within this.
