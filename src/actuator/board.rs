@@ -97,3 +97,54 @@ impl Board {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use foreshock_core::drain::{Owner, PodFacts};
+    use foreshock_core::time::after;
+
+    use super::*;
+    use crate::actuator::fake::pod;
+
+    const DEADLINE: Duration = Duration::from_secs(600);
+
+    fn of_a_deployment() -> PodFacts {
+        let mut pod = pod("a");
+        pod.workload = Some(Owner {
+            group: "apps".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: "web".to_owned(),
+            uid: Uid::from("web"),
+        });
+        pod
+    }
+
+    /// Whether the only Pod of a Deployment here may go without a look at it.
+    fn is_trusted(board: &Board, now: Timestamp, leads_since: Option<Timestamp>) -> bool {
+        let node = NodeName::from("a");
+        let pod = of_a_deployment();
+        board.look(
+            &node,
+            BTreeSet::new(),
+            now,
+            leads_since,
+            DEADLINE,
+            |workloads| workloads.to_look_at(std::iter::once(&pod)).is_empty(),
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_leader_trusts_no_shortage_however_long_it_has_been_up() {
+        let board = Board::new();
+        let begin = Timestamp::UNIX_EPOCH;
+        let led_for = |time: Duration| (after(begin, time), Some(begin));
+        let (now, led) = led_for(DEADLINE);
+        assert!(!is_trusted(&board, now, led), "the clock was put forward");
+        tokio::time::advance(7 * 24 * 6 * DEADLINE).await;
+        assert!(!is_trusted(&board, now, None), "it does not lead");
+        let (now, led) = led_for(DEADLINE - Duration::from_millis(1));
+        assert!(!is_trusted(&board, now, led), "it leads since a moment ago");
+        let (now, led) = led_for(DEADLINE);
+        assert!(is_trusted(&board, now, led));
+    }
+}

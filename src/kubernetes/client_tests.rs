@@ -437,7 +437,7 @@ async fn pods_are_listed_in_pages_and_an_expired_token_begins_again() {
     Mock::given(method("GET")).and(path("/api/v1/pods")).and(query_param("fieldSelector", "spec.nodeName=a"))
         .respond_with(move |request: &Asked| {
             let token = request.url.query_pairs().find(|(key, _)| key == "continue").map(|(_, token)| token.into_owned());
-            let limit = request.url.query_pairs().any(|(key, value)| key == "limit" && value == "500");
+            let limit = request.url.query_pairs().any(|(key, value)| key == "limit" && value == "50");
             assert!(limit, "{}", request.url);
             let (items, next) = match token.as_deref() {
                 None => (vec![pod("web-1", "u1", false)], format!("t{}", firsts.fetch_add(1, Ordering::Relaxed))),

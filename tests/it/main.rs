@@ -14,9 +14,13 @@ mod kubernetes;
 #[path = "../timing/limit.rs"]
 mod limit;
 mod outage;
+mod pace;
 mod replicas;
 mod room;
 mod scenario;
+#[allow(dead_code, reason = "tests/drains needs more of it")]
+#[path = "../timing/scene.rs"]
+mod scene;
 mod shipped;
 mod support;
 mod switch;

@@ -481,14 +481,15 @@ impl Scene {
         if before.terminating != now.terminating {
             self.add(Kind::Pod, name, &uid, What::Terminating { node });
         }
+        let labels = (before.labels == now.labels).then(|| now.labels.clone());
         self.pods.insert(name.to_owned(), now);
-        self.count(name);
+        self.count(name, labels.as_ref());
     }
 
     fn pod_gone(&mut self, name: &str) {
         if let Some(pod) = self.pods.remove(name) {
             self.add(Kind::Pod, name, &pod.uid, What::Gone { node: pod.node });
-            self.count(name);
+            self.count(name, Some(&pod.labels));
         }
     }
 
@@ -531,7 +532,7 @@ impl Scene {
                 self.add(Kind::Budget, name, &uid, what);
             }
         }
-        self.count(name);
+        self.count(name, None);
     }
 
     fn budget_gone(&mut self, name: &str) {
@@ -543,12 +544,13 @@ impl Scene {
         }
     }
 
-    /// Counts the healthy Pods of every budget in the namespace of `object`.
+    /// Counts the healthy Pods of every budget in the namespace of `object`, or of those that select these
+    /// labels: a Pod that has them is all that has changed.
     ///
     /// How many must be healthy is taken from the budget's status, because it changes only with the size of
     /// the workload; how many are is counted here, because the status comes later than the Pods. All Pods
     /// come through one watch, in the order in which they changed, so no count mixes two moments.
-    fn count(&mut self, object: &str) {
+    fn count(&mut self, object: &str, labels: Option<&BTreeMap<String, String>>) {
         let Some((namespace, _)) = object.split_once('/') else {
             return;
         };
@@ -560,6 +562,9 @@ impl Scene {
         for (name, budget) in &mut self.budgets {
             let (expected, desired, ..) = budget.status;
             if !of_namespace(name) || expected == 0 {
+                continue;
+            }
+            if labels.is_some_and(|labels| !selects(&budget.selector, labels)) {
                 continue;
             }
             let count = self
