@@ -242,10 +242,9 @@ async fn grace_and_finalizers(bed: &Cluster, client: &KubeCluster) {
     let zero = client.evict(&capped, Some(Duration::ZERO)).await;
     assert_eq!(zero, Answer::Accepted);
     let sent = |pod: &PodId| {
-        let all = bed.audit().into_iter();
-        let event = all
-            .filter(|event| event.is_eviction() && event.pod_uid() == Some(pod.uid.as_str()))
-            .next_back();
+        let mut all = bed.audit().into_iter();
+        let event =
+            all.rfind(|event| event.is_eviction() && event.pod_uid() == Some(pod.uid.as_str()));
         event.expect("in the audit log").grace_period()
     };
     assert_eq!(sent(&held), None, "its own time is not touched");
