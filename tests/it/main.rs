@@ -3,6 +3,7 @@
 mod bad_input;
 mod bed;
 mod cases;
+mod drain_cases;
 mod fleet;
 mod hands_off;
 mod healthy;

@@ -2,6 +2,7 @@
 //! within seconds.
 
 mod audit;
+mod cases;
 mod decide;
 mod drain;
 mod edges;

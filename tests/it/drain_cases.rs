@@ -1,0 +1,368 @@
+//! Cases of calling eviction and of grace that a real API server can be made to show. Where cases do not
+//! disturb one another they share a control plane.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshock::clock::SystemClock;
+use foreshock::core::drain::{Answer, EvictionAllowance, PodFacts, PodId};
+use foreshock::core::node::{NodeId, Uid};
+use foreshock::kubernetes::{Cluster as _, KubeCluster, KubeOptions};
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::scenario::{ACCOUNT, apply_account};
+use crate::support::cluster::{Cluster, budget, deployment};
+use crate::support::{wait_for, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+async fn document(bed: &Cluster, args: &[&str]) -> Value {
+    let mut all = vec!["get", "-o", "json"];
+    all.extend(args);
+    serde_json::from_str(&bed.kubectl(&all).await).expect("kubectl writes JSON")
+}
+
+/// A client with the rights of a ServiceAccount.
+async fn connect(bed: &Cluster, namespace: &str, account: &str) -> Arc<KubeCluster> {
+    let options = KubeOptions {
+        kubeconfig: Some(bed.kubeconfig_for(namespace, account).await),
+        instance: "foreshock".to_owned(),
+        namespace: "foreshock".to_owned(),
+        node_selector: String::new(),
+        taints: Vec::new(),
+    };
+    KubeCluster::connect(options, Arc::new(SystemClock))
+        .await
+        .expect("the kubeconfig is good")
+}
+
+/// The first Pod of an application, by name.
+async fn pod_of(bed: &Cluster, namespace: &str, app: &str) -> PodId {
+    let label = format!("app={app}");
+    let pods = document(bed, &["pods", "-n", namespace, "-l", &label]).await;
+    let metadata = &pods["items"][0]["metadata"];
+    let text = |key: &str| metadata[key].as_str().expect("a Pod").to_owned();
+    PodId {
+        namespace: namespace.to_owned(),
+        name: text("name"),
+        uid: Uid::from(text("uid").as_str()),
+    }
+}
+
+/// What the client knows of the Pod, its budgets included.
+async fn facts(bed: &Cluster, client: &KubeCluster, pod: &PodId) -> PodFacts {
+    let seen = document(bed, &["pod", &pod.name, "-n", &pod.namespace]).await;
+    let node = seen["spec"]["nodeName"].as_str().expect("bound").to_owned();
+    let pods = client.pods(&NodeId::new(node.as_str(), "any")).await;
+    let pods = pods.expect("listed");
+    let found = pods.into_iter().find(|facts| facts.id == *pod);
+    found.expect("it is on its Node")
+}
+
+/// Waits until the API server answers so. Only for Pods that no answer before lets go.
+async fn answers(client: &KubeCluster, pod: &PodId, what: &str, is: impl Fn(&Answer) -> bool) {
+    wait_until(what, LIMIT, async || {
+        let answer = client.evict(pod, None).await;
+        assert_ne!(answer, Answer::Accepted, "{pod} must not go here");
+        if is(&answer) {
+            return Ok(());
+        }
+        Err(format!("{answer:?}"))
+    })
+    .await;
+}
+
+fn blocked(answer: &Answer) -> bool {
+    matches!(answer, Answer::BlockedByBudget { .. })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn each_refusal_of_a_real_api_server_is_told_from_the_others() {
+    let mut bed = Cluster::start().await;
+    bed.create_nodes(2).await;
+    apply_account(&bed).await;
+    for namespace in ["shop", "leaving"] {
+        bed.kubectl(&["create", "namespace", namespace]).await;
+    }
+    let never = ("maxUnavailable", json!(0));
+    let stateful = deployment("shop", "orders", 1)
+        .replace("\"kind\":\"Deployment\"", "\"kind\":\"StatefulSet\"");
+    let all = [
+        deployment("shop", "guarded", 1),
+        budget("shop", "guarded", never.clone()),
+        deployment("shop", "percent", 2),
+        budget("shop", "percent", ("minAvailable", json!("100%"))),
+        deployment("shop", "many", 2),
+        budget("shop", "many", ("minAvailable", json!(3))),
+        deployment("shop", "sick", 2),
+        budget("shop", "sick", ("minAvailable", json!(2))),
+        deployment("shop", "held", 1),
+        deployment("shop", "capped", 1),
+        deployment("leaving", "last", 1),
+        budget("leaving", "last", never.clone()),
+        stateful,
+    ];
+    bed.apply(&all.join("\n---\n")).await;
+    for app in ["guarded", "percent", "many", "sick", "held", "capped"] {
+        let what = format!("deployment/{app}");
+        bed.wait_rollout("shop", &what).await;
+    }
+    bed.wait_rollout("shop", "statefulset/orders").await;
+    bed.wait_rollout("leaving", "deployment/last").await;
+    let client = connect(&bed, "foreshock", "foreshock").await;
+
+    budgets_that_can_never_allow(&bed, &client).await;
+    a_pod_that_is_not_ready(&bed, &client).await;
+    another_pod_of_the_same_name(&bed, &client).await;
+    grace_and_finalizers(&bed, &client).await;
+    no_right(&bed).await;
+    denied_by_admission(&bed, &client).await;
+    priority_and_fairness(&bed, &client).await;
+    a_namespace_on_its_way_out(&mut bed, &client).await;
+
+    let mut accepted: BTreeMap<String, usize> = BTreeMap::new();
+    for event in bed.audit() {
+        if event.is_eviction() && event.user == ACCOUNT {
+            // Who is turned away at the door is not read at all.
+            if !event.request_object.is_null() {
+                assert_eq!(event.request_object["apiVersion"], "policy/v1");
+            }
+            if event.succeeded() {
+                let uid = event.pod_uid().expect("a precondition").to_owned();
+                *accepted.entry(uid).or_default() += 1;
+            }
+        }
+    }
+    assert!(accepted.len() >= 3, "{accepted:?}");
+    assert!(accepted.values().all(|count| *count == 1), "{accepted:?}");
+    client.close().await;
+}
+
+async fn budgets_that_can_never_allow(bed: &Cluster, client: &KubeCluster) {
+    for app in ["guarded", "percent", "many"] {
+        let pod = pod_of(bed, "shop", app).await;
+        let what = format!("the budget of {app} to be known as one that never allows");
+        wait_for(&what, LIMIT, async || {
+            let facts = facts(bed, client, &pod).await;
+            let budget = facts.budgets.first()?;
+            (budget.observed && budget.allowance == EvictionAllowance::Never).then_some(())
+        })
+        .await;
+        answers(client, &pod, "the API server to say the same", blocked).await;
+    }
+}
+
+/// Running and not Ready, as in a crash loop.
+async fn a_pod_that_is_not_ready(bed: &Cluster, client: &KubeCluster) {
+    let pod = pod_of(bed, "shop", "sick").await;
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    let patch = [
+        "patch",
+        "pod",
+        &pod.name,
+        "-n",
+        "shop",
+        "--subresource=status",
+        "-p",
+        &status.to_string(),
+    ];
+    bed.kubectl(&patch).await;
+    wait_for("the budget to count one less", LIMIT, async || {
+        let facts = facts(bed, client, &pod).await;
+        let detail = &facts.budgets.first()?.detail;
+        let told = detail.contains("1 of 2 healthy") && detail.contains("IfHealthyBudget");
+        (!facts.ready && told).then_some(())
+    })
+    .await;
+    answers(client, &pod, "the default policy keeps it", blocked).await;
+    let always = json!({"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}}).to_string();
+    bed.kubectl(&["patch", "pdb", "sick", "-n", "shop", "-p", &always])
+        .await;
+    wait_for("the other policy to be known", LIMIT, async || {
+        let facts = facts(bed, client, &pod).await;
+        let budget = facts.budgets.first()?;
+        (budget.observed && budget.detail.contains("AlwaysAllow")).then_some(())
+    })
+    .await;
+    assert_eq!(client.evict(&pod, None).await, Answer::Accepted);
+}
+
+/// The API server says 409 for another UID, and 429 where a budget blocks: it looks there first.
+async fn another_pod_of_the_same_name(bed: &Cluster, client: &KubeCluster) {
+    let old = pod_of(bed, "shop", "orders").await;
+    bed.kubectl(&[
+        "delete",
+        "pod",
+        &old.name,
+        "-n",
+        "shop",
+        "--grace-period=0",
+        "--force",
+    ])
+    .await;
+    bed.wait_rollout("shop", "statefulset/orders").await;
+    let new = pod_of(bed, "shop", "orders").await;
+    assert_eq!(new.name, old.name);
+    assert_ne!(new.uid, old.uid);
+    assert_eq!(client.evict(&old, None).await, Answer::Gone);
+    bed.apply(&budget("shop", "orders", ("maxUnavailable", json!(0))))
+        .await;
+    answers(client, &new, "the budget to hold the new one", blocked).await;
+    assert_eq!(client.evict(&old, None).await, Answer::Gone);
+    let codes: Vec<u16> = bed
+        .audit()
+        .into_iter()
+        .filter(|event| event.is_eviction() && event.pod_uid() == Some(old.uid.as_str()))
+        .map(|event| event.code)
+        .collect();
+    assert_eq!(codes, [409, 429]);
+    let there = client.read_pod(&new).await.expect("read").expect("there");
+    assert_eq!(there.terminating_until, None, "it was not touched");
+}
+
+async fn grace_and_finalizers(bed: &Cluster, client: &KubeCluster) {
+    let held = pod_of(bed, "shop", "held").await;
+    let finalizers = |list: Value| json!({"metadata": {"finalizers": list}}).to_string();
+    let hold = finalizers(json!(["example.org/hold"]));
+    bed.kubectl(&["patch", "pod", &held.name, "-n", "shop", "-p", &hold])
+        .await;
+    assert_eq!(client.evict(&held, None).await, Answer::Accepted);
+    let facts = client.read_pod(&held).await.expect("read").expect("held");
+    assert!(facts.terminating_until.is_some());
+    assert!(
+        facts
+            .finalizers
+            .iter()
+            .any(|name| name == "example.org/hold")
+    );
+    let capped = pod_of(bed, "shop", "capped").await;
+    let zero = client.evict(&capped, Some(Duration::ZERO)).await;
+    assert_eq!(zero, Answer::Accepted);
+    let sent = |pod: &PodId| {
+        let mut all = bed.audit().into_iter();
+        let event =
+            all.rfind(|event| event.is_eviction() && event.pod_uid() == Some(pod.uid.as_str()));
+        event.expect("in the audit log").grace_period()
+    };
+    assert_eq!(sent(&held), None, "its own time is not touched");
+    assert_eq!(sent(&capped), Some(1), "0 would be a kill");
+    let merge = finalizers(Value::Null);
+    let patch = [
+        "patch",
+        "pod",
+        &held.name,
+        "-n",
+        "shop",
+        "--type=merge",
+        "-p",
+    ];
+    let patch: Vec<&str> = patch.into_iter().chain([merge.as_str()]).collect();
+    bed.kubectl(&patch).await;
+}
+
+async fn no_right(bed: &Cluster) {
+    let stranger = connect(bed, "default", "default").await;
+    let pod = pod_of(bed, "shop", "guarded").await;
+    let answer = stranger.evict(&pod, None).await;
+    assert!(
+        matches!(&answer, Answer::Forbidden { detail } if detail.contains("pods/eviction")),
+        "{answer:?}"
+    );
+    stranger.close().await;
+}
+
+async fn denied_by_admission(bed: &Cluster, client: &KubeCluster) {
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "fridays"},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/eviction"],
+            }]},
+            "validations": [{
+                "expression": "!object.metadata.name.startsWith('guarded-')", "message": "not on Fridays",
+            }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "fridays"},
+        "spec": {"policyName": "fridays", "validationActions": ["Deny"]},
+    });
+    bed.apply(&[policy, binding].map(|one| one.to_string()).join("\n---\n"))
+        .await;
+    let pod = pod_of(bed, "shop", "guarded").await;
+    answers(client, &pod, "the policy to deny it", |answer| {
+        matches!(answer, Answer::WebhookDenied { detail } if detail.contains("not on Fridays"))
+    })
+    .await;
+}
+
+/// A level without a seat of its own for our evictions: of many at once most are turned away.
+async fn priority_and_fairness(bed: &Cluster, client: &KubeCluster) {
+    let level = json!({
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration",
+        "metadata": {"name": "tight"},
+        "spec": {"type": "Limited", "limited": {
+            "nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,
+            "limitResponse": {"type": "Reject"},
+        }},
+    });
+    let schema = json!({
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema",
+        "metadata": {"name": "tight"},
+        "spec": {
+            "matchingPrecedence": 50,
+            "priorityLevelConfiguration": {"name": "tight"},
+            "rules": [{
+                "subjects": [{"kind": "ServiceAccount", "serviceAccount": {"namespace": "foreshock", "name": "foreshock"}}],
+                "resourceRules": [{
+                    "verbs": ["create"], "apiGroups": [""], "resources": ["pods/eviction"], "namespaces": ["*"],
+                }],
+            }],
+        },
+    });
+    let all = [level, schema].map(|one| one.to_string()).join("\n---\n");
+    bed.apply(&all).await;
+    let pod = pod_of(bed, "shop", "percent").await;
+    wait_until("some to be turned away", LIMIT, async || {
+        let answers = join_all((0..12).map(|_| client.evict(&pod, None))).await;
+        assert!(
+            answers
+                .iter()
+                .all(|answer| blocked(answer) || matches!(answer, Answer::Throttled { .. })),
+            "{answers:?}"
+        );
+        let turned_away = answers.iter().any(|answer| !blocked(answer));
+        turned_away.then_some(()).ok_or(format!("{answers:?}"))
+    })
+    .await;
+    bed.kubectl(&["delete", "flowschema", "tight"]).await;
+}
+
+async fn a_namespace_on_its_way_out(bed: &mut Cluster, client: &KubeCluster) {
+    let pod = pod_of(bed, "leaving", "last").await;
+    answers(client, &pod, "its budget to hold it", blocked).await;
+    // Else its Pods would be deleted before anybody could ask.
+    bed.controller_manager().signal("STOP");
+    bed.kubectl(&["delete", "namespace", "leaving", "--wait=false"])
+        .await;
+    answers(
+        client,
+        &pod,
+        "the namespace to be known as leaving",
+        |answer| *answer == Answer::NamespaceTerminating,
+    )
+    .await;
+    bed.controller_manager().signal("CONT");
+    wait_for("its Pod to go with it", LIMIT, async || {
+        let read = client.read_pod(&pod).await.expect("read");
+        read.is_none_or(|pod| pod.terminating_until.is_some())
+            .then_some(())
+    })
+    .await;
+}
