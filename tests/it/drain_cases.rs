@@ -10,11 +10,14 @@ use foreshock::core::drain::{Answer, EvictionAllowance, PodFacts, PodId};
 use foreshock::core::node::{NodeId, Uid};
 use foreshock::kubernetes::{Cluster as _, KubeCluster, KubeOptions};
 use futures::future::join_all;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::scenario::{ACCOUNT, apply_account};
 use crate::support::cluster::{Cluster, budget, deployment};
-use crate::support::{wait_for, wait_until};
+use crate::support::foreshock::Foreshock;
+use crate::support::server::Workdir;
+use crate::support::{free_port, wait_for, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -365,4 +368,142 @@ async fn a_namespace_on_its_way_out(bed: &mut Cluster, client: &KubeCluster) {
             .then_some(())
     })
     .await;
+}
+
+/// UID and name of every Pod of `shop` on the Node.
+async fn on_node(bed: &Cluster, node: &str) -> BTreeMap<String, String> {
+    let field = format!("--field-selector=spec.nodeName={node}");
+    let pods = document(bed, &["pods", "-n", "shop", &field]).await;
+    let pods = pods["items"].as_array().cloned().unwrap_or_default();
+    let text = |pod: &Value, key: &str| pod["metadata"][key].as_str().map(str::to_owned);
+    pods.iter()
+        .filter_map(|pod| Some((text(pod, "uid")?, text(pod, "name")?)))
+        .collect()
+}
+
+/// UIDs of the Pods whose eviction by foreshock was accepted, by the audit log.
+fn accepted(bed: &Cluster) -> Vec<String> {
+    let all = bed.audit().into_iter();
+    let ours = all.filter(|event| {
+        event.user == ACCOUNT && event.is_eviction() && !event.is_dry_run() && event.succeeded()
+    });
+    ours.filter_map(|event| event.pod_uid().map(str::to_owned))
+        .collect()
+}
+
+/// The API server is killed and started again in the middle, which breaks every watch. One Pod is under a
+/// budget that can never allow it: that is told before the first write, everything else moves, and the
+/// outcome names it.
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn a_drain_survives_its_api_server_and_names_the_budget_that_never_allows() {
+    let mut bed = Cluster::start().await;
+    bed.create_nodes(3).await;
+    apply_account(&bed).await;
+    bed.kubectl(&["create", "namespace", "shop"]).await;
+    let all = [
+        deployment("shop", "free", 18),
+        deployment("shop", "strict", 3),
+        budget("shop", "strict", ("maxUnavailable", json!(0))),
+    ];
+    bed.apply(&all.join("\n---\n")).await;
+    for app in ["deployment/free", "deployment/strict"] {
+        bed.wait_rollout("shop", app).await;
+    }
+    let strict = pod_of(&bed, "shop", "strict").await;
+    let seen = document(&bed, &["pod", &strict.name, "-n", "shop"]).await;
+    let node = seen["spec"]["nodeName"].as_str().expect("bound").to_owned();
+    let before = on_node(&bed, &node).await;
+    let free = before.values().filter(|name| name.starts_with("free-"));
+    assert!(free.count() >= 3, "{before:?}");
+
+    let workdir = Workdir::new("drain-cases");
+    let kubeconfig = bed.kubeconfig_for("foreshock", "foreshock").await;
+    let config = format!(
+        r#"
+[listen]
+address = "127.0.0.1:0"
+[prometheus]
+url = "http://127.0.0.1:{nobody}"
+[kubernetes]
+kubeconfig = "{kubeconfig}"
+namespace = "foreshock"
+[cycle]
+interval = "1s"
+[policy]
+reach = "evict"
+drain_after = "1s"
+new_node_age = "0s"
+[eviction]
+rate = 1
+[[alerts.rules]]
+match = ['alertname="NodeOnFire"']
+floor = 0.8
+reach = "evict"
+expire = "10m"
+"#,
+        nobody = free_port(),
+        kubeconfig = kubeconfig.display(),
+    );
+    let config = workdir.write("foreshock.toml", &config);
+    let foreshock = Foreshock::start(&config, &[], &[]).await;
+    let path = format!("/api/nodes/{node}/plan");
+    wait_until("the plan to name what can never go", LIMIT, async || {
+        let (status, body) = foreshock.get(&path).await;
+        let plan: Value = serde_json::from_str(&body).unwrap_or_default();
+        let impossible = plan["impossible"].as_array().cloned().unwrap_or_default();
+        let named = impossible
+            .iter()
+            .any(|pod| pod["name"] == strict.name.as_str());
+        if status == 200 && named {
+            return Ok(());
+        }
+        Err(body)
+    })
+    .await;
+    assert!(accepted(&bed).is_empty(), "told before the first eviction");
+
+    let alert = json!({
+        "version": "4", "groupKey": "{}", "truncatedAlerts": 0, "status": "firing",
+        "receiver": "foreshock", "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {},
+        "externalURL": "http://alertmanager", "alerts": [{
+            "status": "firing", "labels": {"alertname": "NodeOnFire", "node": node},
+            "annotations": {}, "startsAt": Timestamp::now().to_string(),
+            "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": "f",
+        }],
+    });
+    let (status, body) = foreshock.post_json("/webhook/alertmanager", &alert).await;
+    assert_eq!(status, 202, "{body}");
+    wait_for("the first eviction", LIMIT, async || {
+        (!accepted(&bed).is_empty()).then_some(())
+    })
+    .await;
+    let at_the_kill = accepted(&bed).len();
+    bed.restart_apiserver().await;
+
+    let path = format!("/api/nodes/{node}");
+    let view = wait_until("the drain to end", 2 * LIMIT, async || {
+        let (_, body) = foreshock.get(&path).await;
+        let view: Value = serde_json::from_str(&body).unwrap_or_default();
+        if view["drain"]["outcome"].is_string() {
+            return Ok(view);
+        }
+        Err(body)
+    })
+    .await;
+    println!("{at_the_kill} evictions before the kill; {}", view["drain"]);
+    assert_eq!(view["drain"]["outcome"], "never_allowed", "{view}");
+    assert!(view.to_string().contains("strict"), "{view}");
+    let mut uids = accepted(&bed);
+    let total = uids.len();
+    assert!(at_the_kill < total, "it went on afterwards");
+    uids.sort_unstable();
+    uids.dedup();
+    assert_eq!(uids.len(), total, "no Pod was evicted twice");
+    let after = on_node(&bed, &node).await;
+    for (uid, name) in &before {
+        let stays = name.starts_with("strict-");
+        assert_eq!(after.contains_key(uid), stays, "{name}");
+        assert_eq!(uids.contains(uid), !stays, "{name}");
+    }
 }

@@ -29,6 +29,9 @@ const OPENED_FLOOR: Duration = Duration::from_millis(100);
 /// believed again: some evictions are accepted and take nothing, such as that of a virtual machine that
 /// moves first.
 const BUDGET_LAG: Duration = Duration::from_secs(2);
+/// An API server that has just started refuses what it allows a moment later, while it does not know its roles
+/// yet. So often one Pod is asked for, over some seconds, before its refusal is the last word on its namespace.
+const FORBIDDEN_MAX: u32 = 4;
 /// Nothing is repeated later, unless the server asked for it.
 const RETRY_CAP: Duration = Duration::from_secs(10);
 /// A server's own `Retry-After` is honoured up to this.
@@ -362,11 +365,20 @@ pub fn step(
             Need::Wait(until) => step.wake_at = step.wake_at.min(until),
             Need::Request if !order.sends => {}
             // Rights are given by namespace: its other Pods would be refused too, one by one.
-            Need::Request if forbidden.contains_key(pod.id.namespace.as_str()) => {
-                let detail = forbidden[pod.id.namespace.as_str()];
+            Need::Request
+                if forbidden
+                    .get(pod.id.namespace.as_str())
+                    .is_some_and(Forbidden::is_final) =>
+            {
+                let detail = forbidden[pod.id.namespace.as_str()].detail;
                 stuck.push((PodOutcome::Forbidden, format!("{}: {detail}", pod.id)));
                 continue;
             }
+            // One of them is asked for again, and its answer is an event.
+            Need::Request
+                if forbidden
+                    .get(pod.id.namespace.as_str())
+                    .is_some_and(|forbidden| *forbidden.asked != pod.id.uid) => {}
             Need::Request if now < quiet_until => step.wake_at = step.wake_at.min(quiet_until),
             // Critical Pods wait for the ordinary ones; whatever ends that wait is itself an event.
             Need::Request if pod.critical && ordinary_waiting => {}
@@ -517,9 +529,12 @@ fn need(
     };
     let detail = || format!("{}: {}", pod.id, answer.detail());
     match answer {
-        // Asking again would be the same answer, loudly; a person has to change something.
-        Answer::Forbidden { .. } => return Need::Stuck(PodOutcome::Forbidden, detail()),
-        Answer::Accepted
+        // Asking on would be the same answer, loudly; a person has to change something.
+        Answer::Forbidden { .. } if state.requests >= FORBIDDEN_MAX => {
+            return Need::Stuck(PodOutcome::Forbidden, detail());
+        }
+        Answer::Forbidden { .. }
+        | Answer::Accepted
         | Answer::Gone
         | Answer::BlockedByBudget { .. }
         | Answer::Throttled { .. }
@@ -636,18 +651,39 @@ fn quiet_until(progress: &DrainProgress) -> Timestamp {
         .unwrap_or(Timestamp::MIN)
 }
 
-/// Namespaces in which our credentials do not allow evictions, with the server's words.
-fn forbidden(progress: &DrainProgress) -> BTreeMap<&str, &str> {
-    progress
-        .pods
-        .values()
-        .filter_map(|(id, state)| match &state.answer {
-            Some((_, Answer::Forbidden { detail })) => {
-                Some((id.namespace.as_str(), detail.as_str()))
-            }
-            Some(_) | None => None,
-        })
-        .collect()
+/// A namespace in which our credentials do not allow evictions.
+struct Forbidden<'a> {
+    /// In the server's words.
+    detail: &'a str,
+    /// How often it has said so of one Pod, and of which.
+    times: u32,
+    asked: &'a Uid,
+}
+
+impl Forbidden<'_> {
+    fn is_final(&self) -> bool {
+        self.times >= FORBIDDEN_MAX
+    }
+}
+
+/// Namespaces in which our credentials do not allow evictions. Of each the Pod that was asked for most often.
+fn forbidden(progress: &DrainProgress) -> BTreeMap<&str, Forbidden<'_>> {
+    let mut namespaces: BTreeMap<&str, Forbidden<'_>> = BTreeMap::new();
+    for (id, state) in progress.pods.values() {
+        let Some((_, Answer::Forbidden { detail })) = &state.answer else {
+            continue;
+        };
+        let next = Forbidden {
+            detail,
+            times: state.requests,
+            asked: &id.uid,
+        };
+        let known = namespaces.get(id.namespace.as_str());
+        if known.is_none_or(|known| known.times < next.times) {
+            namespaces.insert(&id.namespace, next);
+        }
+    }
+    namespaces
 }
 
 /// The time for the Node is up: each Pod that is still there says what it was waiting for.

@@ -571,23 +571,55 @@ fn a_busy_server_is_left_alone_by_the_whole_drain() {
     assert_eq!(walk.ask(), ["p00", "p10"]);
 }
 
+fn forbidden() -> Answer {
+    Answer::Forbidden {
+        detail: "cannot create resource \"pods/eviction\"".into(),
+    }
+}
+
+#[test]
+fn a_server_that_has_just_started_and_forbids_what_it_allows_later_ends_no_drain() {
+    let mut walk = Walk::of((0..5).map(|n| pod(&format!("p{n}"))));
+    for name in walk.ask() {
+        walk.answer(&name, forbidden());
+    }
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    let mut asked = 0;
+    while !walk.pods.is_empty() {
+        walk.until_asked();
+        for name in walk.ask() {
+            asked += 1;
+            walk.answer(&name, Answer::Accepted).gone(&name);
+        }
+    }
+    assert_eq!(asked, 5);
+    assert_eq!(walk.over().expect("over").0, NodeOutcome::Drained);
+}
+
 #[test]
 fn without_the_right_to_evict_nothing_more_is_asked_in_the_namespace() {
     let elsewhere = with(pod("z"), |pod| pod.id.namespace = "zoo".into());
     let mut walk = Walk::of((0..30).map(|n| pod(&format!("p{n:02}"))).chain([elsewhere]));
     let asked = walk.ask();
     for name in &asked {
-        walk.answer(
-            name,
-            Answer::Forbidden {
-                detail: "cannot create resource \"pods/eviction\"".into(),
-            },
-        );
+        walk.answer(name, forbidden());
     }
     assert_eq!(walk.ask(), ["z"]);
     let id = walk.pods.last().expect("z").id.clone();
     walk.progress.answered(&id, Answer::Accepted, walk.now);
     walk.pods.pop();
+    // One of them is asked for again, for a server that does not know its roles yet.
+    let mut again = Vec::new();
+    while walk.over().is_none() {
+        let waits = walk.until_asked();
+        assert!((400..=10_000).contains(&waits), "{waits} ms");
+        let asked = walk.ask();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        walk.answer(&asked[0], forbidden());
+        again.extend(asked);
+    }
+    assert_eq!(again.len(), 3);
+    assert!(again.iter().all(|name| *name == again[0]), "{again:?}");
     let (outcome, detail) = walk.over().expect("over");
     assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::Forbidden));
     assert!(detail.contains("cannot create resource"), "{detail}");
