@@ -20,7 +20,7 @@ use crate::alertmanager::{AlertmanagerClient, webhook_queue};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::cycle::{Cycle, CycleOptions, CycleParts};
-use crate::doors::{LeadDoor, NoSwitch, PlanDoor, Switch, WebhookDoor};
+use crate::doors::{LeadDoor, MayWrite, NoSwitch, PlanDoor, Switch, WebhookDoor};
 use crate::events::{EventKind, EventLog, NewEvent};
 use crate::features::Telemetry;
 use crate::kubernetes::Cluster;
@@ -209,6 +209,7 @@ pub async fn serve(
         config.eviction_rate,
         Arc::clone(&clock),
         snapshots.clone(),
+        writer.may_write,
     );
     let state = WebState {
         snapshots,
@@ -333,6 +334,8 @@ struct Writer {
     reports: Option<ReportRx>,
     announce: Option<EventTx>,
     control: Arc<dyn Control>,
+    /// Whether a write could leave now.
+    may_write: MayWrite,
 }
 
 impl Writer {
@@ -353,6 +356,7 @@ impl Writer {
             reports: None,
             announce: None,
             control: Arc::new(NoSwitch),
+            may_write: Arc::new(|| Err("there is no cluster".to_owned())),
         }
     }
 }
@@ -381,9 +385,8 @@ fn writer(
     };
     let (leader, handle) = Leader::new(Arc::clone(&cluster), Arc::clone(&clock), options);
     let gate = handle.gate(reach);
-    cluster.set_guard(Arc::new(move || {
-        gate.check().map_err(|closed| closed.to_string())
-    }));
+    let may_write: MayWrite = Arc::new(move || gate.check().map_err(|closed| closed.to_string()));
+    cluster.set_guard(Arc::clone(&may_write));
     let leadership = handle.leadership();
     let control = Arc::new(Switch {
         leader: handle.clone(),
@@ -410,6 +413,7 @@ fn writer(
             reports: None,
             announce: None,
             control,
+            may_write,
         };
     }
     let options = ActuatorOptions {
@@ -429,5 +433,6 @@ fn writer(
         reports: Some(reports),
         announce: Some(announce),
         control,
+        may_write,
     }
 }

@@ -1,13 +1,13 @@
 //! What requests may cause, and where: the webhook, the switch, the plan of a drain, and who leads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use foreshock_core::decision::policy::Policy;
+use foreshock_core::decision::policy::{Policy, Reach};
 use foreshock_core::decision::verdict::Phase;
 use foreshock_core::decision::world::NodeFacts;
-use foreshock_core::drain::{Disposition, PodFacts, classify};
+use foreshock_core::drain::{Disposition, DrainRules, PodFacts, PodId, classify};
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::room::{Going, NoPlace, Survivor, choose, fits, place};
 use foreshock_core::time::since;
@@ -21,12 +21,13 @@ use crate::actuator::{LeaderHandle, Leadership};
 use crate::alertmanager::{Taken, WebhookQueue};
 use crate::clock::Clock;
 use crate::cycle::chain;
-use crate::kubernetes::Cluster;
+use crate::kubernetes::rate::Rate;
+use crate::kubernetes::{Cluster, DryRun};
 use crate::metrics::{Counters, WebhookOutcome};
 use crate::snapshot::Snapshot;
 use crate::web::{
-    Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, PlanRoom, Plans, Switched,
-    Webhook, WebhookAnswer,
+    Bytes, Control, ControlError, Lead, Leads, PlanDryRun, PlanError, PlanFacts, PlanRoom, Plans,
+    Switched, Webhook, WebhookAnswer,
 };
 
 /// Puts what Alertmanager sends into the queue.
@@ -147,6 +148,147 @@ const PLAN_READ_AGE: Duration = Duration::from_secs(20);
 /// Looking for room must be over within this; a plan comes without it otherwise.
 const PLAN_ROOM_LIMIT: Duration = Duration::from_secs(5);
 
+/// Dry runs in flight at once, in the whole process: an eviction holds a place of the API server's
+/// for mutating requests, of which it has 200 by default.
+const DRY_RUNS_IN_FLIGHT: usize = 4;
+/// Dry runs a second, for all plans together: a quarter of what the client sends at most.
+const DRY_RUNS_PER_SECOND: u32 = 25;
+/// Asking must be over within this; what was not asked by then says so.
+const DRY_RUNS_LIMIT: Duration = Duration::from_secs(5);
+/// An answer serves other plans for so long, so that the next plan of a large Node goes on where this
+/// one had no more time. With the rate this bounds the answers kept, to 750.
+const DRY_RUN_AGE: Duration = Duration::from_secs(30);
+/// A busy server that does not say for how long is left alone for this long.
+const DRY_RUN_QUIET: Duration = Duration::from_secs(1);
+
+/// A Pod to ask about, and the grace period to ask with.
+type Question = (PodId, Option<Duration>);
+
+/// Says whether a write could leave now, and why not.
+pub(crate) type MayWrite = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Asks the API server, in the plan of a Node, what it would say to each eviction.
+struct DryRuns {
+    may_write: MayWrite,
+    rate: Rate,
+    /// Held while somebody asks: one plan after the other, so that each finds what the last was told.
+    turn: Mutex<()>,
+    answers: std::sync::Mutex<BTreeMap<PodId, (Timestamp, PlanDryRun)>>,
+}
+
+impl DryRuns {
+    fn new(may_write: MayWrite) -> Self {
+        Self {
+            may_write,
+            rate: Rate::per_second(DRY_RUNS_PER_SECOND),
+            turn: Mutex::default(),
+            answers: std::sync::Mutex::default(),
+        }
+    }
+
+    /// What is known about each Pod that would be evicted, after asking within the bounds above.
+    async fn of(
+        &self,
+        cluster: &dyn Cluster,
+        clock: &dyn Clock,
+        reach: Option<Reach>,
+        pods: &[PodFacts],
+        rules: &DrainRules,
+    ) -> BTreeMap<PodId, PlanDryRun> {
+        let mut said = BTreeMap::new();
+        let mut asked: Vec<Question> = Vec::new();
+        for pod in pods {
+            if classify(pod, rules) != Disposition::Evict {
+                continue;
+            }
+            if pod.terminating_until.is_some() {
+                let answer = unknown("not asked: it is terminating already");
+                said.insert(pod.id.clone(), answer);
+            } else {
+                // As the executor would ask.
+                let grace = rules.grace_cap.filter(|cap| *cap < pod.grace);
+                asked.push((pod.id.clone(), grace));
+            }
+        }
+        // Below `evict` nothing may be evicted, and a question whose answer nobody may act on is load.
+        let closed = match reach {
+            Some(Reach::Evict) => (self.may_write)().err(),
+            Some(reach) => Some(format!("reach is {}", reach.as_str())),
+            None => Some("the Node is not known yet".to_owned()),
+        };
+        if let Some(why) = closed {
+            let words = format!("not asked: {why}");
+            said.extend(asked.into_iter().map(|(pod, _)| (pod, unknown(&words))));
+            return said;
+        }
+        let mut told = BTreeMap::new();
+        let ask = self.ask(cluster, clock, &asked, &mut told);
+        let in_time = tokio::time::timeout(DRY_RUNS_LIMIT, ask).await.is_ok();
+        let words = if in_time {
+            "not asked: the API server is busy".to_owned()
+        } else {
+            format!("not asked: no time left within {DRY_RUNS_LIMIT:?}")
+        };
+        let kept = self.kept(clock.now());
+        for (pod, _) in asked {
+            let answer = told
+                .remove(&pod)
+                .or_else(|| kept.get(&pod).map(|(_, answer)| answer.clone()));
+            said.insert(pod, answer.unwrap_or_else(|| unknown(&words)));
+        }
+        said
+    }
+
+    /// Asks about those that are not known. What tells of the Pod is kept for others, what only tells
+    /// of this request goes into `told`.
+    async fn ask(
+        &self,
+        cluster: &dyn Cluster,
+        clock: &dyn Clock,
+        pods: &[Question],
+        told: &mut BTreeMap<PodId, PlanDryRun>,
+    ) {
+        let _turn = self.turn.lock().await;
+        let kept = self.kept(clock.now());
+        let mut missing: Vec<Question> = pods.to_vec();
+        missing.retain(|(pod, _)| !kept.contains_key(pod));
+        let requests = missing.into_iter().map(|(pod, grace)| async move {
+            self.rate.turn().await;
+            let answer = cluster.try_eviction(&pod, grace).await;
+            (pod, answer)
+        });
+        let mut answers = futures::stream::iter(requests).buffer_unordered(DRY_RUNS_IN_FLIGHT);
+        while let Some((pod, answer)) = answers.next().await {
+            let now = clock.now();
+            let answer = match answer {
+                DryRun::Allowed => PlanDryRun::Allowed(now),
+                DryRun::Refused(words) => PlanDryRun::Refused(now, words),
+                DryRun::NoAnswer(why) => unknown(&format!("asked, without an answer: {why}")),
+                DryRun::NotAsked(why) => {
+                    told.insert(pod, unknown(&format!("not asked: {why}")));
+                    continue;
+                }
+                DryRun::Busy(wait) => {
+                    self.rate.quiet(wait.unwrap_or(DRY_RUN_QUIET));
+                    return;
+                }
+            };
+            let mut known = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(pod, (now, answer));
+        }
+    }
+
+    fn kept(&self, now: Timestamp) -> BTreeMap<PodId, (Timestamp, PlanDryRun)> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|_, (at, _)| since(*at, now) < DRY_RUN_AGE);
+        answers.clone()
+    }
+}
+
+fn unknown(why: &str) -> PlanDryRun {
+    PlanDryRun::Unknown(why.to_owned())
+}
+
 /// The Pods of a Node, and when they were read.
 type PodsRead = (Timestamp, Arc<Vec<PodFacts>>);
 
@@ -159,6 +301,7 @@ pub(crate) struct PlanDoor {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Held while room is looked for: one after the other, so that each finds what the last has read.
     read: Mutex<BTreeMap<NodeId, PodsRead>>,
+    dry_runs: DryRuns,
 }
 
 impl PlanDoor {
@@ -168,6 +311,7 @@ impl PlanDoor {
         rate: u32,
         clock: Arc<dyn Clock>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
+        may_write: MayWrite,
     ) -> Self {
         Self {
             cluster,
@@ -176,6 +320,7 @@ impl PlanDoor {
             clock,
             snapshots,
             read: Mutex::default(),
+            dry_runs: DryRuns::new(may_write),
         }
     }
 
@@ -261,6 +406,13 @@ impl PlanDoor {
         })
     }
 
+    /// The furthest that the policy lets foreshock go with this very Node.
+    fn reach(&self, node: &NodeId) -> Option<Reach> {
+        let snapshot = self.snapshots.borrow();
+        let entry = snapshot.node(node.name.as_str())?.entry.as_ref()?;
+        (entry.facts.id == *node).then(|| self.policy.rules_of(&entry.facts).reach)
+    }
+
     fn going<'a>(&self, pods: &'a [PodFacts], from: &'a NodeFacts) -> Vec<Going<'a>> {
         let leaves = |pod: &&PodFacts| {
             classify(pod, &self.policy.drain) == Disposition::Evict && pod.comes_back()
@@ -328,14 +480,222 @@ impl Plans for PlanDoor {
                     problem: chain(&error),
                 })?;
             let room = self.room(&**cluster, &node, &pods);
-            let room = tokio::time::timeout(PLAN_ROOM_LIMIT, room).await;
+            let room = tokio::time::timeout(PLAN_ROOM_LIMIT, room);
+            let reach = self.reach(&node);
+            let dry_runs =
+                self.dry_runs
+                    .of(&**cluster, &*self.clock, reach, &pods, &self.policy.drain);
+            let (room, dry_runs) = tokio::join!(room, dry_runs);
             Ok(PlanFacts {
                 at,
                 pods,
                 rules: self.policy.drain.clone(),
                 rate: f64::from(self.rate),
                 room: room.unwrap_or(None),
+                dry_runs,
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use foreshock_core::decision::plan::MarkOrder;
+    use foreshock_core::drain::{Answer, Choice, Owner};
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::kubernetes::{
+        ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
+        PodTable, WorkloadState,
+    };
+
+    /// Takes dry runs, and nothing else.
+    #[derive(Default)]
+    struct Tried {
+        asked: AtomicUsize,
+        busy: AtomicBool,
+    }
+
+    impl Cluster for Tried {
+        fn try_eviction(&self, pod: &PodId, _: Option<Duration>) -> BoxFuture<'_, DryRun> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let answer = if self.busy.load(Ordering::Relaxed) {
+                DryRun::Busy(Some(Duration::from_secs(9)))
+            } else if pod.name == "no" {
+                DryRun::Refused("its budget".to_owned())
+            } else {
+                DryRun::Allowed
+            };
+            Box::pin(std::future::ready(answer))
+        }
+
+        fn set_guard(&self, _: Guard) {
+            unreachable!("a plan sets no guard")
+        }
+
+        fn nodes(&self) -> watch::Receiver<Arc<NodeTable>> {
+            unreachable!("dry runs look at no Node")
+        }
+
+        fn pods(&self, _: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>> {
+            unreachable!("dry runs list no Pods")
+        }
+
+        fn watch_pods(&self, _: &NodeId) -> watch::Receiver<Arc<PodTable>> {
+            unreachable!("dry runs watch no Pods")
+        }
+
+        fn watch_workload(&self, _: &str, _: &Owner) -> watch::Receiver<WorkloadState> {
+            unreachable!("dry runs wait for no replacement")
+        }
+
+        fn read_pod(&self, _: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>> {
+            unreachable!("dry runs read no Pod")
+        }
+
+        fn mark(&self, _: &MarkOrder) -> BoxFuture<'_, Result<NodeEntry, ClusterError>> {
+            unreachable!("a plan writes nothing")
+        }
+
+        fn evict(&self, _: &PodId, _: Option<Duration>) -> BoxFuture<'_, Answer> {
+            unreachable!("a plan evicts nothing")
+        }
+
+        fn lease(&self) -> watch::Receiver<LeaseState> {
+            unreachable!("a plan asks for no Lease")
+        }
+
+        fn write_lease(&self, _: &LeaseWrite) -> BoxFuture<'_, Result<LeaseView, ClusterError>> {
+            unreachable!("a plan writes nothing")
+        }
+
+        fn publish(&self, _: &ClusterEvent) -> BoxFuture<'_, Result<(), ClusterError>> {
+            unreachable!("a plan publishes nothing")
+        }
+    }
+
+    fn pod(name: &str) -> PodFacts {
+        PodFacts {
+            id: PodId {
+                namespace: "shop".into(),
+                name: name.into(),
+                uid: name.into(),
+            },
+            owner: Some(Owner {
+                group: "apps".into(),
+                kind: "ReplicaSet".into(),
+                name: "web".into(),
+                uid: "rs".into(),
+            }),
+            workload: None,
+            daemon_set_gone: false,
+            mirror: false,
+            finished: false,
+            ready: true,
+            terminating_until: None,
+            finalizers: Vec::new(),
+            grace: Duration::from_secs(30),
+            empty_dir: false,
+            local_volumes: false,
+            claims: Vec::new(),
+            critical: false,
+            opted_out: None,
+            tolerates_taint: false,
+            own: false,
+            budgets: Vec::new(),
+            needs: foreshock_core::room::Needs::default(),
+        }
+    }
+
+    fn rules() -> DrainRules {
+        DrainRules {
+            grace_cap: None,
+            deadline: Duration::from_secs(900),
+            pod_deadline: Duration::from_secs(600),
+            pace: foreshock_core::drain::Pace::Owner,
+            unmanaged: Choice::Leave,
+            empty_dir: Choice::Leave,
+            local_volumes: Choice::Leave,
+            kube_system: Choice::Leave,
+            opted_out: Choice::Leave,
+            orphaned_daemon_set: Choice::Leave,
+        }
+    }
+
+    async fn said(
+        dry_runs: &DryRuns,
+        cluster: &Tried,
+        reach: Reach,
+        pods: &[PodFacts],
+    ) -> Vec<String> {
+        let answers = dry_runs
+            .of(cluster, &SystemClock, Some(reach), pods, &rules())
+            .await;
+        let words = |answer: &PlanDryRun| match answer {
+            PlanDryRun::Allowed(_) => "allowed".to_owned(),
+            PlanDryRun::Refused(_, why) | PlanDryRun::Unknown(why) => why.clone(),
+        };
+        answers.values().map(words).collect()
+    }
+
+    #[tokio::test]
+    async fn only_pods_that_would_be_evicted_are_asked_about_and_once() {
+        let (dry_runs, cluster) = (DryRuns::new(Arc::new(|| Ok(()))), Tried::default());
+        let (mut left, mut going) = (pod("left"), pod("going"));
+        left.empty_dir = true;
+        going.terminating_until = Some(Timestamp::UNIX_EPOCH);
+        let pods = [pod("fine"), going, left, pod("no")];
+        let expected = [
+            "allowed",
+            "not asked: it is terminating already",
+            "its budget",
+        ];
+        for _ in 0..3 {
+            let answers = said(&dry_runs, &cluster, Reach::Evict, &pods).await;
+            assert_eq!(answers, expected);
+        }
+        assert_eq!(cluster.asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_asked_below_reach_evict_or_where_no_write_may_leave() {
+        let cluster = Tried::default();
+        let open = DryRuns::new(Arc::new(|| Ok(())));
+        let paused = DryRuns::new(Arc::new(|| Err("paused".to_owned())));
+        for (dry_runs, reach, why) in [
+            (&open, Reach::Observe, "not asked: reach is observe"),
+            (&open, Reach::Label, "not asked: reach is label"),
+            (&open, Reach::Taint, "not asked: reach is taint"),
+            (&paused, Reach::Evict, "not asked: paused"),
+        ] {
+            let answers = said(dry_runs, &cluster, reach, &[pod("a")]).await;
+            assert_eq!(answers, [why]);
+        }
+        assert_eq!(cluster.asked.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_server_is_left_alone_and_a_plan_does_not_wait_for_it() {
+        let (dry_runs, cluster) = (DryRuns::new(Arc::new(|| Ok(()))), Tried::default());
+        cluster.busy.store(true, Ordering::Relaxed);
+        let pods: Vec<PodFacts> = (0..50).map(|n| pod(&format!("p{n}"))).collect();
+        let answers = said(&dry_runs, &cluster, Reach::Evict, &pods).await;
+        assert!(
+            answers
+                .iter()
+                .all(|why| why == "not asked: the API server is busy")
+        );
+        let first = cluster.asked.load(Ordering::Relaxed);
+        assert!(
+            (1..=DRY_RUNS_IN_FLIGHT).contains(&first),
+            "{first} were asked"
+        );
+        // It asked for 9 s, and a plan has 5.
+        let answers = said(&dry_runs, &cluster, Reach::Evict, &pods).await;
+        assert!(answers.iter().all(|why| why.contains("no time left")));
+        assert_eq!(cluster.asked.load(Ordering::Relaxed), first);
     }
 }

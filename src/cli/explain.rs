@@ -1,5 +1,6 @@
 //! `foreshock explain`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use serde::Deserialize;
 
 use super::server::ServerArgs;
 use crate::features::schema::Unit;
-use crate::web::{DispositionWord, DrainPlan};
+use crate::web::{DispositionWord, DrainPlan, DryRunWord};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -315,6 +316,17 @@ fn plan(page: &mut Page, node: &Node) {
         page.line("no Pods");
         return;
     }
+    let mut unasked: BTreeMap<&str, usize> = BTreeMap::new();
+    for pod in &plan.pods {
+        if let (DispositionWord::Evict, None, Some(why)) =
+            (pod.disposition, pod.dry_run, pod.dry_run_detail.as_deref())
+        {
+            *unasked.entry(why).or_default() += 1;
+        }
+    }
+    for (why, count) in unasked {
+        page.line(&format!("no dry run of {count} Pod(s): {why}"));
+    }
     let rows = plan.pods.iter().map(|pod| {
         let disposition = match pod.disposition {
             DispositionWord::Evict => "evict",
@@ -342,7 +354,16 @@ fn plan(page: &mut Page, node: &Node) {
             budget,
             format!("{} s", pod.grace_seconds),
             fits,
-            pod.reason.clone().unwrap_or_default(),
+            match pod.dry_run {
+                Some(DryRunWord::Allowed) => "allowed".to_owned(),
+                Some(DryRunWord::Refused) => "REFUSED".to_owned(),
+                None => "-".to_owned(),
+            },
+            // In the server's words where it refuses; why it was not asked is said once, above.
+            match (&pod.reason, pod.dry_run, &pod.dry_run_detail) {
+                (None, Some(DryRunWord::Refused), Some(said)) => said.clone(),
+                (reason, _, _) => reason.clone().unwrap_or_default(),
+            },
         ]
     });
     page.table(
@@ -353,6 +374,7 @@ fn plan(page: &mut Page, node: &Node) {
             "Budget",
             "Grace",
             "Fits on",
+            "Dry run",
             "Why",
         ],
         rows.collect(),

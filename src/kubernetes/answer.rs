@@ -10,6 +10,7 @@ use std::time::Duration;
 use foreshock_core::drain::Answer;
 use serde_json::Value;
 
+use super::DryRun;
 use super::text::clean;
 
 /// A server's own `Retry-After` is believed up to this.
@@ -181,6 +182,27 @@ pub(super) fn meaning(reply: &Reply, name: &str) -> Meaning {
         // The server gave up waiting for itself; the eviction may have taken place.
         504 => ReadFirst(Answer::Lost { detail }),
         _ => Plain(Answer::Failed { detail }),
+    }
+}
+
+/// What the server says to a dry run of the eviction of the Pod `name`. Nothing is read afterwards: no
+/// eviction of ours can be on its way because of it.
+pub(super) fn tried(reply: &Reply, name: &str) -> DryRun {
+    // A webhook that declares side effects: the server does not ask it, and says nothing of the eviction.
+    if reply.says("does not support dry run") {
+        return DryRun::NoAnswer(reply.message());
+    }
+    let (Meaning::Plain(answer) | Meaning::ReadFirst(answer)) = meaning(reply, name);
+    match answer {
+        Answer::Accepted => DryRun::Allowed,
+        Answer::BlockedByBudget { detail, .. }
+        | Answer::OverlappingBudgets { detail }
+        | Answer::WebhookDenied { detail }
+        | Answer::Forbidden { detail } => DryRun::Refused(detail),
+        Answer::NamespaceTerminating => DryRun::Refused(reply.message()),
+        Answer::Throttled { retry_after } => DryRun::Busy(retry_after),
+        Answer::Gone => DryRun::NoAnswer("it is gone meanwhile".to_owned()),
+        Answer::Lost { detail } | Answer::Failed { detail } => DryRun::NoAnswer(detail),
     }
 }
 

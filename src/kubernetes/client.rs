@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span, warn};
 
-use super::answer::{Meaning, Reply, meaning};
+use super::answer::{Meaning, Reply, meaning, tried};
 use super::connect::config;
 pub use super::connect::{ConnectError, KubeOptions};
 use super::events::{self, Said};
@@ -49,8 +49,8 @@ use super::text::clean;
 use super::watch::{Scope, follow, list, said};
 use super::workloads;
 use super::{
-    Cluster, ClusterError, ClusterEvent, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
-    PodTable, WorkloadState,
+    Cluster, ClusterError, ClusterEvent, DryRun, LeaseState, LeaseView, LeaseWrite, NodeEntry,
+    NodeTable, PodTable, WorkloadState,
 };
 use crate::clock::Clock;
 
@@ -459,30 +459,7 @@ impl KubeCluster {
     }
 
     async fn evict_once(&self, pod: &PodId, grace: Option<Duration>) -> Answer {
-        let eviction = Eviction {
-            metadata: ObjectMeta {
-                name: Some(pod.name.clone()),
-                namespace: Some(pod.namespace.clone()),
-                ..ObjectMeta::default()
-            },
-            delete_options: Some(DeleteOptions {
-                grace_period_seconds: grace
-                    // Never 0, which would be a kill.
-                    .map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX).max(1)),
-                preconditions: Some(Preconditions {
-                    uid: Some(pod.uid.to_string()),
-                    ..Preconditions::default()
-                }),
-                ..DeleteOptions::default()
-            }),
-        };
-        let body = serde_json::to_vec(&eviction).expect("a typed object is always JSON");
-        let path = format!(
-            "/api/v1/namespaces/{}/pods/{}/eviction?fieldManager={CONTROLLER}&timeout={}s",
-            pod.namespace,
-            pod.name,
-            WRITE_LIMIT.as_secs()
-        );
+        let (path, body) = eviction(pod, grace, Evicts::ForGood);
         let action = format!("evict Pod {pod}");
         self.rate.turn().await;
         if let Err(error) = self.may_write(&action) {
@@ -506,6 +483,21 @@ impl KubeCluster {
                 Ok(Some(facts)) if facts.terminating_until.is_some() => Answer::Accepted,
                 Ok(Some(_)) | Err(_) => answer,
             },
+        }
+    }
+
+    async fn try_eviction_once(&self, pod: &PodId, grace: Option<Duration>) -> DryRun {
+        let (path, body) = eviction(pod, grace, Evicts::DryRun);
+        let action = format!("try an eviction of Pod {pod}");
+        self.rate.turn().await;
+        // No write, but admission webhooks hear of it: not while paused, and by the leader alone.
+        if let Err(error) = self.may_write(&action) {
+            return DryRun::NotAsked(error.to_string());
+        }
+        let body = Some(("application/json", body));
+        match self.send(&action, Method::POST, &path, body).await {
+            Ok(reply) => tried(&reply, &pod.name),
+            Err(error) => DryRun::NoAnswer(error.to_string()),
         }
     }
 
@@ -710,6 +702,49 @@ impl KubeCluster {
     }
 }
 
+/// Whether a request evicts, or only asks what would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Evicts {
+    ForGood,
+    DryRun,
+}
+
+/// Path and body of one request to the Eviction API.
+fn eviction(pod: &PodId, grace: Option<Duration>, evicts: Evicts) -> (String, Vec<u8>) {
+    // In the query, so that admission knows; in the body too, so that a proxy which loses the query
+    // cannot make an eviction of it. The API server refuses a request whose two places differ.
+    let (query, dry_run) = match evicts {
+        Evicts::ForGood => ("", None),
+        Evicts::DryRun => ("&dryRun=All", Some(vec!["All".to_owned()])),
+    };
+    let eviction = Eviction {
+        metadata: ObjectMeta {
+            name: Some(pod.name.clone()),
+            namespace: Some(pod.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        delete_options: Some(DeleteOptions {
+            dry_run,
+            grace_period_seconds: grace
+                // Never 0, which would be a kill.
+                .map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX).max(1)),
+            preconditions: Some(Preconditions {
+                uid: Some(pod.uid.to_string()),
+                ..Preconditions::default()
+            }),
+            ..DeleteOptions::default()
+        }),
+    };
+    let body = serde_json::to_vec(&eviction).expect("a typed object is always JSON");
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{}/eviction?fieldManager={CONTROLLER}&timeout={}s{query}",
+        pod.namespace,
+        pod.name,
+        WRITE_LIMIT.as_secs()
+    );
+    (path, body)
+}
+
 impl Cluster for KubeCluster {
     fn set_guard(&self, guard: Guard) {
         if self.guard.set(guard).is_err() {
@@ -780,6 +815,11 @@ impl Cluster for KubeCluster {
     fn evict(&self, pod: &PodId, grace: Option<Duration>) -> BoxFuture<'_, Answer> {
         let pod = pod.clone();
         async move { self.evict_once(&pod, grace).await }.boxed()
+    }
+
+    fn try_eviction(&self, pod: &PodId, grace: Option<Duration>) -> BoxFuture<'_, DryRun> {
+        let pod = pod.clone();
+        async move { self.try_eviction_once(&pod, grace).await }.boxed()
     }
 
     fn lease(&self) -> watch::Receiver<LeaseState> {

@@ -165,6 +165,89 @@ async fn a_busy_server_is_not_a_budget_and_is_not_asked_twice() {
 }
 
 #[tokio::test]
+async fn a_dry_run_is_marked_as_one_in_the_query_and_in_the_body() {
+    let server = MockServer::start().await;
+    let success = json!({"kind": "Status", "status": "Success"});
+    let answer = ResponseTemplate::new(201).set_body_json(success);
+    mount(&server, "POST", EVICTION, answer).await;
+    let cluster = cluster(&server).await;
+    let cap = Some(Duration::from_secs(7));
+    assert_eq!(cluster.try_eviction(&pod_id(), cap).await, DryRun::Allowed);
+    let requests = asked(&server, "POST", EVICTION).await;
+    assert_eq!(requests.len(), 1);
+    let query: Vec<_> = requests[0].url.query_pairs().collect();
+    assert!(
+        query.contains(&("dryRun".into(), "All".into())),
+        "{query:?}"
+    );
+    let body: Value = requests[0].body_json().expect("JSON");
+    assert_eq!(
+        body["deleteOptions"],
+        json!({"dryRun": ["All"], "gracePeriodSeconds": 7, "preconditions": {"uid": "u1"}}),
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_a_refusal_from_an_answer_that_says_nothing() {
+    let tried = async |answer: ResponseTemplate| {
+        let server = MockServer::start().await;
+        mount(&server, "POST", EVICTION, answer).await;
+        let said = cluster(&server).await.try_eviction(&pod_id(), None).await;
+        // Nothing can have been evicted, so there is nothing to read.
+        assert!(asked(&server, "GET", POD).await.is_empty());
+        format!("{said:?}")
+    };
+    for (answer, expected) in [
+        (budget_refusal(), "Refused(\"Cannot evict pod as it would"),
+        (
+            status(
+                500,
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                json!({}),
+            ),
+            "Refused(\"This pod has more than one",
+        ),
+        (
+            status(
+                400,
+                "admission webhook \"w\" does not support dry run",
+                json!({}),
+            ),
+            "NoAnswer(\"admission webhook",
+        ),
+        (
+            status(409, "the UID in the precondition does not match", json!({})),
+            "NoAnswer(\"the UID in",
+        ),
+        (
+            status(404, "gone", json!({"name": "web-1", "kind": "pods"})),
+            "NoAnswer(\"it is gone meanwhile",
+        ),
+        (
+            status(429, "too many requests", json!({"retryAfterSeconds": 3})),
+            "Busy(Some(3s))",
+        ),
+        (status(500, "etcd", json!({})), "NoAnswer(\"etcd"),
+    ] {
+        let said = tried(answer).await;
+        assert!(said.starts_with(expected), "{said} for {expected}");
+    }
+}
+
+#[tokio::test]
+async fn no_dry_run_leaves_while_nothing_may_be_written() {
+    let server = MockServer::start().await;
+    let cluster = cluster(&server).await;
+    cluster.set_guard(Arc::new(|| Err("paused".to_owned())));
+    let said = format!("{:?}", cluster.try_eviction(&pod_id(), None).await);
+    assert!(
+        said.starts_with("NotAsked(") && said.contains("paused"),
+        "{said}"
+    );
+    assert!(asked(&server, "POST", EVICTION).await.is_empty());
+}
+
+#[tokio::test]
 async fn an_eviction_names_the_uid_and_a_grace_period_only_where_told() {
     let server = MockServer::start().await;
     mount(

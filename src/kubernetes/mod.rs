@@ -182,6 +182,21 @@ pub struct ClusterEvent {
     pub note: String,
 }
 
+/// What the API server says to an eviction that is only tried (`dryRun=All`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DryRun {
+    /// It would be accepted now, were it the only one: a dry run takes nothing from a budget.
+    Allowed,
+    /// It would not, in the server's words.
+    Refused(String),
+    /// The server is busy, and asked for so much time. Others are not to be asked meanwhile.
+    Busy(Option<Duration>),
+    /// It was not sent, and why.
+    NotAsked(String),
+    /// It was sent, and the answer does not tell whether an eviction would be accepted.
+    NoAnswer(String),
+}
+
 /// What foreshock asks of a cluster.
 ///
 /// Every call is bounded by the implementation's own timeout, shorter than the Lease.
@@ -217,6 +232,13 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Asks the Eviction API once. Never fails: what went wrong is an answer too.
     fn evict(&self, pod: &PodId, grace: Option<Duration>) -> BoxFuture<'_, Answer>;
+
+    /// Asks the Eviction API once what it would say; evicts nothing. Never fails, as [`Self::evict`].
+    fn try_eviction(&self, pod: &PodId, grace: Option<Duration>) -> BoxFuture<'_, DryRun> {
+        let _ = (pod, grace);
+        let words = "this cluster is simulated and takes no dry runs".to_owned();
+        Box::pin(std::future::ready(DryRun::NotAsked(words)))
+    }
 
     /// The Lease, latest state, `None` when it does not exist; `synced` only after the first read.
     fn lease(&self) -> channel::Receiver<LeaseState>;

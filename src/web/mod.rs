@@ -43,7 +43,7 @@ use crate::snapshot::Snapshot;
 pub(crate) use guard::read_secret;
 pub use hand_on::{Lead, Leads, PeerUrl};
 pub use openapi::document as openapi_document;
-pub use plan::{DaemonSetView, DispositionWord, DrainPlan, ImpossibleView, PlannedPod};
+pub use plan::{DaemonSetView, DispositionWord, DrainPlan, DryRunWord, ImpossibleView, PlannedPod};
 pub use server::{WebError, bind, serve};
 
 /// What the web shows, and the doors to what it may cause.
@@ -234,6 +234,19 @@ pub struct PlanFacts {
     pub rate: f64,
     /// Whether others have room for them; `None` where that could not be looked at.
     pub room: Option<PlanRoom>,
+    /// What came of asking the API server about each Pod that would be evicted.
+    pub dry_runs: BTreeMap<PodId, PlanDryRun>,
+}
+
+/// What came of asking the API server whether it would accept an eviction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanDryRun {
+    /// It would, when it was asked at this time.
+    Allowed(Timestamp),
+    /// It would not, when it was asked at this time, and why in its words.
+    Refused(Timestamp, String),
+    /// That is not known, and why.
+    Unknown(String),
 }
 
 /// Whether other Nodes have room for the Pods that would be evicted.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{PlanFacts, PlanRoom};
+use super::{PlanDryRun, PlanFacts, PlanRoom};
 
 /// What a drain of one Node would do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -79,6 +79,11 @@ pub struct PlannedPod {
     pub pdb_detail: Option<String>,
     /// What the API server says to a dry run; `null` where it was not asked.
     pub dry_run: Option<DryRunWord>,
+    /// Why it would refuse, in its words; why it was not asked, or what it said instead.
+    pub dry_run_detail: Option<String>,
+    /// When it was asked: its answer serves other plans for half a minute.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub dry_run_at: Option<Timestamp>,
     /// Nodes that have room for it, of a few that were looked at: first the one on which it fits together
     /// with the others that go. `null` where that was not looked at, or where it needs no room.
     pub fits_on: Option<Vec<String>>,
@@ -209,6 +214,18 @@ fn planned(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> PlannedPod 
         volumes.push("local".to_owned());
     }
     volumes.extend(pod.claims.iter().map(|claim| format!("claim/{claim}")));
+    let (dry_run, dry_run_detail, dry_run_at) = match facts.dry_runs.get(&pod.id) {
+        Some(PlanDryRun::Allowed(at)) => (Some(DryRunWord::Allowed), None, Some(*at)),
+        Some(PlanDryRun::Refused(at, said)) => {
+            (Some(DryRunWord::Refused), Some(said.clone()), Some(*at))
+        }
+        Some(PlanDryRun::Unknown(why)) => (None, Some(why.clone()), None),
+        None => (
+            None,
+            Some("not asked: it would not be evicted".to_owned()),
+            None,
+        ),
+    };
     PlannedPod {
         namespace: pod.id.namespace.clone(),
         name: pod.id.name.clone(),
@@ -224,8 +241,9 @@ fn planned(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> PlannedPod 
         pdb: budget.map(|budget| budget.name.clone()),
         headroom,
         pdb_detail: budget.map(|budget| budget.detail.clone()),
-        // Asked by nothing yet, and a guess would be worse than nothing.
-        dry_run: None,
+        dry_run,
+        dry_run_detail,
+        dry_run_at,
         fits_on: fits_on(pod, facts.room.as_ref()),
         grace_seconds: grace.as_secs(),
         volumes,
@@ -374,7 +392,11 @@ mod tests {
     }
 
     fn plan_with(pods: Vec<PodFacts>, room: Option<PlanRoom>) -> DrainPlan {
-        let facts = PlanFacts {
+        DrainPlan::new(&"worker-1".into(), &facts(pods, room))
+    }
+
+    fn facts(pods: Vec<PodFacts>, room: Option<PlanRoom>) -> PlanFacts {
+        PlanFacts {
             at: Timestamp::from_second(1_763_900_000).unwrap(),
             pods,
             rules: DrainRules {
@@ -391,8 +413,8 @@ mod tests {
             },
             rate: 20.0,
             room,
-        };
-        DrainPlan::new(&"worker-1".into(), &facts)
+            dry_runs: BTreeMap::new(),
+        }
     }
 
     #[test]
@@ -441,6 +463,35 @@ mod tests {
         assert!(!plan.possible);
         assert_eq!(plan.estimated_seconds, None);
         assert_eq!(plan.impossible[0].name, "z-never");
+    }
+
+    #[test]
+    fn a_plan_says_what_the_api_server_would_answer_or_why_it_was_not_asked() {
+        let at = Timestamp::from_second(1_763_900_000).unwrap();
+        let mut left = pod("left");
+        left.empty_dir = true;
+        let mut facts = facts(vec![pod("a"), pod("b"), pod("c"), left], None);
+        facts.dry_runs = [
+            (pod("a").id, PlanDryRun::Allowed(at)),
+            (pod("b").id, PlanDryRun::Refused(at, "no".into())),
+            (pod("c").id, PlanDryRun::Unknown("paused".into())),
+        ]
+        .into();
+        let plan = DrainPlan::new(&"worker-1".into(), &facts);
+        let said: Vec<_> = plan
+            .pods
+            .iter()
+            .map(|pod| (pod.dry_run, pod.dry_run_detail.as_deref(), pod.dry_run_at))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (Some(DryRunWord::Allowed), None, Some(at)),
+                (Some(DryRunWord::Refused), Some("no"), Some(at)),
+                (None, Some("paused"), None),
+                (None, Some("not asked: it would not be evicted"), None),
+            ]
+        );
     }
 
     #[test]

@@ -461,6 +461,32 @@ expire = "10m"
         Err(body)
     })
     .await;
+    // The server's own answer, of a dry run and nothing else.
+    let (_, body) = foreshock.get(&path).await;
+    let plan: Value = serde_json::from_str(&body).expect("a plan");
+    let free = plan["pods"].as_array().expect("its Pods").iter();
+    let free: Vec<&Value> = free
+        .filter(|pod| {
+            pod["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("free-"))
+        })
+        .collect();
+    assert!(free.iter().all(|pod| pod["dry_run"] == "allowed"), "{body}");
+    let tried: Vec<_> = bed
+        .audit()
+        .into_iter()
+        .filter(|event| event.is_eviction())
+        .collect();
+    assert!(
+        tried.len() >= free.len() && tried.iter().all(|event| event.is_dry_run()),
+        "{tried:?}"
+    );
+    assert_eq!(
+        on_node(&bed, &node).await,
+        before,
+        "every Pod is where it was"
+    );
     assert!(accepted(&bed).is_empty(), "told before the first eviction");
 
     let alert = json!({

@@ -224,11 +224,12 @@ function plans() {
     h("p", {}, plan.pods.length === 0 ? "There are no Pods." : `${counts.join(", ")}. ${time}`),
     plan.daemon_sets.length === 0 ? null : h("p", { class: "banner note" }, `Without a toleration for our taint: ${plan.daemon_sets.map((set) => `${set.namespace}/${set.name}`).join(", ")}. A Pod of theirs that dies here does not come back while the Node is tainted.`),
     plan.pods.length === 0 ? null : h("div", { class: "wide" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["Pod", "Outcome", "Budget", "Grace"].map((title) => h("th", { scope: "col" }, title)))),
+      h("thead", {}, h("tr", {}, ["Pod", "Outcome", "Budget", "Dry run", "Grace"].map((title) => h("th", { scope: "col" }, title)))),
       h("tbody", {}, plan.pods.map((pod) => h("tr", { class: pod.disposition },
         h("th", { scope: "row" }, h("code", {}, `${pod.namespace}/${pod.name}`), h("small", {}, [pod.owner ?? "no controller", ...pod.volumes].join(" · "))),
         h("td", {}, h("span", { class: `chip ${pod.disposition}` }, DISPOSITIONS[pod.disposition]), pod.terminating_until === null ? null : " terminating", pod.reason === null ? null : h("small", {}, pod.reason)),
         h("td", {}, pod.pdb === null ? "–" : [pod.pdb, h("small", {}, pod.headroom === null ? "status out of date" : `lets ${pod.headroom} go now`)]),
+        h("td", {}, pod.dry_run ?? "–", pod.disposition !== "evict" || pod.dry_run_detail === null ? null : h("small", {}, pod.dry_run_detail)),
         h("td", { class: "number" }, format.duration(pod.grace_seconds))))))),
   ];
 }

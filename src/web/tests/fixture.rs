@@ -748,6 +748,7 @@ impl Plans for Doors {
                 rules: rules(),
                 rate: 20.0,
                 room: None,
+                dry_runs: std::collections::BTreeMap::new(),
             })
         };
         Box::pin(async move { result })
