@@ -507,19 +507,28 @@ expire = "10m"
     let at_the_kill = accepted(&bed).len();
     bed.restart_apiserver().await;
 
-    let path = format!("/api/nodes/{node}");
+    // It steps aside: back to `tainted`, held, with the reason.
+    let path = format!("/api/nodes/{node}?plan=false");
     let view = wait_until("the drain to end", 2 * LIMIT, async || {
         let (_, body) = foreshock.get(&path).await;
         let view: Value = serde_json::from_str(&body).unwrap_or_default();
-        if view["drain"]["outcome"].is_string() {
+        if view["phase"] == "tainted" && view["hold"]["reason"] == "drain_failed" {
             return Ok(view);
         }
         Err(body)
     })
     .await;
-    println!("{at_the_kill} evictions before the kill; {}", view["drain"]);
-    assert_eq!(view["drain"]["outcome"], "never_allowed", "{view}");
-    assert!(view.to_string().contains("strict"), "{view}");
+    let hold = view["hold"]["detail"].as_str().expect("said");
+    println!("{at_the_kill} evictions before the kill; {hold}");
+    assert!(hold.contains("never_allowed"), "{hold}");
+    let events = view["history"]["events"]
+        .as_array()
+        .expect("its events")
+        .iter();
+    let mut ends =
+        events.filter(|event| event["reason"] == "never_allowed" && event["pod"].is_null());
+    let end = ends.next().expect("the end of the drain is told");
+    assert!(end.to_string().contains(&strict.name), "{end}");
     let mut uids = accepted(&bed);
     let total = uids.len();
     assert!(at_the_kill < total, "it went on afterwards");
