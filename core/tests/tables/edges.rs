@@ -11,11 +11,12 @@ use foreshock_core::node::NodeName;
 use foreshock_core::record::{
     ActingAlert, NodeRecord, RecordState, RecordedPhase, RiskLabel, Storm, Taint, TaintEffect,
 };
+use foreshock_core::room::{HOSTNAME, PodTerm, Spread};
 use foreshock_core::time::{after, ago};
 use jiff::Timestamp;
 
 use crate::audit::{
-    Good, draining, moving, n3, pod_of, ramp, releasing, starting, tainting, target,
+    Good, anything, draining, moving, n3, pod_of, ramp, releasing, starting, tainting, target,
 };
 use crate::support::pods::{sized, with};
 use crate::support::{HOUR, MINUTE, Scene, alert, caution_taint, now, risk, scene, taint};
@@ -1243,4 +1244,220 @@ fn a_node_with_our_taint_takes_no_pods() {
             Some(Broken::NoRoom),
         ),
     ]);
+}
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// The Node that the Pod leaves and the one that it goes to are in these zones.
+fn zones(good: &mut Good, from: &str, to: &str) {
+    let mut set = |name: &NodeName, zone: &str| {
+        let node = good.world.nodes.get_mut(name).expect("there");
+        std::sync::Arc::make_mut(&mut node.labels).insert(ZONE.into(), zone.into());
+    };
+    set(&"n3".into(), from);
+    let places = good.plan.places["n3"].clone();
+    let place = places.iter().find(|place| place.pod.name == "a");
+    set(&place.expect("it has a place").on, to);
+}
+
+/// A Pod that is where the other goes.
+fn beside(good: &mut Good, change: impl FnOnce(&mut foreshock_core::drain::PodFacts)) {
+    let there = with(sized("x", 0), change);
+    target(good).pods = Fact::Known(now(), vec![there]);
+}
+
+/// Pods of another namespace.
+fn of_others(topology_key: &str) -> PodTerm {
+    PodTerm {
+        namespaces: Some(["other".to_owned()].into()),
+        ..anything(topology_key)
+    }
+}
+
+#[test]
+fn pods_get_along_by_the_rules_that_both_have() {
+    check(&[
+        (
+            "it avoids who is there",
+            moving,
+            |good| {
+                pod_of(good, "n3").needs.apart = vec![anything(HOSTNAME)];
+                beside(good, |_| {});
+            },
+            Some(Broken::NoRoom),
+        ),
+        (
+            "it avoids others than who is there",
+            moving,
+            |good| {
+                pod_of(good, "n3").needs.apart = vec![of_others(HOSTNAME)];
+                beside(good, |_| {});
+            },
+            None,
+        ),
+        (
+            "it avoids them in its zone, which it does not leave",
+            moving,
+            |good| {
+                zones(good, "a", "a");
+                pod_of(good, "n3").needs.apart = vec![anything(ZONE)];
+                beside(good, |_| {});
+            },
+            None,
+        ),
+        (
+            "it avoids them in any zone, and goes to another",
+            moving,
+            |good| {
+                zones(good, "a", "b");
+                pod_of(good, "n3").needs.apart = vec![anything(ZONE)];
+                beside(good, |_| {});
+            },
+            Some(Broken::NoRoom),
+        ),
+        (
+            "who is there avoids it in the zone that it comes to",
+            moving,
+            |good| {
+                zones(good, "a", "b");
+                beside(good, |pod| pod.needs.apart = vec![anything(ZONE)]);
+            },
+            Some(Broken::NoRoom),
+        ),
+        (
+            "who is there avoids it in the zone that it was in before",
+            moving,
+            |good| {
+                zones(good, "a", "a");
+                beside(good, |pod| pod.needs.apart = vec![anything(ZONE)]);
+            },
+            None,
+        ),
+        (
+            "who is there avoids others",
+            moving,
+            |good| beside(good, |pod| pod.needs.apart = vec![of_others(HOSTNAME)]),
+            None,
+        ),
+        (
+            "it wants company, and has it",
+            moving,
+            |good| {
+                pod_of(good, "n3").needs.together = vec![anything(HOSTNAME)];
+                beside(good, |_| {});
+            },
+            None,
+        ),
+        (
+            "it wants other company",
+            moving,
+            |good| {
+                pod_of(good, "n3").needs.together = vec![of_others(HOSTNAME)];
+                beside(good, |_| {});
+            },
+            Some(Broken::NoRoom),
+        ),
+        (
+            "it wants company in its zone, which it does not leave",
+            moving,
+            |good| {
+                zones(good, "a", "a");
+                pod_of(good, "n3").needs.together = vec![anything(ZONE)];
+            },
+            None,
+        ),
+        (
+            "one of its kind is there, and two may be",
+            moving,
+            |good| {
+                let over = anything(HOSTNAME);
+                pod_of(good, "n3").needs.spread = vec![Spread { over, skew_max: 2 }];
+                beside(good, |_| {});
+            },
+            None,
+        ),
+        (
+            "one of its kind is there, and leaves",
+            moving,
+            |good| {
+                let over = anything(HOSTNAME);
+                pod_of(good, "n3").needs.spread = vec![Spread { over, skew_max: 1 }];
+                beside(good, |pod| pod.terminating_until = Some(now()));
+            },
+            None,
+        ),
+        (
+            "one of another kind is there",
+            moving,
+            |good| {
+                let over = of_others(HOSTNAME);
+                pod_of(good, "n3").needs.spread = vec![Spread { over, skew_max: 1 }];
+                beside(good, |_| {});
+            },
+            None,
+        ),
+        (
+            "it is spread over zones, and does not leave its own",
+            moving,
+            |good| {
+                zones(good, "a", "a");
+                let over = anything(ZONE);
+                pod_of(good, "n3").needs.spread = vec![Spread { over, skew_max: 1 }];
+                beside(good, |_| {});
+            },
+            None,
+        ),
+    ]);
+}
+
+#[test]
+fn two_are_too_many_in_a_pool_that_may_have_one() {
+    let good = || {
+        let scene = crate::audit::pooled(
+            scene()
+                .with_policy(|policy| policy.limits.tainted_max = Limit::Count(5))
+                .at_risk("n3", 0.9, MINUTE)
+                .at_risk("n7", 0.9, MINUTE),
+        );
+        Good::of(scene.node("n7", |node| node.pool = Some("gpu".into())))
+    };
+    assert_eq!(good().plan.marks.len(), 2);
+    refused(
+        good(),
+        |good| good.policy.pools[0].limits.tainted_max = Some(Limit::Count(1)),
+        Broken::TaintedMax,
+    );
+    let mut enough = good();
+    enough.policy.pools[0].limits.tainted_max = Some(Limit::Count(2));
+    audit(&enough.policy, &enough.memory, &enough.world, enough.plan).expect("two fit");
+}
+
+#[test]
+fn a_node_that_is_not_ready_or_cordoned_is_no_base_of_a_share() {
+    // 50 % of ten are five, of two one.
+    let good = || {
+        Good::of(
+            scene()
+                .with_policy(|policy| {
+                    policy.limits.tainted_max = Limit::Percent(50.0);
+                    policy.limits.storm_share = 1.0;
+                })
+                .at_risk("n3", 0.9, MINUTE)
+                .at_risk("n7", 0.9, MINUTE),
+        )
+    };
+    let changes: [fn(&mut foreshock_core::decision::world::NodeFacts); 2] =
+        [|node| node.ready = false, |node| node.cordoned = true];
+    for change in changes {
+        refused(
+            good(),
+            |good| {
+                let nodes = good.world.nodes.values_mut();
+                let others =
+                    nodes.filter(|node| !["n3", "n7", "n8"].contains(&node.id.name.as_str()));
+                others.for_each(change);
+            },
+            Broken::TaintedMax,
+        );
+    }
 }

@@ -11,6 +11,7 @@ mod margins;
 mod pools;
 mod room;
 mod said;
+mod small;
 mod storms;
 #[path = "../support/mod.rs"]
 mod support;

@@ -263,9 +263,12 @@ async fn the_deadline_ends_a_drain_with_an_outcome_for_each_pod() {
     answer(
         &cluster,
         "forbidden",
-        [Answer::Forbidden {
-            detail: "no".to_owned(),
-        }],
+        std::iter::repeat_n(
+            Answer::Forbidden {
+                detail: "no".to_owned(),
+            },
+            10_000,
+        ),
     );
     answer(
         &cluster,
@@ -298,7 +301,8 @@ async fn the_deadline_ends_a_drain_with_an_outcome_for_each_pod() {
             .iter()
             .filter(|pod| *pod == "forbidden")
             .count(),
-        1
+        4,
+        "some seconds, for a server that has just started, and then no more"
     );
     // It stays over, and says so again when it is still ordered.
     let sent = cluster.evictions().len();

@@ -122,10 +122,10 @@ const CASES: &[Case] = &[
     Case {
         name: "a behaviour that is not built yet",
         args: RUN,
-        files: &[("foreshock.toml", "[eviction]\npace = \"owner\"")],
+        files: &[("foreshock.toml", "[eviction]\nsurge = true")],
         env: &[],
         code: 1,
-        says: &["  eviction.pace: \"owner\" is not built into this version yet; use \"budget\""],
+        says: &["  eviction.surge: is not built into this version yet; remove the key"],
     },
     Case {
         name: "pools and windows that cannot be understood",
@@ -608,7 +608,7 @@ metadata: {name: reader}
 rules:
   - {apiGroups: [""], resources: [nodes, pods, persistentvolumes, persistentvolumeclaims], verbs: [get, list, watch]}
   - {apiGroups: [policy], resources: [poddisruptionbudgets], verbs: [get, list, watch]}
-  - {apiGroups: [apps], resources: [daemonsets], verbs: [get, list, watch]}
+  - {apiGroups: [apps], resources: [daemonsets, replicasets], verbs: [get, list, watch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
