@@ -590,7 +590,7 @@ mod tests {
                 name: "web".into(),
                 uid: "rs".into(),
             }),
-            workload: None,
+            workload: Ok(None),
             daemon_set_gone: false,
             mirror: false,
             finished: false,

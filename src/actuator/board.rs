@@ -110,12 +110,12 @@ mod tests {
 
     fn of_a_deployment() -> PodFacts {
         let mut pod = pod("a");
-        pod.workload = Some(Owner {
+        pod.workload = Ok(Some(Owner {
             group: "apps".to_owned(),
             kind: "Deployment".to_owned(),
             name: "web".to_owned(),
             uid: Uid::from("web"),
-        });
+        }));
         pod
     }
 

@@ -460,7 +460,7 @@ pub(super) fn pod(name: &str) -> PodFacts {
             name: "web".to_owned(),
             uid: Uid::from("rs"),
         }),
-        workload: None,
+        workload: Ok(None),
         daemon_set_gone: false,
         mirror: false,
         finished: false,

@@ -93,7 +93,11 @@ pub(super) fn seen(pod: &Pod, around: &Surroundings) -> Option<SeenPod> {
     let name = id.name.clone();
     let owner = owner(pod);
     let facts = PodFacts {
-        workload: owner.clone(),
+        // A ReplicaSet is usually a Deployment's, and has to be looked at to know it.
+        workload: match &owner {
+            Some(owner) if is_replica_set(owner) => Err("not looked at yet".to_owned()),
+            Some(_) | None => Ok(owner.clone()),
+        },
         owner,
         daemon_set_gone: false,
         mirror: is_mirror(pod),
@@ -140,6 +144,10 @@ pub(super) fn seen(pod: &Pod, around: &Surroundings) -> Option<SeenPod> {
             .map(|volume| own_claim(volume, &name))
             .collect(),
     })
+}
+
+pub(super) fn is_replica_set(owner: &Owner) -> bool {
+    owner.group == "apps" && owner.kind == "ReplicaSet"
 }
 
 /// By the reference with `controller: true` alone: any other owner puts nothing back.

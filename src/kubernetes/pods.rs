@@ -19,9 +19,9 @@ use tracing::warn;
 use super::PodTable;
 use super::budget::{SeenBudget, covering};
 use super::needs;
-use super::pod::{SeenPod, Surroundings, controller, seen};
+use super::pod::{SeenPod, Surroundings, controller, is_replica_set, seen};
 use super::rate::Rate;
-use super::watch::{Scope, Seen, follow, said};
+use super::watch::{Scope, Seen, follow, with_remedy};
 use crate::clock::Clock;
 
 /// Objects in a page of a list.
@@ -233,6 +233,7 @@ pub(super) async fn keep(
                 .complete(pods.pods.values().map(Arc::as_ref), &budgets)
                 .await;
             let problem = pods.problem.or_else(|| budgets.problem.clone());
+            let unresolved = facts.iter().any(|pod| pod.workload.is_err());
             let next = PodTable {
                 synced,
                 at: pods.at,
@@ -257,6 +258,8 @@ pub(super) async fn keep(
             tokio::select! {
                 () = book.changed.notified() => {}
                 () = changed_in(&mut table, &budgets, &namespaces) => {}
+                // A Pod waits for it, and nothing else may happen.
+                () = tokio::time::sleep(LOOKUP_RETRY), if unresolved => {}
             }
         }
     };
@@ -317,9 +320,12 @@ enum Question {
 /// What a look-up says.
 #[derive(Clone, Debug, PartialEq)]
 enum Found {
-    DaemonSet { gone: bool },
+    DaemonSet {
+        gone: bool,
+    },
     Claim(SeenClaim),
-    Controller(Option<Owner>),
+    /// Of a ReplicaSet: the Deployment that it is of, if it is of one; or why that is not known.
+    Controller(Result<Option<Owner>, String>),
 }
 
 /// What is behind a claim.
@@ -380,18 +386,14 @@ impl Lookups {
             facts.daemon_set_gone = matches!(found, Found::DaemonSet { gone: true });
             return;
         }
-        if let Some(owner) = facts
-            .owner
-            .as_ref()
-            .filter(|owner| owner.kind == "ReplicaSet" && owner.group == "apps")
-        {
+        if let Some(owner) = facts.owner.as_ref().filter(|owner| is_replica_set(owner)) {
             let question = Question::Controller(
                 facts.id.namespace.clone(),
                 owner.name.clone(),
                 owner.uid.clone(),
             );
-            if let Found::Controller(Some(controller)) = self.ask(question).await {
-                facts.workload = Some(controller);
+            if let Found::Controller(found) = self.ask(question).await {
+                facts.workload = found.map(|found| found.or_else(|| facts.owner.clone()));
             }
         }
         // Of Pods that stay anyway nothing more needs to be known.
@@ -443,7 +445,7 @@ impl Lookups {
                 Ok(Ok(answer)) => (answer, LOOKUP_AGE_MAX),
                 result => {
                     let error = match result {
-                        Ok(Err(error)) => said(&error),
+                        Ok(Err(error)) => with_remedy(&error),
                         Ok(Ok(_)) | Err(_) => format!("no answer within {LOOKUP_LIMIT:?}"),
                     };
                     // What is not known counts as what leaves the Pod where it is: its DaemonSet is
@@ -451,8 +453,8 @@ impl Lookups {
                     let safe = match &question {
                         Question::DaemonSetGone(..) => Found::DaemonSet { gone: false },
                         Question::Claim(..) => Found::Claim(SeenClaim::Unread),
-                        // The ReplicaSet itself is what its Pods belong to then.
-                        Question::Controller(..) => Found::Controller(None),
+                        // To take the ReplicaSet for it would be to forget what was asked of the Deployment.
+                        Question::Controller(..) => Found::Controller(Err(error.clone())),
                     };
                     warn!(question = ?question, error, "look-up failed");
                     (safe, LOOKUP_RETRY)
@@ -488,7 +490,7 @@ impl Lookups {
                 // Of other kinds it is not known what they ask for; the ReplicaSet says it for itself.
                 let known =
                     controller.filter(|owner| owner.group == "apps" && owner.kind == "Deployment");
-                Ok(Found::Controller(known))
+                Ok(Found::Controller(Ok(known)))
             }
             Question::Claim(namespace, name) => {
                 let api: Api<PersistentVolumeClaim> =
@@ -547,8 +549,65 @@ fn is_local(volume: &PersistentVolume) -> bool {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use wiremock::matchers::{method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
+
+    /// Of a ReplicaSet that cannot be read nobody knows which Deployment it is of. To take it for its own
+    /// workload would be to forget what was asked of the Deployment.
+    #[tokio::test]
+    async fn a_pod_belongs_to_its_deployment_or_to_nobody_knows_whom() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"namespace": "shop", "name": "p", "uid": "p", "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "rs", "controller": true},
+            ]},
+            "spec": {"containers": []},
+        }))
+        .expect("a Pod");
+        let pod = seen(&pod, &Surroundings::default()).expect("named");
+        let belongs_to = async |code: u16, body: Value| {
+            let server = MockServer::start().await;
+            Mock::given(method("GET"))
+                .and(path("/apis/apps/v1/namespaces/shop/replicasets/web-1"))
+                .respond_with(ResponseTemplate::new(code).set_body_json(body))
+                .mount(&server)
+                .await;
+            let config = kube::Config::new(server.uri().parse().expect("a URL"));
+            let client = Client::try_from(config).expect("a client");
+            let lookups = Lookups::new(client, Arc::new(Rate::per_second(1000)));
+            let facts = lookups
+                .complete([&pod].into_iter(), &BudgetTable::default())
+                .await;
+            facts[0]
+                .workload
+                .clone()
+                .map(|owner| owner.map(|owner| owner.to_string()))
+        };
+        let replica_set = |uid: &str, owner: Value| {
+            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": {"name": "web-1", "uid": uid, "ownerReferences": owner}})
+        };
+        let deployment = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d", "controller": true}]);
+        let known = |name: &str| Ok(Some(name.to_owned()));
+        assert_eq!(
+            belongs_to(200, replica_set("rs", deployment.clone())).await,
+            known("Deployment/web")
+        );
+        assert_eq!(
+            belongs_to(200, replica_set("rs", json!([]))).await,
+            known("ReplicaSet/web-1")
+        );
+        assert_eq!(
+            belongs_to(200, replica_set("another", deployment)).await,
+            known("ReplicaSet/web-1")
+        );
+        let status = |code: u16| json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": ""});
+        let problem = belongs_to(403, status(403)).await.expect_err("forbidden");
+        assert_eq!(problem, "no; apply the roles in deploy/kustomize/base");
+        belongs_to(500, status(500)).await.expect_err("not known");
+    }
 
     #[test]
     fn a_volume_on_one_node_is_told_from_one_in_a_zone() {

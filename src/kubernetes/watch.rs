@@ -243,6 +243,16 @@ fn is_expired(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 410)
 }
 
+/// The same, with the remedy where our credentials do not allow the call.
+pub(super) fn with_remedy(error: &kube::Error) -> String {
+    let said = said(error);
+    if matches!(error, kube::Error::Api(status) if status.code == 403) {
+        format!("{said}; apply the roles in deploy/kustomize/base")
+    } else {
+        said
+    }
+}
+
 /// What a failed call says, in one line: the server's words, or the whole chain of causes.
 pub(super) fn said(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {

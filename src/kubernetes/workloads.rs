@@ -15,13 +15,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 use kube::{Api, Client};
 use tokio::sync::{Notify, Semaphore, watch};
-use tracing::debug;
+use tracing::warn;
 
 use super::WorkloadState;
 use super::pod::owner;
 use super::pods::WATCH_FOR;
 use super::rate::Rate;
-use super::watch::{Scope, Seen, follow, said};
+use super::watch::{Scope, Seen, follow, with_remedy};
 
 /// Pods in a page of a list.
 const PAGE: u32 = 500;
@@ -58,20 +58,22 @@ async fn run(
     workload: &Owner,
     tx: &watch::Sender<WorkloadState>,
 ) {
-    // The semaphore is never closed.
-    let Ok(_place) = places.acquire().await else {
-        return;
-    };
     let reader = Reader {
         client: client.clone(),
         rate: Arc::clone(&rate),
         namespace,
         workload,
     };
-    let found = loop {
+    let (_place, found) = loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         match reader.read().await {
-            Ok(found) => break found,
+            Ok(found) => break (place, found),
             Err(problem) => {
+                // Others may be readable.
+                drop(place);
                 say(tx, Some(Err(problem)));
                 tokio::time::sleep(READ_EVERY).await;
             }
@@ -103,16 +105,24 @@ async fn run(
         }
     };
     let read_again = async {
+        let mut unread = false;
         loop {
             tokio::select! {
                 () = book.pods_changed.notified() => tokio::time::sleep(READ_FLOOR).await,
                 () = tokio::time::sleep(READ_EVERY) => {}
             }
             match reader.read().await {
-                Ok(Found::There { asks, .. }) => book.asks(asks),
+                Ok(Found::There { asks, .. }) => {
+                    unread = false;
+                    book.asks(asks);
+                }
                 Ok(Found::Gone) => return say(tx, Some(Ok(over()))),
                 // What it asked for last is the best that is known, and its Pods are seen all the same.
-                Err(problem) => debug!(workload = %workload, problem, "workload not read"),
+                Err(problem) if !unread => {
+                    unread = true;
+                    warn!(workload = %workload, namespace, problem, "workload cannot be read any more");
+                }
+                Err(_) => {}
             }
         }
     };
@@ -172,7 +182,7 @@ impl Reader<'_> {
         self.rate.turn().await;
         match tokio::time::timeout(READ_LIMIT, self.ask()).await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(said(&error)),
+            Ok(Err(error)) => Err(with_remedy(&error)),
             Err(_) => Err(format!("no answer within {READ_LIMIT:?}")),
         }
     }
@@ -407,6 +417,8 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use wiremock::matchers::{method, path, query_param, query_param_is_missing};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
 
@@ -432,6 +444,112 @@ mod tests {
 
     fn reference(api_version: &str, kind: &str, uid: &str) -> Value {
         json!({"apiVersion": api_version, "kind": kind, "name": "x", "uid": uid, "controller": true})
+    }
+
+    fn client(server: &MockServer) -> Client {
+        // Choosing twice is refused and harmless.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let config = kube::Config::new(server.uri().parse().expect("a URL"));
+        Client::try_from(config).expect("a client")
+    }
+
+    async fn answers(server: &MockServer, at: &str, code: u16, body: Value) {
+        Mock::given(method("GET"))
+            .and(path(at))
+            .respond_with(ResponseTemplate::new(code).set_body_json(body))
+            .mount(server)
+            .await;
+    }
+
+    fn failure(code: u16, message: &str) -> Value {
+        let reason = if code == 404 { "NotFound" } else { "" };
+        json!({"kind": "Status", "status": "Failure", "code": code, "message": message, "reason": reason})
+    }
+
+    async fn next(state: &mut watch::Receiver<WorkloadState>) -> Result<Workload, String> {
+        let said = tokio::time::timeout(Duration::from_secs(30), state.changed()).await;
+        said.expect("it says something").expect("it is kept");
+        let state = state.borrow_and_update().clone();
+        state.expect("more than that it is being looked at")
+    }
+
+    /// One place for both: who holds it without being able to use it would keep the other waiting for ever.
+    #[tokio::test]
+    async fn what_cannot_be_read_takes_no_place_from_what_can() {
+        let server = MockServer::start().await;
+        let job = "/apis/batch/v1/namespaces/shop/jobs/web";
+        answers(&server, job, 403, failure(403, "jobs is forbidden")).await;
+        let gone = "/apis/apps/v1/namespaces/shop/deployments/web";
+        answers(&server, gone, 404, failure(404, "not found")).await;
+        let places = Arc::new(Semaphore::new(1));
+        let watched = |workload: Owner| {
+            let (tx, rx) = watch::channel(None);
+            tokio::spawn(keep(
+                client(&server),
+                Arc::new(Rate::per_second(1000)),
+                Arc::clone(&places),
+                "shop".to_owned(),
+                workload,
+                tx,
+            ));
+            rx
+        };
+        let mut forbidden = watched(workload("batch", "Job"));
+        let problem = next(&mut forbidden).await.expect_err("forbidden");
+        assert!(problem.contains("jobs is forbidden"), "{problem}");
+        assert!(
+            problem.contains("apply the roles in deploy/kustomize/base"),
+            "{problem}"
+        );
+        let mut readable = watched(workload("apps", "Deployment"));
+        assert!(next(&mut readable).await.expect("read").over, "it is gone");
+    }
+
+    #[tokio::test]
+    async fn the_pods_of_a_workload_are_counted_by_its_own_selector() {
+        let server = MockServer::start().await;
+        let set = json!({
+            "metadata": {"namespace": "shop", "name": "web", "uid": "w"},
+            "spec": {
+                "replicas": 2, "serviceName": "web", "template": {},
+                "selector": {
+                    "matchLabels": {"app": "web"},
+                    "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}],
+                },
+            },
+        });
+        answers(
+            &server,
+            "/apis/apps/v1/namespaces/shop/statefulsets/web",
+            200,
+            set,
+        )
+        .await;
+        let mine = pod(&reference("apps/v1", "StatefulSet", "w"), "True", false);
+        let items = vec![serde_json::to_value(mine).expect("JSON")];
+        Mock::given(method("GET"))
+            .and(path("/api/v1/namespaces/shop/pods"))
+            .and(query_param("labelSelector", "app=web,tier in (a,b)"))
+            .and(query_param_is_missing("watch"))
+            .respond_with(ResponseTemplate::new(200).set_body_json(json!({
+                "kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}, "items": items,
+            })))
+            .mount(&server)
+            .await;
+        let (tx, mut state) = watch::channel(None);
+        tokio::spawn(keep(
+            client(&server),
+            Arc::new(Rate::per_second(1000)),
+            Arc::new(Semaphore::new(1)),
+            "shop".to_owned(),
+            workload("apps", "StatefulSet"),
+            tx,
+        ));
+        let seen = next(&mut state).await.expect("listed");
+        assert_eq!((seen.wanted, seen.over), (Some(2), false));
+        assert_eq!(seen.ready, [Uid::from("p")].into());
+        // The watch is not scripted: it breaks, and what is known is not believed any more.
+        next(&mut state).await.expect_err("broken");
     }
 
     #[test]

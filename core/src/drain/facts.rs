@@ -86,7 +86,9 @@ pub struct PodFacts {
     pub owner: Option<Owner>,
     /// The workload it belongs to: its controller, or the controller of that where it is a ReplicaSet,
     /// which is usually a Deployment.
-    pub workload: Option<Owner>,
+    /// `Err` says why that is not known: then nobody may take it for the ReplicaSet, of which there may be
+    /// several, and whose UID is another.
+    pub workload: Result<Option<Owner>, String>,
     /// Its owner is a DaemonSet (of group `apps`) that exists no more.
     pub daemon_set_gone: bool,
     /// A static Pod's mirror: annotation `kubernetes.io/config.mirror`, or owned by the Node.

@@ -117,7 +117,7 @@ impl Workloads {
             !(*count == 1 && self.goes_unseen(pod, workload)) || self.facts.contains_key(*workload)
         });
         needed
-            .filter_map(|(_, (_, pod))| Some((pod.id.namespace.as_str(), pod.workload.as_ref()?)))
+            .filter_map(|(_, (_, pod))| Some((pod.id.namespace.as_str(), workload_of(pod)?)))
             .collect()
     }
 
@@ -127,7 +127,7 @@ impl Workloads {
             .asked
             .iter()
             .any(|(uid, asked)| asked.workload == *workload && *uid != pod.id.uid);
-        let says_how_many = pod.workload.as_ref().is_some_and(|owner| {
+        let says_how_many = workload_of(pod).is_some_and(|owner| {
             matches!(
                 (owner.group.as_str(), owner.kind.as_str()),
                 ("apps", "Deployment" | "ReplicaSet" | "StatefulSet")
@@ -236,17 +236,19 @@ impl Workloads {
 
     /// Whether this Pod may be asked to go now.
     pub(super) fn turn(&self, pod: &PodFacts, alone: bool) -> Turn {
-        let Some(workload) = paced_by(pod) else {
-            return Turn::Now;
-        };
         // It has had its turn already, and is asked again.
-        if self.asked.contains_key(&pod.id.uid) {
+        if !is_paced(pod) || self.asked.contains_key(&pod.id.uid) {
             return Turn::Now;
         }
-        let name = pod
-            .workload
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string);
+        let owner = match &pod.workload {
+            Ok(Some(owner)) => owner,
+            Ok(None) => return Turn::Now,
+            Err(problem) => {
+                let detail = format!("what it belongs to could not be looked at: {problem}");
+                return Turn::Waits(None, detail);
+            }
+        };
+        let (workload, name) = (&owner.uid, owner.to_string());
         let others = || {
             self.asked
                 .iter()
@@ -293,10 +295,19 @@ impl Workloads {
 /// Workloads without their Pods that are remembered at most.
 const WORKLOADS_MAX: usize = 10_000;
 
-/// The workload that paces a Pod: none where a budget does.
+/// The workload that paces a Pod: none where a budget does, or where it is not known.
 pub fn paced_by(pod: &PodFacts) -> Option<&Uid> {
-    let workload = pod.workload.as_ref()?;
-    (pod.budgets.is_empty() && !pod.daemon_set_gone).then_some(&workload.uid)
+    let workload = workload_of(pod)?;
+    is_paced(pod).then_some(&workload.uid)
+}
+
+/// No budget paces it, and somebody starts it again elsewhere.
+fn is_paced(pod: &PodFacts) -> bool {
+    pod.budgets.is_empty() && !pod.daemon_set_gone
+}
+
+fn workload_of(pod: &PodFacts) -> Option<&Owner> {
+    pod.workload.as_ref().ok()?.as_ref()
 }
 
 fn count(n: usize) -> u32 {

@@ -322,7 +322,7 @@ pub fn step(
     let mut waiting: Vec<&PodFacts> = Vec::new();
     let mut ordinary_waiting = false;
     let quiet_until = quiet_until(progress);
-    let forbidden = forbidden(progress);
+    let forbidden = forbidden(&going, progress);
     let mut in_flight = progress
         .pods
         .values()
@@ -380,8 +380,12 @@ pub fn step(
                     .get(pod.id.namespace.as_str())
                     .is_some_and(|forbidden| *forbidden.asked != pod.id.uid) => {}
             Need::Request if now < quiet_until => step.wake_at = step.wake_at.min(quiet_until),
-            // Critical Pods wait for the ordinary ones; whatever ends that wait is itself an event.
-            Need::Request if pod.critical && ordinary_waiting => {}
+            // Critical Pods wait for the ordinary ones; whatever ends that wait is itself an event. One that the
+            // others of its namespace wait for has had its turn before.
+            Need::Request
+                if pod.critical
+                    && ordinary_waiting
+                    && !forbidden.contains_key(pod.id.namespace.as_str()) => {}
             Need::Request if in_flight >= IN_FLIGHT_MAX => {}
             Need::Request => {
                 match turn(order, facts, pod, &of_workload, &mut given, now) {
@@ -455,23 +459,21 @@ fn turn<'a>(
     given: &mut BTreeSet<&'a Uid>,
     now: Timestamp,
 ) -> Turn {
-    let workload = match order.rules.pace {
-        Pace::Budget => None,
-        Pace::Owner => paced_by(pod),
-    };
-    let Some(workload) = workload else {
-        return Turn::Now;
-    };
-    if given.contains(workload) {
+    match order.rules.pace {
+        Pace::Budget => return Turn::Now,
+        Pace::Owner => {}
+    }
+    let workload = paced_by(pod);
+    if workload.is_some_and(|workload| given.contains(workload)) {
         return Turn::Waits(
             Some(now),
             "another Pod of its workload goes first".to_owned(),
         );
     }
-    let alone = of_workload.get(workload) == Some(&1);
+    let alone = workload.is_some_and(|workload| of_workload.get(workload) == Some(&1));
     let turn = facts.workloads.turn(pod, alone);
     if turn == Turn::Now {
-        given.insert(workload);
+        given.extend(workload);
     }
     turn
 }
@@ -666,21 +668,28 @@ impl Forbidden<'_> {
     }
 }
 
-/// Namespaces in which our credentials do not allow evictions. Of each the Pod that was asked for most often.
-fn forbidden(progress: &DrainProgress) -> BTreeMap<&str, Forbidden<'_>> {
+/// Namespaces in which our credentials do not allow evictions. Of each the Pod that was asked for most often
+/// of those that are still to go: nobody hears again of one that is gone.
+fn forbidden<'a>(
+    going: &[&'a PodFacts],
+    progress: &'a DrainProgress,
+) -> BTreeMap<&'a str, Forbidden<'a>> {
     let mut namespaces: BTreeMap<&str, Forbidden<'_>> = BTreeMap::new();
-    for (id, state) in progress.pods.values() {
-        let Some((_, Answer::Forbidden { detail })) = &state.answer else {
+    for pod in going.iter().filter(|pod| pod.terminating_until.is_none()) {
+        let state = progress.pods.get(&pod.id.uid).map(|(_, state)| state);
+        let Some((requests, Some((_, Answer::Forbidden { detail })))) =
+            state.map(|state| (state.requests, &state.answer))
+        else {
             continue;
         };
         let next = Forbidden {
             detail,
-            times: state.requests,
-            asked: &id.uid,
+            times: requests,
+            asked: &pod.id.uid,
         };
-        let known = namespaces.get(id.namespace.as_str());
+        let known = namespaces.get(pod.id.namespace.as_str());
         if known.is_none_or(|known| known.times < next.times) {
-            namespaces.insert(&id.namespace, next);
+            namespaces.insert(&pod.id.namespace, next);
         }
     }
     namespaces

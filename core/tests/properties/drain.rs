@@ -85,8 +85,8 @@ impl DrawnPod {
             4 => pod.finalizers = vec!["example.org/hold".into()],
             5..=14 => pod.budgets = vec![budget("b0", EvictionAllowance::Now(0))],
             15..=19 => pod.budgets = vec![budget("b1", EvictionAllowance::Now(0))],
-            20..=29 => pod.workload = workload(0),
-            30..=34 => pod.workload = workload(1),
+            20..=29 => pod.workload = Ok(workload(0)),
+            30..=34 => pod.workload = Ok(workload(1)),
             _ => {}
         })
     }
@@ -94,6 +94,11 @@ impl DrawnPod {
     fn never_goes(&self) -> bool {
         self.kind == 4
     }
+}
+
+fn workload_uid(pod: &PodFacts) -> Option<&str> {
+    let owner = pod.workload.as_ref().ok()?.as_ref()?;
+    Some(owner.uid.as_str())
 }
 
 fn workload(n: usize) -> Option<Owner> {
@@ -237,7 +242,7 @@ impl<'a> Simulation<'a> {
     fn workload(&self, n: usize) -> Workload {
         let uid = format!("w{n}");
         let here = self.pods.iter().filter(|(facts, whereabouts)| {
-            let of = facts.workload.as_ref().map(|owner| owner.uid.as_str());
+            let of = workload_uid(facts);
             of == Some(&uid) && *whereabouts == Whereabouts::Running
         });
         let here = here.map(|(facts, _)| facts.id.uid.clone());
@@ -293,7 +298,7 @@ impl<'a> Simulation<'a> {
             }
         }
         *self.accepted.entry(facts.id.uid.clone()).or_default() += 1;
-        let uid = facts.workload.as_ref().map(|owner| owner.uid.clone());
+        let uid = workload_uid(facts).map(Uid::from);
         if let Some(w) = (0..2).find(|w| uid == Some(format!("w{w}").as_str().into())) {
             let ready = self.workload(w).ready.len();
             if ready != self.wanted[w] as usize {

@@ -342,7 +342,7 @@ impl Cluster {
             .map(|pod| PodFacts {
                 id: pod.id.clone(),
                 owner: Some(Self::owner(pod.workload)),
-                workload: Some(Self::owner(pod.workload)),
+                workload: Ok(Some(Self::owner(pod.workload))),
                 ready: pod.ready,
                 terminating_until: pod.terminating_until,
                 grace: GRACE,

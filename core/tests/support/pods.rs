@@ -23,7 +23,7 @@ pub fn pod(name: &str) -> PodFacts {
             uid: format!("uid-{name}").into(),
         },
         owner: owner("apps", "ReplicaSet"),
-        workload: None,
+        workload: Ok(None),
         daemon_set_gone: false,
         mirror: false,
         finished: false,

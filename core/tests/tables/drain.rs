@@ -824,11 +824,11 @@ fn web(names: &[&str], elsewhere: &[&str], wanted: Option<u32>) -> Walk {
 
 fn of_web(name: &str) -> PodFacts {
     with(pod(name), |pod| {
-        pod.workload = owner("apps", "Deployment").map(|owner| Owner {
+        pod.workload = Ok(owner("apps", "Deployment").map(|owner| Owner {
             name: "web".into(),
             uid: "web".into(),
             ..owner
-        });
+        }));
     })
 }
 
@@ -1060,7 +1060,8 @@ fn the_only_pod_of_a_workload_goes_without_a_look_at_it() {
     assert_eq!(looks(&fresh(&["a"], false)), 1);
     assert_eq!(fresh(&["a"], false).ask(), Vec::<String>::new());
     let mut foreign = fresh(&["a"], true);
-    foreign.pods[0].workload.as_mut().expect("of web").group = "example.org".into();
+    let owner = foreign.pods[0].workload.as_mut().expect("known");
+    owner.as_mut().expect("of web").group = "example.org".into();
     assert_eq!(looks(&foreign), 1);
     assert_eq!(foreign.ask(), Vec::<String>::new());
 }
@@ -1107,4 +1108,84 @@ fn a_request_that_is_repeated_is_awaited_from_the_last_time_on() {
     assert_eq!(walk.workloads.unsettled().count(), 1);
     walk.pass(1).settle();
     assert_eq!(walk.workloads.unsettled().count(), 0);
+}
+
+/// The Pods' ReplicaSet cannot be read, so nobody knows what they belong to.
+#[test]
+fn a_pod_whose_workload_is_not_known_waits_and_is_never_taken_for_another_workloads() {
+    let unresolved = |name: &str| {
+        with(of_web(name), |pod| {
+            pod.workload = Err("replicasets is forbidden".into());
+        })
+    };
+    let mut walk = Walk::of(["a", "b", "c"].map(unresolved));
+    walk.workloads.trust(true);
+    walk.pods.push(pod("free"));
+    assert_eq!(walk.ask(), ["free"], "it holds back nobody else");
+    walk.answer("free", Answer::Accepted).gone("free");
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    // It can be read now, and then not for a while: a second one does not go meanwhile.
+    walk.pods = ["a", "b", "c"].map(of_web).into();
+    walk.sees(&["a", "b", "c"], &[], Some(3));
+    assert_eq!(walk.ask(), ["a"]);
+    walk.answer("a", Answer::Accepted).gone("a");
+    walk.pods = ["b", "c"].map(unresolved).into();
+    walk.sees(&["b", "c"], &[], Some(3));
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.pods = ["b", "c"].map(of_web).into();
+    assert_eq!(walk.ask(), Vec::<String>::new(), "two of three are Ready");
+    walk.sees(&["b", "c"], &["r1"], Some(3));
+    assert_eq!(walk.ask(), ["b"]);
+    // A budget says it better, and at the pace of budgets nobody asks.
+    let mut budgeted = Walk::of([unresolved("a")]);
+    budgeted.pods[0].budgets = vec![budget("web", EvictionAllowance::Now(1))];
+    assert_eq!(budgeted.ask(), ["a"]);
+    let mut at_once = Walk::of(["a", "b"].map(unresolved));
+    at_once.order.rules.pace = Pace::Budget;
+    assert_eq!(at_once.ask(), ["a", "b"]);
+    // It is bounded, and says why.
+    let mut never = Walk::of([unresolved("a")]);
+    assert!(never.ask().is_empty() && never.over().is_none());
+    never.pass(600_000);
+    let (outcome, detail) = never.over().expect("over");
+    assert_eq!(outcome, NodeOutcome::Ended(PodOutcome::ReplacementNotReady));
+    assert!(
+        detail.contains("shop/a") && detail.contains("replicasets is forbidden"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn nobody_waits_for_a_forbidden_pod_that_is_gone_by_itself() {
+    let mut walk = Walk::of([pod("a")]);
+    walk.ask();
+    walk.answer("a", forbidden());
+    walk.pods.push(pod("b"));
+    assert_eq!(
+        walk.ask(),
+        Vec::<String>::new(),
+        "the other is asked for again first"
+    );
+    walk.gone("a");
+    assert_eq!(walk.ask(), ["b"]);
+    // Nor for one that goes by somebody else's word.
+    let mut walk = Walk::of([pod("a")]);
+    walk.ask();
+    walk.answer("a", forbidden());
+    walk.pods.push(pod("b"));
+    walk.change("a", |pod| pod.terminating_until = Some(now()));
+    assert_eq!(walk.ask(), ["b"]);
+}
+
+#[test]
+fn a_critical_pod_that_its_namespace_waits_for_does_not_wait_for_it() {
+    let critical = with(pod("critical"), |pod| pod.critical = true);
+    let mut walk = Walk::of([critical]);
+    assert_eq!(walk.ask(), ["critical"]);
+    walk.answer("critical", forbidden());
+    walk.pods.push(pod("late"));
+    walk.until_asked();
+    assert_eq!(walk.ask(), ["critical"]);
+    walk.answer("critical", Answer::Accepted);
+    assert_eq!(walk.ask(), ["late"]);
 }

@@ -531,7 +531,7 @@ async fn evictions_that_wait_for_their_turn_are_called_back_when_nothing_may_be_
 
 fn of_web(name: &str) -> PodFacts {
     let mut pod = pod(name);
-    pod.workload = pod.owner.clone();
+    pod.workload = Ok(pod.owner.clone());
     pod
 }
 

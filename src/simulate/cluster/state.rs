@@ -301,7 +301,7 @@ impl State {
         PodFacts {
             id: pod.id.clone(),
             owner: workload.owner.clone(),
-            workload: workload.owner.clone(),
+            workload: Ok(workload.owner.clone()),
             daemon_set_gone: daemon_set && workload.gone,
             mirror: false,
             finished: pod.finished,

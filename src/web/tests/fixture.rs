@@ -622,7 +622,7 @@ pub(super) fn pod(name: &str) -> PodFacts {
             name: "cart-7d9f".into(),
             uid: "rs".into(),
         }),
-        workload: None,
+        workload: Ok(None),
         daemon_set_gone: false,
         mirror: false,
         finished: false,
