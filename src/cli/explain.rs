@@ -148,6 +148,8 @@ struct Event {
 
 /// Contributions that are shown: the reasons that a person reads.
 const CONTRIBUTIONS_MAX: usize = 10;
+/// Pods that are slow to go and are shown one by one.
+const SLOW_MAX: usize = 10;
 /// Events that are shown.
 const EVENTS_MAX: usize = 10;
 
@@ -311,6 +313,16 @@ fn plan(page: &mut Page, node: &Node) {
             "DaemonSet {}/{} does not tolerate the taint: a Pod of it that dies here does not come back",
             set.namespace, set.name
         ));
+    }
+    for slow in plan.slow.iter().take(SLOW_MAX) {
+        page.line(&format!(
+            "slow: {}/{} {}",
+            slow.namespace, slow.name, slow.reason
+        ));
+    }
+    let more = plan.slow.len().saturating_sub(SLOW_MAX);
+    if more > 0 {
+        page.line(&format!("slow: … and {more} more (--output json)"));
     }
     if plan.pods.is_empty() {
         page.line("no Pods");

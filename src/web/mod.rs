@@ -43,7 +43,7 @@ use crate::snapshot::Snapshot;
 pub(crate) use guard::read_secret;
 pub use hand_on::{Lead, Leads, PeerUrl};
 pub use openapi::document as openapi_document;
-pub use plan::{DaemonSetView, DispositionWord, DrainPlan, DryRunWord, ImpossibleView, PlannedPod};
+pub use plan::{DaemonSetView, DispositionWord, DrainPlan, DryRunWord, ObstacleView, PlannedPod};
 pub use server::{WebError, bind, serve};
 
 /// What the web shows, and the doors to what it may cause.

@@ -3,9 +3,12 @@
 //! Read-only, and made by the same `classify` that the executor walks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use foreshock_core::drain::{Disposition, DrainOrder, EvictionAllowance, PodFacts, classify};
-use foreshock_core::node::NodeName;
+use foreshock_core::drain::{
+    Disposition, DrainOrder, EvictionAllowance, Owner, Pace, PodFacts, classify, overdue, paced_by,
+};
+use foreshock_core::node::{NodeName, Uid};
 use foreshock_core::time::since;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,22 +32,37 @@ pub struct DrainPlan {
     /// What the estimate rests on, or why there is none.
     pub estimate: String,
     /// Pods that have to go and cannot.
-    pub impossible: Vec<ImpossibleView>,
+    pub impossible: Vec<ObstacleView>,
+    /// Pods that can go, but not at once: a closed budget, others of their workload before them, a long grace
+    /// period, finalizers.
+    #[serde(default)]
+    pub slow: Vec<ObstacleView>,
     /// DaemonSets that do not tolerate our taint: a Pod of theirs that dies here does not come back.
     pub daemon_sets: Vec<DaemonSetView>,
     /// Every Pod of the Node: the impossible first, then in the order of eviction, then the rest.
     pub pods: Vec<PlannedPod>,
 }
 
-/// A Pod that has to go and cannot.
+/// What stands in the way of a Pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ImpossibleView {
+#[schema(as = Obstacle)]
+pub struct ObstacleView {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Why it cannot go.
+    /// Why it cannot go, or not at once.
     pub reason: String,
+}
+
+impl ObstacleView {
+    fn new(pod: &PodFacts, reason: String) -> Self {
+        Self {
+            namespace: pod.id.namespace.clone(),
+            name: pod.id.name.clone(),
+            reason,
+        }
+    }
 }
 
 /// A DaemonSet that does not tolerate our taint.
@@ -135,17 +153,15 @@ impl DrainPlan {
             .map(|pod| (pod, classify(pod, &facts.rules)))
             .collect();
         pods.sort_by(|(a, a_goes), (b, b_goes)| {
-            let key = |pod: &PodFacts, goes: &Disposition| (rank(goes), pod.critical);
+            let key = |pod: &PodFacts, goes: &Disposition| {
+                let cannot = cannot(pod, goes, facts).is_some();
+                (if cannot { 0 } else { rank(goes) }, pod.critical)
+            };
             (key(a, a_goes), &a.id).cmp(&(key(b, b_goes), &b.id))
         });
-        let impossible: Vec<ImpossibleView> = pods
+        let impossible: Vec<ObstacleView> = pods
             .iter()
-            .filter(|(_, goes)| matches!(goes, Disposition::Impossible(_)))
-            .map(|(pod, goes)| ImpossibleView {
-                namespace: pod.id.namespace.clone(),
-                name: pod.id.name.clone(),
-                reason: goes.reason(),
-            })
+            .filter_map(|(pod, goes)| Some(ObstacleView::new(pod, cannot(pod, goes, facts)?)))
             .chain(without_room(facts.room.as_ref()))
             .collect();
         let (estimated, estimate) = if impossible.is_empty() {
@@ -164,6 +180,7 @@ impl DrainPlan {
             estimated_seconds: estimated,
             estimate,
             impossible,
+            slow: slow(&pods, facts),
             daemon_sets: daemon_sets(&facts.pods),
             pods: pods
                 .iter()
@@ -173,10 +190,77 @@ impl DrainPlan {
     }
 }
 
+/// Why a Pod that has to go cannot: by its budgets, or because it was told to go long ago and did not.
+fn cannot(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> Option<String> {
+    match goes {
+        Disposition::Impossible(reason) => Some(reason.to_string()),
+        Disposition::Evict => overdue(pod, facts.at),
+        Disposition::Skip(_) | Disposition::Leave(_) => None,
+    }
+}
+
+/// A grace period that is worth a word.
+const GRACE_LONG: Duration = Duration::from_secs(120);
+
+/// What keeps the Pods that can go from going at once, each with all that does, in the order of the plan.
+fn slow(pods: &[(&PodFacts, Disposition)], facts: &PlanFacts) -> Vec<ObstacleView> {
+    let mut before: BTreeMap<&Uid, u32> = BTreeMap::new();
+    pods.iter()
+        .filter(|(pod, goes)| {
+            *goes == Disposition::Evict && cannot(pod, goes, facts).is_none()
+        })
+        .filter_map(|(pod, _)| {
+            let mut reasons = Vec::new();
+            if let Some(until) = pod.terminating_until {
+                reasons.push(format!("is terminating already, until {until}"));
+            } else {
+                if let Some(budget) = pod.closed_budget() {
+                    let (name, detail) = (&budget.name, &budget.detail);
+                    reasons.push(format!(
+                        "PodDisruptionBudget {name} lets none go at present ({detail})"
+                    ));
+                }
+                match &pod.workload {
+                    Err(why) => reasons.push(format!("its workload is not known: {why}")),
+                    Ok(workload) => {
+                        if facts.rules.pace == Pace::Owner
+                            && let (Some(uid), Some(workload)) = (paced_by(pod), workload)
+                        {
+                            let others = before.entry(uid).or_default();
+                            if *others > 0 {
+                                reasons.push(format!(
+                                    "goes after {others} other Pod(s) of {workload}, each when it is Ready again elsewhere"
+                                ));
+                            }
+                            *others += 1;
+                        }
+                    }
+                }
+                let grace = grace(pod, facts);
+                if grace >= GRACE_LONG {
+                    let seconds = grace.as_secs();
+                    reasons.push(format!("may take {seconds} s to finish"));
+                }
+            }
+            if !pod.finalizers.is_empty() {
+                let finalizers = pod.finalizers.join(", ");
+                reasons.push(format!("stays until its finalizers are taken away: {finalizers}"));
+            }
+            (!reasons.is_empty()).then(|| ObstacleView::new(pod, reasons.join("; ")))
+        })
+        .collect()
+}
+
+/// The time that a Pod would get to finish.
+fn grace(pod: &PodFacts, facts: &PlanFacts) -> Duration {
+    let cap = facts.rules.grace_cap;
+    cap.map_or(pod.grace, |cap| cap.min(pod.grace))
+}
+
 /// A Pod without room could be evicted; it would then run nowhere.
-fn without_room(room: Option<&PlanRoom>) -> impl Iterator<Item = ImpossibleView> {
+fn without_room(room: Option<&PlanRoom>) -> impl Iterator<Item = ObstacleView> {
     room.into_iter().flat_map(|room| {
-        room.without.iter().map(|without| ImpossibleView {
+        room.without.iter().map(|without| ObstacleView {
             namespace: without.pod.namespace.clone(),
             name: without.pod.name.clone(),
             reason: format!(
@@ -197,7 +281,6 @@ fn rank(disposition: &Disposition) -> u8 {
 }
 
 fn planned(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> PlannedPod {
-    let rules = &facts.rules;
     let budget = pod.budgets.first();
     let headroom = budget
         .filter(|budget| budget.observed)
@@ -205,7 +288,6 @@ fn planned(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> PlannedPod 
             EvictionAllowance::Now(count) => count,
             EvictionAllowance::Never => 0,
         });
-    let grace = rules.grace_cap.map_or(pod.grace, |cap| cap.min(pod.grace));
     let mut volumes = Vec::new();
     if pod.empty_dir {
         volumes.push("emptyDir".to_owned());
@@ -226,17 +308,19 @@ fn planned(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> PlannedPod 
             None,
         ),
     };
+    let cannot = cannot(pod, goes, facts);
     PlannedPod {
         namespace: pod.id.namespace.clone(),
         name: pod.id.name.clone(),
         uid: pod.id.uid.as_str().to_owned(),
         disposition: match goes {
+            _ if cannot.is_some() => DispositionWord::Impossible,
             Disposition::Evict => DispositionWord::Evict,
             Disposition::Skip(_) => DispositionWord::Skip,
             Disposition::Leave(_) => DispositionWord::Leave,
             Disposition::Impossible(_) => DispositionWord::Impossible,
         },
-        reason: Some(goes.reason()).filter(|reason| !reason.is_empty()),
+        reason: cannot.or_else(|| Some(goes.reason()).filter(|reason| !reason.is_empty())),
         owner: pod.owner.as_ref().map(ToString::to_string),
         pdb: budget.map(|budget| budget.name.clone()),
         headroom,
@@ -245,7 +329,7 @@ fn planned(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> PlannedPod 
         dry_run_detail,
         dry_run_at,
         fits_on: fits_on(pod, facts.room.as_ref()),
-        grace_seconds: grace.as_secs(),
+        grace_seconds: grace(pod, facts).as_secs(),
         volumes,
         critical: pod.critical,
         ready: pod.ready,
@@ -311,6 +395,15 @@ fn estimate(pods: &[(&PodFacts, Disposition)], facts: &PlanFacts) -> (Option<f64
             ),
         );
     }
+    if let Some((workload, count)) = queued(&going, facts) {
+        return (
+            None,
+            format!(
+                "depends on how soon replacements are Ready: {workload} has {count} Pods here, \
+                 which go one at a time"
+            ),
+        );
+    }
     let lag = DrainOrder::SCHEDULER_LAG.as_secs_f64();
     if going.is_empty() {
         let words = "no Pod has to go; waits only for Pods already bound to the Node";
@@ -320,11 +413,7 @@ fn estimate(pods: &[(&PodFacts, Disposition)], facts: &PlanFacts) -> (Option<f64
         let of_class = going.iter().filter(|pod| pod.critical == critical);
         let seconds = of_class.map(|pod| match pod.terminating_until {
             Some(until) => since(facts.at, until).as_secs_f64(),
-            None => facts
-                .rules
-                .grace_cap
-                .map_or(pod.grace, |cap| cap.min(pod.grace))
-                .as_secs_f64(),
+            None => grace(pod, facts).as_secs_f64(),
         });
         seconds.fold(0.0, f64::max)
     };
@@ -335,11 +424,23 @@ fn estimate(pods: &[(&PodFacts, Disposition)], facts: &PlanFacts) -> (Option<f64
     (Some((seconds * 10.0).round() / 10.0), words.to_owned())
 }
 
+/// A workload whose Pods here follow one another, and how many they are.
+fn queued<'a>(going: &[&'a PodFacts], facts: &PlanFacts) -> Option<(&'a Owner, u32)> {
+    if facts.rules.pace == Pace::Budget {
+        return None;
+    }
+    let mut of: BTreeMap<&Uid, (&Owner, u32)> = BTreeMap::new();
+    for pod in going.iter().filter(|pod| pod.terminating_until.is_none()) {
+        if let (Some(uid), Ok(Some(workload))) = (paced_by(pod), &pod.workload) {
+            of.entry(uid).or_insert((workload, 0)).1 += 1;
+        }
+    }
+    of.into_values().find(|(_, count)| *count > 1)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use foreshock_core::drain::{Budget, Choice, DrainRules, Owner, PodId};
+    use foreshock_core::drain::{Budget, Choice, DrainRules, PodId};
 
     use foreshock_core::room::{NoPlace, Obstacle};
 
@@ -512,6 +613,82 @@ mod tests {
         assert_eq!(plan.estimated_seconds, None);
         assert!(plan.estimate.contains("shop/web-pdb"), "{}", plan.estimate);
         assert_eq!(plan.pods[0].headroom, Some(1));
+    }
+
+    #[test]
+    fn a_pod_held_by_finalizers_past_its_time_is_impossible_and_before_that_slow() {
+        let at = Timestamp::from_second(1_763_900_000).unwrap();
+        let mut held = pod("held");
+        held.finalizers = vec!["example.com/backup".into(), "example.com/wait".into()];
+        held.terminating_until = Some(at - Duration::from_secs(30));
+        let now = plan(vec![held.clone()]);
+        assert_eq!(now.pods[0].disposition, DispositionWord::Impossible);
+        let reason = "should have been gone by 2025-11-23T12:12:50Z, finalizers example.com/backup, example.com/wait";
+        assert_eq!(now.impossible, [ObstacleView::new(&held, reason.into())]);
+        assert_eq!(now.pods[0].reason.as_deref(), Some(reason));
+        assert_eq!(now.slow, []);
+        assert!(!now.possible);
+
+        held.terminating_until = Some(at - Duration::from_secs(29));
+        let soon = plan(vec![held]);
+        assert!(soon.possible);
+        assert_eq!(soon.pods[0].disposition, DispositionWord::Evict);
+        assert_eq!(
+            soon.slow[0].reason,
+            "is terminating already, until 2025-11-23T12:12:51Z; stays until its finalizers are taken away: \
+             example.com/backup, example.com/wait"
+        );
+    }
+
+    #[test]
+    fn what_is_slow_is_told_with_all_its_reasons() {
+        let web = pod("web").owner;
+        let mut first = pod("a");
+        first.workload = Ok(web.clone());
+        let mut second = pod("b");
+        second.workload = Ok(web);
+        let mut closed = pod("c");
+        closed.budgets = vec![budget(EvictionAllowance::Now(0))];
+        let mut unknown = pod("d");
+        unknown.workload = Err("the server is busy".into());
+        let mut long = facts(vec![first, second, closed, unknown], None);
+        long.rules.grace_cap = None;
+        long.pods[0].grace = Duration::from_secs(120);
+        let told = DrainPlan::new(&"worker-1".into(), &long);
+        let slow: Vec<(&str, &str)> = told
+            .slow
+            .iter()
+            .map(|one| (one.name.as_str(), one.reason.as_str()))
+            .collect();
+        assert_eq!(
+            slow,
+            [
+                ("a", "may take 120 s to finish"),
+                (
+                    "b",
+                    "goes after 1 other Pod(s) of ReplicaSet/web, each when it is Ready again elsewhere"
+                ),
+                (
+                    "c",
+                    "PodDisruptionBudget web-pdb lets none go at present (3 of 3 healthy, 2 wanted)"
+                ),
+                ("d", "its workload is not known: the server is busy"),
+            ]
+        );
+        assert!(told.possible);
+        assert_eq!(told.estimated_seconds, None);
+
+        long.pods.truncate(2);
+        let paced = DrainPlan::new(&"worker-1".into(), &long);
+        assert_eq!(paced.estimated_seconds, None);
+        assert_eq!(
+            paced.estimate,
+            "depends on how soon replacements are Ready: ReplicaSet/web has 2 Pods here, which go one at a time"
+        );
+        long.rules.pace = Pace::Budget;
+        let together = DrainPlan::new(&"worker-1".into(), &long);
+        assert_eq!(together.slow.len(), 1);
+        assert_eq!(together.estimated_seconds, Some(120.1));
     }
 
     #[test]

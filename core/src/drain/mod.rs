@@ -13,7 +13,9 @@ pub use classify::{Disposition, ImpossibleReason, LeaveReason, SkipReason, class
 pub use facts::{Budget, EvictionAllowance, Owner, PodFacts, PodId};
 pub use outcome::{NodeOutcome, PodOutcome};
 pub use pace::{Pace, Workload, Workloads, paced_by};
-pub use step::{Action, Answer, DrainFacts, DrainProgress, PodProgress, Step, StepState, step};
+pub use step::{
+    Action, Answer, DrainFacts, DrainProgress, PodProgress, Step, StepState, overdue, step,
+};
 
 use std::time::Duration;
 

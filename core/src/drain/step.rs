@@ -486,17 +486,13 @@ fn need(
     now: Timestamp,
 ) -> Need {
     if let Some(until) = pod.terminating_until {
-        let stuck_at = after(until, STUCK_MARGIN);
-        return if now < stuck_at {
-            Need::Wait(stuck_at)
-        } else if node_ready {
+        let Some(overdue) = overdue(pod, now) else {
+            return Need::Wait(after(until, STUCK_MARGIN));
+        };
+        return if node_ready {
             Need::Stuck(
                 PodOutcome::StuckTerminating,
-                format!(
-                    "{}: should have been gone by {until}{}",
-                    pod.id,
-                    named(&pod.finalizers)
-                ),
+                format!("{}: {overdue}", pod.id),
             )
         } else {
             Need::Stuck(
@@ -732,6 +728,16 @@ fn over_by_deadline(
 fn unasked_by<'a>(pod: &'a PodFacts, progress: &DrainProgress) -> Option<&'a Budget> {
     let unasked = pod.terminating_until.is_none() && !progress.pods.contains_key(&pod.id.uid);
     pod.closed_budget().filter(|_| unasked)
+}
+
+/// Why a terminating Pod does not finish, once it should have long ago: it is told with its finalizers,
+/// which only those who put them there may take away. `None` while it still has time, or does not terminate.
+pub fn overdue(pod: &PodFacts, now: Timestamp) -> Option<String> {
+    let until = pod.terminating_until?;
+    (now >= after(until, STUCK_MARGIN)).then(|| {
+        let finalizers = named(&pod.finalizers);
+        format!("should have been gone by {until}{finalizers}")
+    })
 }
 
 fn named(finalizers: &[String]) -> String {

@@ -100,13 +100,17 @@ impl Scene {
         self.seen.extend(self.reports.drain());
     }
 
-    /// Waits until it is so, for at most an hour of virtual time.
+    /// Waits until it is so, for at most an hour of virtual time. It looks every 10 ms at first and, the longer
+    /// it takes, every hundredth of the time passed: what never comes is then known within a second.
     async fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
-        for _ in 0..360_000 {
+        let mut passed = Duration::ZERO;
+        while passed < Duration::from_secs(3_600) {
             if condition(self) {
                 return;
             }
-            self.pass(Duration::from_millis(10)).await;
+            let step = Duration::from_millis(10).max(passed / 100);
+            self.pass(step).await;
+            passed += step;
         }
         panic!(
             "never: {what}; reported {:?}; written {:?}",
