@@ -616,6 +616,7 @@ mod tests {
             deadline: Duration::from_secs(900),
             pod_deadline: Duration::from_secs(600),
             pace: foreshock_core::drain::Pace::Owner,
+            surge: false,
             unmanaged: Choice::Leave,
             empty_dir: Choice::Leave,
             local_volumes: Choice::Leave,
