@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::decision::policy::Reach;
-use crate::drain::{NodeOutcome, PodId};
+use crate::drain::{NodeOutcome, Owner, PodId};
 use crate::node::{NodeName, Uid};
 use crate::risk::Risk;
 
@@ -178,6 +178,16 @@ impl SurgeRecord {
     pub const FROM: u32 = 1;
     /// `spec.replicas` while it is on. Any other value is somebody else's, and stays.
     pub const TO: u32 = 2;
+
+    /// The Deployment.
+    pub fn owner(&self) -> Owner {
+        Owner {
+            group: "apps".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: self.deployment.clone(),
+            uid: self.uid.clone(),
+        }
+    }
 }
 
 /// The ownership record of one Node (annotation `foreshock.dev/state`).

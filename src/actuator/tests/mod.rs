@@ -2,6 +2,7 @@
 
 mod drains;
 mod marks;
+mod surges;
 
 use std::collections::BTreeMap;
 
