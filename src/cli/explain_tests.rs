@@ -23,7 +23,7 @@ fn the_table_reads_like_kubectl_describe() {
             "estimate": "at most", "impossible": [], "daemon_sets": [],
             "pods": [{
                 "namespace": "shop", "name": "web-1", "uid": "p", "disposition": "evict", "reason": null, "owner": "ReplicaSet/web",
-                "pdb": "web", "headroom": 2, "pdb_detail": "", "dry_run": "allowed", "dry_run_detail": null, "dry_run_at": "2026-11-25T12:00:00Z", "fits_on": ["worker-05", "worker-06"], "grace_seconds": 30, "volumes": [],
+                "pdb": "web", "headroom": 2, "pdb_detail": "", "dry_run": "allowed", "dry_run_detail": null, "dry_run_at": "2026-11-25T12:00:00Z", "surge": true, "surge_detail": null, "fits_on": ["worker-05", "worker-06"], "grace_seconds": 30, "volumes": [],
                 "critical": false, "ready": true, "terminating_until": null
             }]
         },
@@ -63,6 +63,7 @@ Contributions (log-odds; above zero raises the risk):
   mem_used          missing  -      -0.21
 Drain plan (what a drain would do now):
   possible; 30 s, at most
+  shop/web-1 goes when a second Pod is Ready
   Namespace  Pod    Drain  Budget       Grace  Fits on         Dry run  Why
   ---------  ---    -----  ------       -----  -------         -------  ---
   shop       web-1  evict  web (2 now)  30 s   worker-05 (+1)  allowed

@@ -709,7 +709,7 @@ async fn rights_are_asked_for_verb_by_verb() {
         .await;
     let permissions = cluster(&server)
         .await
-        .permissions(Reach::Evict)
+        .permissions(Reach::Evict, false)
         .await
         .expect("answered");
     let missing: Vec<&str> = permissions

@@ -427,7 +427,7 @@ fn released(document: &Value, adopt: bool) -> (Value, String) {
     let said = match release(document, "foreshock", &[ours(), caution()], adopt) {
         Err(problem) => panic!("{problem}"),
         Ok(Release::Nothing) => "nothing".to_owned(),
-        Ok(Release::Patch { patch, takes }) => {
+        Ok(Release::Patch { patch, takes, .. }) => {
             assert_eq!(patch["metadata"]["resourceVersion"], "77");
             merge(&mut after, &patch);
             takes.join(", ")

@@ -8,6 +8,7 @@ mod budget;
 mod by_hand;
 pub mod client;
 mod connect;
+mod deployments;
 mod events;
 pub mod lease;
 pub mod marks;

@@ -750,6 +750,7 @@ impl Plans for Doors {
                 rate: 20.0,
                 room: None,
                 dry_runs: std::collections::BTreeMap::new(),
+                surges: std::collections::BTreeMap::new(),
             })
         };
         Box::pin(async move { result })

@@ -122,10 +122,10 @@ const CASES: &[Case] = &[
     Case {
         name: "a behaviour that is not built yet",
         args: RUN,
-        files: &[("foreshock.toml", "[eviction]\nsurge = true")],
+        files: &[("foreshock.toml", "[policy]\ncondition = true")],
         env: &[],
         code: 1,
-        says: &["  eviction.surge: is not built into this version yet; remove the key"],
+        says: &["  policy.condition: is not built into this version yet; remove the key"],
     },
     Case {
         name: "pools and windows that cannot be understood",
