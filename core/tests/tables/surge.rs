@@ -235,7 +235,11 @@ fn only_the_single_ready_pod_of_a_deployment_is_looked_at() {
     let web = of_web("a");
     check(web.clone(), &[pod("b")], Some("Deployment/web"));
     let terminating = with(of_web("b"), |pod| pod.terminating_until = Some(now()));
-    check(web.clone(), &[terminating.clone()], Some("Deployment/web"));
+    check(
+        web.clone(),
+        std::slice::from_ref(&terminating),
+        Some("Deployment/web"),
+    );
     check(web.clone(), &[of_web("b")], None);
     check(terminating, &[], None);
     check(pod("a"), &[], None);
