@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::SHUTDOWN_LIMIT;
 use super::drain::Shared;
 use crate::kubernetes::rate::Rate;
 use crate::kubernetes::{ClusterError, ClusterEvent, NodeTable, WRITE_LIMIT};
@@ -344,8 +345,11 @@ pub(super) async fn keep(shared: Arc<Shared>, stop: CancellationToken) {
             () = tokio::time::sleep_until(wake) => {}
         }
     }
-    // What is under way may have been sent already.
-    while undoing.next().await.is_some() {}
+    // What is under way may have been sent already; what is not finished stands in the record.
+    let rest = async { while undoing.next().await.is_some() {} };
+    if tokio::time::timeout(SHUTDOWN_LIMIT, rest).await.is_err() {
+        warn!(limit = ?SHUTDOWN_LIMIT, "deployments were still being scaled back at shutdown");
+    }
 }
 
 /// The surges that nobody holds: those in records, and those whose Node is gone with its record.
@@ -402,6 +406,10 @@ async fn try_put_back(
         let now = shared.clock.now();
         let (warning, reason, note) = match undo(surge, pod.as_ref(), deployment.as_ref(), now) {
             Undo::Wait(_) => return Ok(Undone::Later),
+            Undo::Nothing => {
+                forget(shared, node, surge, "a Deployment is as it was").await?;
+                return Ok(Undone::Done);
+            }
             Undo::Leave(why) => {
                 info!(node = %node, namespace = surge.namespace, deployment = surge.deployment, reason = why, "deployment not scaled back: left as it is");
                 (true, "SurgeLeft", format!("{of} is left as it is: {why}"))
@@ -427,14 +435,7 @@ async fn try_put_back(
                 (false, "SurgeEnded", note)
             }
         };
-        if record_of(&cluster.nodes().borrow(), node).is_some() {
-            amend(shared, node, &note, |record| {
-                record.surges.retain(|known| known.uid != surge.uid);
-                Ok(())
-            })
-            .await?;
-        }
-        shared.surges.known().remove(&surge.uid);
+        forget(shared, node, surge, &note).await?;
         say(shared, node, &surge.pod, reason, warning, note);
         return Ok(Undone::Done);
     }
@@ -442,6 +443,24 @@ async fn try_put_back(
         object: of,
         detail: "it changes faster than it can be scaled".to_owned(),
     })
+}
+
+/// Takes it off the record, where there is one.
+async fn forget(
+    shared: &Shared,
+    node: &NodeId,
+    surge: &SurgeRecord,
+    note: &str,
+) -> Result<(), ClusterError> {
+    if record_of(&shared.cluster.nodes().borrow(), node).is_some() {
+        amend(shared, node, note, |record| {
+            record.surges.retain(|known| known.uid != surge.uid);
+            Ok(())
+        })
+        .await?;
+    }
+    shared.surges.known().remove(&surge.uid);
+    Ok(())
 }
 
 fn say(

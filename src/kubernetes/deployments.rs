@@ -101,6 +101,7 @@ impl KubeCluster {
             let deployment = self.read_deployment(&surge.namespace, &owner).await?;
             let pod = self.fresh_pod(&surge.pod).await?;
             match undo(surge, pod.as_ref(), deployment.as_ref(), self.clock().now()) {
+                Undo::Nothing => return Ok(format!("{of}, as it was")),
                 Undo::Leave(why) => return Ok(format!("{of}, left as it is: {why}")),
                 Undo::Wait(until) => {
                     return Err(ClusterError::Failed {

@@ -12,11 +12,12 @@ use super::step::STUCK_MARGIN;
 use super::{DrainFacts, DrainOrder, DrainProgress, DrainRules, Owner, PodFacts, PodId, Workload};
 use crate::node::{NodeName, Uid};
 use crate::record::SurgeRecord;
-use crate::time::after;
+use crate::time::{self, after};
 
 /// Deployments that one drain has scaled up at once: as many as it sends requests for.
 const SURGES_MAX: usize = 10;
-/// After an attempt that failed: as the longest pause between two eviction requests.
+/// After an attempt that failed, at least: as the longest pause between two eviction requests. Each one writes to
+/// the Node, so that the pauses double.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// What a Deployment asks for is read again every ten seconds, each read within five. Before, a number other
 /// than ours may be the one from before it was scaled up.
@@ -337,7 +338,7 @@ pub(super) fn turn(
             SurgeTurn::Stuck(format!("its Deployment was not scaled up: {detail}"))
         }
         Some(Surge::Failed { since, at, .. }) => {
-            let due = after(*at, RETRY_PAUSE);
+            let due = after(*at, time::since(*since, *at).max(RETRY_PAUSE));
             if now < due || surging >= SURGES_MAX {
                 SurgeTurn::Waits(due.max(now).min(limit(*since)))
             } else {
@@ -378,6 +379,8 @@ pub enum Undo {
     Wait(Timestamp),
     /// Scale the Deployment back.
     ScaleBack,
+    /// It is as it was before: it was never scaled up, or somebody else has put it back.
+    Nothing,
     /// Leave the Deployment as it is, for this reason.
     Leave(String),
 }
@@ -395,7 +398,7 @@ pub fn undo(
         return Undo::Leave("it is gone".to_owned());
     };
     if deployment.replicas == surge.before {
-        return Undo::Leave(format!("it asks for {} again", surge.before));
+        return Undo::Nothing;
     }
     // Two by somebody else's will are not ours either: the process may have died before it scaled up, and
     // whoever may write to Nodes could have written the record.
