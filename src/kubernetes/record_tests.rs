@@ -327,6 +327,34 @@ fn what_is_written_keeps_the_rules_of_kubernetes() {
     }
 }
 
+#[test]
+fn the_largest_record_of_surges_can_be_read_back() {
+    let long = |letter: char| letter.to_string().repeat(253);
+    let surge = |n: usize| SurgeRecord {
+        namespace: long('n'),
+        deployment: long('d'),
+        uid: Uid::from(format!("{n:036}")),
+        before: 1,
+        pod: PodId {
+            namespace: long('n'),
+            name: long('p'),
+            uid: Uid::from(format!("{n:036}")),
+        },
+        since: Timestamp::UNIX_EPOCH,
+    };
+    let mut record = NodeRecord::clear("foreshock", &Uid::from("u"), Timestamp::UNIX_EPOCH);
+    record.surges = (0..NodeRecord::SURGES_MAX).map(surge).collect();
+    let text = encode(&record).expect("fits");
+    assert!(text.len() < 34 * 1024, "{} bytes", text.len());
+    let read = decode(Some(&text), "foreshock", &Uid::from("u"));
+    assert_eq!(read, RecordState::Ours(Box::new(record.clone())));
+    // One more is not ours.
+    record.surges.push(surge(99));
+    let text = encode(&record).expect("fits");
+    let read = decode(Some(&text), "foreshock", &Uid::from("u"));
+    assert!(matches!(read, RecordState::Unreadable { .. }));
+}
+
 /// Anybody who may write to a Node may write its record, and what stands in it becomes part of a path.
 #[test]
 fn a_surge_that_we_would_not_have_written_makes_the_record_unreadable() {
