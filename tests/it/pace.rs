@@ -270,3 +270,45 @@ async fn what_a_killed_process_has_scaled_up_is_put_back_by_release_unless_it_is
         assert_eq!((found, surges), (json!(replicas), Value::Null), "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn a_kill_in_the_middle_of_a_surge_costs_nobody_the_one_ready_pod() {
+    init();
+    let mut scene = Scene::start(2, "[eviction]\nsurge = true").await;
+    grant_surge(&scene).await;
+    scene
+        .cluster
+        .kubectl(&["create", "namespace", "shop"])
+        .await;
+    let nodes = scene.nodes("lone", 1, "110").await;
+    scene.open_room(false).await;
+    scene.cluster.apply(&deployment("shop", "web", 1)).await;
+    scene.wait_ready("shop", &nodes, 1).await;
+    scene.open_room(true).await;
+    let pods = scene.pods_on(&nodes);
+    // No second Pod can be made, so that it waits where it is killed.
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"namespace": "shop", "name": "full"},
+        "spec": {"hard": {"pods": "1"}},
+    });
+    scene.cluster.apply(&quota.to_string()).await;
+    let seen = scene.watcher.moments();
+    scene.fire(&nodes).await;
+    wait_standing(&scene, "web", &nodes[0], 2, 1).await;
+    scene.foreshock.kill9();
+    scene
+        .cluster
+        .kubectl(&["delete", "resourcequota", "full", "-n", "shop"])
+        .await;
+    // It leads again when its Lease has run out, puts back what it finds, and begins anew.
+    scene.foreshock.restart().await;
+    scene.wait_gone(&pods, seen).await;
+    scene.wait_drained(&nodes).await;
+    wait_standing(&scene, "web", &nodes[0], 1, 0).await;
+    let moments = scene.watcher.timeline();
+    assert_eq!(fewest_ready(&moments, "shop", seen), 1);
+    let accepted = scene.evictions_of(&pods);
+    let accepted = accepted.iter().filter(|event| event.succeeded()).count();
+    assert_eq!(accepted, 1, "it is evicted once");
+}
