@@ -300,7 +300,17 @@ pub(super) async fn keep(shared: Arc<Shared>, stop: CancellationToken) {
     let mut pauses: BTreeMap<Uid, (Instant, u32)> = BTreeMap::new();
     loop {
         let table = Arc::clone(&nodes.borrow_and_update());
-        let due = left_over(&table, &shared.surges.known(), &held.borrow_and_update());
+        let due = {
+            let held = held.borrow_and_update();
+            let mut known = shared.surges.known();
+            // What another process has put back meanwhile.
+            known.retain(|uid, (node, _)| {
+                let record = record_of(&table, node);
+                let noted = |record: &NodeRecord| record.surges.iter().any(|one| one.uid == *uid);
+                held.contains(uid) || record.is_none_or(noted)
+            });
+            left_over(&table, &known, &held)
+        };
         pauses.retain(|uid, _| due.contains_key(uid));
         let mut wake = Instant::now() + RETRY_MAX;
         for (uid, (node, surge)) in due {
