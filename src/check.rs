@@ -226,7 +226,8 @@ async fn kubernetes(config: &Config, findings: &mut Findings) -> Option<NodeDire
 
 /// Whether the credentials have every right that the configured reach needs.
 async fn permissions(config: &Config, cluster: &KubeCluster, findings: &mut Findings) {
-    match cluster.permissions(config.policy.reach_max()).await {
+    let surge = config.policy.drain.surge;
+    match cluster.permissions(config.policy.reach_max(), surge).await {
         Err(error) => findings.fail("permissions", chain(&error)),
         Ok(permissions) => {
             let missing: Vec<String> = permissions
@@ -245,8 +246,13 @@ async fn permissions(config: &Config, cluster: &KubeCluster, findings: &mut Find
                 );
             } else {
                 let detail = format!(
-                    "missing: {}; apply the roles in deploy/kustomize/base",
-                    missing.join(", ")
+                    "missing: {}; apply the roles in deploy/kustomize/base{}",
+                    missing.join(", "),
+                    if surge {
+                        ", with components/surge for eviction.surge"
+                    } else {
+                        ""
+                    }
                 );
                 findings.fail("permissions", detail);
             }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use foreshock_core::decision::policy::{Policy, Reach};
 use foreshock_core::decision::verdict::Phase;
 use foreshock_core::decision::world::NodeFacts;
-use foreshock_core::drain::{Disposition, DrainRules, PodFacts, PodId, classify};
-use foreshock_core::node::{NodeId, NodeName};
+use foreshock_core::drain::{
+    Disposition, DrainRules, NoSurge, Owner, PodFacts, PodId, Scalable, classify, may_surge, surges,
+};
+use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::room::{Going, NoPlace, Survivor, choose, fits, place};
 use foreshock_core::time::since;
 use futures::StreamExt;
@@ -26,8 +28,8 @@ use crate::kubernetes::{Cluster, DryRun};
 use crate::metrics::{Counters, WebhookOutcome};
 use crate::snapshot::Snapshot;
 use crate::web::{
-    Bytes, Control, ControlError, Lead, Leads, PlanDryRun, PlanError, PlanFacts, PlanRoom, Plans,
-    Switched, Webhook, WebhookAnswer,
+    Bytes, Control, ControlError, Lead, Leads, PlanDryRun, PlanError, PlanFacts, PlanRoom,
+    PlanSurge, Plans, Switched, Webhook, WebhookAnswer,
 };
 
 /// Puts what Alertmanager sends into the queue.
@@ -147,6 +149,11 @@ const PLAN_READS: usize = 4;
 const PLAN_READ_AGE: Duration = Duration::from_secs(20);
 /// Looking for room must be over within this; a plan comes without it otherwise.
 const PLAN_ROOM_LIMIT: Duration = Duration::from_secs(5);
+
+/// Deployments that are looked at for one plan, because they may be scaled up.
+const PLAN_SURGES_MAX: usize = 32;
+/// Looking at them must be over within this; what was not looked at by then says so.
+const PLAN_SURGES_LIMIT: Duration = Duration::from_secs(5);
 
 /// Dry runs in flight at once, in the whole process: an eviction holds a place of the API server's
 /// for mutating requests, of which it has 200 by default.
@@ -302,6 +309,8 @@ pub(crate) struct PlanDoor {
     /// Held while room is looked for: one after the other, so that each finds what the last has read.
     read: Mutex<BTreeMap<NodeId, PodsRead>>,
     dry_runs: DryRuns,
+    /// What was found of Deployments lately, by UID.
+    surges: std::sync::Mutex<BTreeMap<Uid, (Timestamp, PlanSurge)>>,
 }
 
 impl PlanDoor {
@@ -321,6 +330,7 @@ impl PlanDoor {
             snapshots,
             read: Mutex::default(),
             dry_runs: DryRuns::new(may_write),
+            surges: std::sync::Mutex::default(),
         }
     }
 
@@ -406,6 +416,70 @@ impl PlanDoor {
         })
     }
 
+    /// Which Pods get a second one before they go, as the executor would find it.
+    async fn surges(&self, cluster: &dyn Cluster, pods: &[PodFacts]) -> BTreeMap<PodId, PlanSurge> {
+        let rules = &self.policy.drain;
+        let mut said = BTreeMap::new();
+        let mut asked: Vec<(PodId, Owner)> = Vec::new();
+        let known = self.surges_known();
+        for pod in pods {
+            if classify(pod, rules) != Disposition::Evict {
+                continue;
+            }
+            match surges(pod, pods, rules) {
+                None => {}
+                Some(Err(why)) => drop(said.insert(pod.id.clone(), PlanSurge::No(why.to_string()))),
+                Some(Ok(owner)) => {
+                    let answer = known.get(&owner.uid).map(|(_, answer)| answer.clone());
+                    let unknown = || PlanSurge::Unknown("not looked at in time".to_owned());
+                    if answer.is_none() && asked.len() < PLAN_SURGES_MAX {
+                        asked.push((pod.id.clone(), owner.clone()));
+                    }
+                    said.insert(pod.id.clone(), answer.unwrap_or_else(unknown));
+                }
+            }
+        }
+        let looks = asked.into_iter().map(|(pod, owner)| async move {
+            let found = cluster.deployment(&pod.namespace, &owner).await;
+            let autoscaler = cluster.autoscaler(&pod.namespace, &owner).await;
+            (pod, owner, found, autoscaler)
+        });
+        let mut looks = futures::stream::iter(looks).buffer_unordered(PLAN_READS);
+        let look = async {
+            while let Some((pod, owner, found, autoscaler)) = looks.next().await {
+                let answer = match (found, autoscaler) {
+                    (Ok(Some(found)), Ok(autoscaler)) => {
+                        let found = Scalable {
+                            autoscaler,
+                            ..found
+                        };
+                        may_surge(&found)
+                            .map_or_else(|why| PlanSurge::No(why.to_string()), |()| PlanSurge::Yes)
+                    }
+                    (Ok(None), _) => PlanSurge::No(NoSurge::Deleted.to_string()),
+                    (Err(error), _) | (_, Err(error)) => PlanSurge::Unknown(chain(&error)),
+                };
+                let entry = (self.clock.now(), answer.clone());
+                self.surges_lock().insert(owner.uid, entry);
+                said.insert(pod, answer);
+            }
+        };
+        // What was found by then is told.
+        let _ = tokio::time::timeout(PLAN_SURGES_LIMIT, look).await;
+        said
+    }
+
+    fn surges_known(&self) -> BTreeMap<Uid, (Timestamp, PlanSurge)> {
+        let now = self.clock.now();
+        let mut known = self.surges_lock();
+        known.retain(|_, (at, _)| since(*at, now) < PLAN_READ_AGE);
+        known.clone()
+    }
+
+    fn surges_lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uid, (Timestamp, PlanSurge)>> {
+        self.surges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The furthest that the policy lets foreshock go with this very Node.
     fn reach(&self, node: &NodeId) -> Option<Reach> {
         let snapshot = self.snapshots.borrow();
@@ -485,7 +559,8 @@ impl Plans for PlanDoor {
             let dry_runs =
                 self.dry_runs
                     .of(&**cluster, &*self.clock, reach, &pods, &self.policy.drain);
-            let (room, dry_runs) = tokio::join!(room, dry_runs);
+            let surges = self.surges(&**cluster, &pods);
+            let (room, dry_runs, surges) = tokio::join!(room, dry_runs, surges);
             Ok(PlanFacts {
                 at,
                 pods,
@@ -493,6 +568,7 @@ impl Plans for PlanDoor {
                 rate: f64::from(self.rate),
                 room: room.unwrap_or(None),
                 dry_runs,
+                surges,
             })
         })
     }
@@ -503,7 +579,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use foreshock_core::decision::plan::MarkOrder;
-    use foreshock_core::drain::{Answer, Choice, Owner};
+    use foreshock_core::drain::{Answer, Choice};
 
     use super::*;
     use crate::clock::SystemClock;
@@ -616,6 +692,7 @@ mod tests {
             deadline: Duration::from_secs(900),
             pod_deadline: Duration::from_secs(600),
             pace: foreshock_core::drain::Pace::Owner,
+            surge: false,
             unmanaged: Choice::Leave,
             empty_dir: Choice::Leave,
             local_volumes: Choice::Leave,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::decision::policy::Reach;
-use crate::drain::NodeOutcome;
+use crate::drain::{NodeOutcome, Owner, PodId};
 use crate::node::{NodeName, Uid};
 use crate::risk::Risk;
 
@@ -155,6 +155,41 @@ pub struct DrainRecord {
     pub ended: Option<(Timestamp, NodeOutcome)>,
 }
 
+/// A Deployment that we have scaled up until a Pod of it has left the Node, or are about to. It stands in the
+/// record before the Deployment is touched, until it is as it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SurgeRecord {
+    /// Namespace of the Deployment and of the Pod.
+    pub namespace: String,
+    /// Name of the Deployment.
+    pub deployment: String,
+    /// UID of the Deployment.
+    pub uid: Uid,
+    /// `spec.replicas` before; put back.
+    pub before: u32,
+    /// The Pod that is to leave.
+    pub pod: PodId,
+    /// When this was noted.
+    pub since: Timestamp,
+}
+
+impl SurgeRecord {
+    /// `spec.replicas` of a Deployment that may be scaled up.
+    pub const FROM: u32 = 1;
+    /// `spec.replicas` while it is on. Any other value is somebody else's, and stays.
+    pub const TO: u32 = 2;
+
+    /// The Deployment.
+    pub fn owner(&self) -> Owner {
+        Owner {
+            group: "apps".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: self.deployment.clone(),
+            uid: self.uid.clone(),
+        }
+    }
+}
+
 /// The ownership record of one Node (annotation `foreshock.dev/state`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeRecord {
@@ -183,6 +218,8 @@ pub struct NodeRecord {
     pub marks: Marks,
     /// The running or last drain under the present taint.
     pub drain: Option<DrainRecord>,
+    /// Deployments that are to be scaled back. At most [`NodeRecord::SURGES_MAX`].
+    pub surges: Vec<SurgeRecord>,
 }
 
 impl NodeRecord {
@@ -192,6 +229,8 @@ impl NodeRecord {
     pub const REASONS_MAX: usize = 8;
     /// See [`Self::ALERTS_MAX`]; more than any sensible `repeat_max`.
     pub const REPEATS_MAX: usize = 16;
+    /// See [`Self::ALERTS_MAX`]; one drain has ten at once, and those before it may wait for an API server.
+    pub const SURGES_MAX: usize = 32;
 
     /// A record of a Node on which nothing of ours is.
     pub fn clear(instance: &str, uid: &Uid, since: Timestamp) -> Self {
@@ -208,6 +247,7 @@ impl NodeRecord {
             had_features: false,
             marks: Marks::default(),
             drain: None,
+            surges: Vec::new(),
         }
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use foreshock_core::drain::{
     Action, Answer, Disposition, DrainFacts, DrainOrder, DrainProgress, DrainReport,
-    ImpossibleReason, NodeOutcome, Pace, PodFacts, PodId, PodOutcome, Step, StepState, Workloads,
-    classify, paced_by, step,
+    ImpossibleReason, NodeOutcome, Owner, Pace, PodFacts, PodId, PodOutcome, Step, StepState,
+    SurgeAnswer, Workloads, classify, paced_by, step, surges_over,
 };
 use foreshock_core::node::{NodeId, Uid};
 use foreshock_core::time::since;
@@ -28,6 +28,7 @@ use super::board::Board;
 use super::events::EventTx;
 use super::gate::Gate;
 use super::reports::{PodReport, Report, ReportTx};
+use super::surge::{self, Begun, Held, Surges};
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
 use crate::kubernetes::{Cluster, ClusterEvent, NodeTable, PodTable, WorkloadState};
@@ -54,11 +55,14 @@ pub(super) struct Shared {
     /// `eviction.rate`.
     turns: Arc<Turns>,
     board: Board,
+    /// Deployments that are scaled up meanwhile.
+    pub(super) surges: Arc<Surges>,
     /// Whether the reach of any pool is `evict`.
     pub(super) evicts: bool,
 }
 
 impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "its parts, put together once")]
     pub(super) fn new(
         cluster: Arc<dyn Cluster>,
         clock: Arc<dyn Clock>,
@@ -66,6 +70,7 @@ impl Shared {
         reports: ReportTx,
         events: EventTx,
         rate: u32,
+        surge_rate: u32,
         evicts: bool,
     ) -> Self {
         Self {
@@ -76,6 +81,7 @@ impl Shared {
             events,
             turns: Arc::new(Turns::per_second(rate)),
             board: Board::new(),
+            surges: Surges::new(surge_rate),
             evicts,
         }
     }
@@ -127,6 +133,8 @@ enum Attempt {
 struct Next {
     /// What to do now.
     actions: Vec<Action>,
+    /// Pods whose Deployments are to be scaled up now.
+    surges: Vec<(PodId, Owner)>,
     /// There is more to do as soon as there is a turn for it.
     more: bool,
     /// When to look again.
@@ -148,6 +156,7 @@ pub(super) async fn run(
         sending: CancellationToken::new(),
         closed_until: None,
         looked_at: BTreeMap::new(),
+        held: BTreeMap::new(),
         shared: Arc::clone(&shared),
     };
     let mut board = shared.board.changes();
@@ -156,6 +165,7 @@ pub(super) async fn run(
     let mut pods: Option<watch::Receiver<Arc<PodTable>>> = None;
     let mut under_way: FuturesUnordered<BoxFuture<'static, (PodId, Attempt)>> =
         FuturesUnordered::new();
+    let mut surging: FuturesUnordered<BoxFuture<'static, Begun>> = FuturesUnordered::new();
     // A place in the queue of all drains, while there is somebody to send. Which Pod goes is decided when
     // the turn has come, not when the waiting begins.
     let mut queued: Option<BoxFuture<'static, Turn>> = None;
@@ -167,7 +177,8 @@ pub(super) async fn run(
             Orders::Cancelled | Orders::Stopped => {
                 (queued, turn) = (None, None);
                 drain.sending.cancel();
-                if under_way.is_empty() {
+                drain.held.clear();
+                if under_way.is_empty() && surging.is_empty() {
                     break;
                 }
             }
@@ -194,6 +205,9 @@ pub(super) async fn run(
                 for (action, turn) in next.actions.into_iter().zip(turn.take()) {
                     under_way.push(drain.attempt(action, turn));
                 }
+                for (pod, owner) in next.surges {
+                    surging.push(drain.scale_up(pod, owner));
+                }
                 if next.more {
                     queued.get_or_insert_with(|| Arc::clone(&shared.turns).turn().boxed());
                 } else {
@@ -203,6 +217,7 @@ pub(super) async fn run(
                 wake = Instant::now() + pause;
                 if drain.state.ended.is_some() {
                     drain.sending.cancel();
+                    drain.held.clear();
                     pods = None;
                     queued = None;
                     continue;
@@ -212,10 +227,12 @@ pub(super) async fn run(
         let going = matches!(order, Orders::Go(_)) && drain.state.ended.is_none();
         tokio::select! {
             Some((pod, attempt)) = under_way.next(), if !under_way.is_empty() => drain.note(&pod, attempt),
+            Some(begun) = surging.next(), if !surging.is_empty() => drain.begun(begun),
             result = orders.changed() => if result.is_err() {
                 // The actuator is gone, and with it the right to act.
                 drain.sending.cancel();
                 while under_way.next().await.is_some() {}
+                while surging.next().await.is_some() {}
                 break;
             },
             granted = granted(&mut queued), if going => {
@@ -231,6 +248,8 @@ pub(super) async fn run(
         }
     }
     shared.board.leave(&node.name);
+    drain.held.clear();
+    drain.state.progress.forget_surges();
     if *orders.borrow() == Orders::Cancelled {
         drain.cancelled();
     }
@@ -289,6 +308,8 @@ struct Drain {
     closed_until: Option<Instant>,
     /// Workloads that are waited for.
     looked_at: BTreeMap<Uid, watch::Receiver<WorkloadState>>,
+    /// Deployments that are scaled up, by the UID of the Pod that is to go.
+    held: BTreeMap<Uid, Held>,
 }
 
 impl Drain {
@@ -311,6 +332,7 @@ impl Drain {
             }
             return Next {
                 actions: Vec::new(),
+                surges: Vec::new(),
                 more: false,
                 pause: self.pause(now, order.deadline_at),
             };
@@ -346,9 +368,17 @@ impl Drain {
                     .max(PAUSE_MIN),
             );
         }
+        let owner = |id: &PodId| {
+            let pod = table.pods.iter().find(|pod| pod.id == *id)?;
+            pod.workload.as_ref().ok()?.clone()
+        };
+        let surges = next.surges.into_iter();
         Next {
             more,
             actions: next.actions,
+            surges: surges
+                .filter_map(|pod| owner(&pod).map(|owner| (pod, owner)))
+                .collect(),
             pause,
         }
     }
@@ -368,10 +398,11 @@ impl Drain {
             .filter(|pod| classify(pod, &order.rules) == Disposition::Evict)
             .collect();
         let workloads = going.iter().filter_map(|pod| paced_by(pod).cloned());
-        let workloads: BTreeSet<Uid> = match order.rules.pace {
+        let mut workloads: BTreeSet<Uid> = match order.rules.pace {
             Pace::Owner => workloads.collect(),
             Pace::Budget => BTreeSet::new(),
         };
+        workloads.extend(self.held.values().map(|held| held.owner.uid.clone()));
         let paced = !workloads.is_empty();
         let pod_deadline = order.rules.pod_deadline;
         let leads_since = shared.gate.leads_since();
@@ -380,7 +411,7 @@ impl Drain {
             .board
             .look(&name, workloads, now, leads_since, pod_deadline, |board| {
                 if paced {
-                    self.look_at_workloads(board, &going);
+                    self.look_at_workloads(board, order.rules.pace, &going);
                 } else {
                     self.looked_at.clear();
                 }
@@ -389,7 +420,15 @@ impl Drain {
                     node_ready,
                     workloads: board,
                 };
+                for (pod, end) in surges_over(order, &facts, &self.state.progress, now) {
+                    info!(node = %self.node, pod = %pod, ?end, "second pod not needed any more");
+                    self.state.progress.surge_over(&pod, end);
+                    self.held.remove(&pod.uid);
+                }
                 let mut next = step(order, &facts, &self.state.progress, now);
+                for pod in &next.surges {
+                    self.state.progress.surge_asked(pod, now);
+                }
                 let ready_to_go = next.actions.len();
                 next.actions.truncate(usize::from(has_turn));
                 for Action::Evict { pod, .. } in &next.actions {
@@ -403,10 +442,18 @@ impl Drain {
             })
     }
 
-    fn look_at_workloads(&mut self, board: &mut Workloads, going: &[&PodFacts]) {
-        let wanted = board.to_look_at(going.iter().copied());
+    fn look_at_workloads(&mut self, board: &mut Workloads, pace: Pace, going: &[&PodFacts]) {
+        let wanted = match pace {
+            Pace::Owner => board.to_look_at(going.iter().copied()),
+            Pace::Budget => Vec::new(),
+        };
+        let surging = self.held.values();
+        let surging = surging.map(|held| (held.namespace.as_str(), &held.owner));
         let mut kept = BTreeMap::new();
-        for (namespace, workload) in wanted {
+        for (namespace, workload) in wanted.into_iter().chain(surging) {
+            if kept.contains_key(&workload.uid) {
+                continue;
+            }
             let state = self
                 .looked_at
                 .remove(&workload.uid)
@@ -523,6 +570,27 @@ impl Drain {
             drop(turn);
             (pod, attempt)
         })
+    }
+
+    /// Scaling up, with all that has to come before it; as [`Self::attempt`].
+    fn scale_up(&self, pod: PodId, owner: Owner) -> BoxFuture<'static, Begun> {
+        let (shared, sending) = (Arc::clone(&self.shared), self.sending.clone());
+        surge::begin(shared, sending, self.node.clone(), pod, owner).boxed()
+    }
+
+    fn begun(&mut self, begun: Begun) {
+        let now = self.shared.clock.now();
+        if begun.answer == SurgeAnswer::Withheld {
+            self.closed_until = Some(Instant::now() + GATE_PAUSE);
+        }
+        let progress = &mut self.state.progress;
+        progress.surge_answered(&begun.pod, &begun.workload, begun.answer, now);
+        // Where nobody needs it any more, it is scaled back at once.
+        if let Some(held) = begun.held
+            && self.state.ended.is_none()
+        {
+            self.held.insert(begun.pod.uid, held);
+        }
     }
 
     fn note(&mut self, pod: &PodId, attempt: Attempt) {
@@ -682,12 +750,15 @@ impl Drain {
                     };
                     (outcome, reason.to_string())
                 }
-                Disposition::Evict => came_of(
-                    pod,
-                    progress.and_then(|progress| progress.answer.as_ref()),
-                    node_ready,
-                    now,
-                ),
+                Disposition::Evict => match self.state.progress.surge_failed(&pod.id) {
+                    Some(why) => (PodOutcome::ReplacementNotReady, why.to_owned()),
+                    None => came_of(
+                        pod,
+                        progress.and_then(|progress| progress.answer.as_ref()),
+                        node_ready,
+                        now,
+                    ),
+                },
             };
             info!(node = %self.node, pod = %pod.id, outcome = %outcome, detail, "pod not moved");
             self.shared.reports.send(Report::Pod(PodReport {

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use foreshock_core::decision::plan::MarkOrder;
-use foreshock_core::drain::{Answer, Budget, EvictionAllowance, Owner, PodFacts, PodId, Workload};
+use foreshock_core::drain::{
+    Answer, Budget, EvictionAllowance, Owner, PodFacts, PodId, Scalable, Workload,
+};
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::{
     ClusterRecord, DrainRecord, Marks, NodeRecord, RecordedPhase, Taint, TaintEffect,
@@ -33,6 +35,19 @@ pub(super) enum Write {
     Evict(String),
     Lease,
     Event(&'static str),
+    /// A Deployment, and how many it asks for from then on.
+    Scale(String, u32),
+}
+
+/// What goes wrong with a scaling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScaleFault {
+    /// It takes place, and its answer is lost.
+    Lost,
+    /// It does not take place.
+    Refused,
+    /// Somebody else has just written the Deployment.
+    Conflict,
 }
 
 pub(super) struct Fake {
@@ -48,6 +63,12 @@ pub(super) struct Inner {
     version: u64,
     tables: BTreeMap<NodeName, watch::Sender<Arc<PodTable>>>,
     workloads: BTreeMap<Uid, watch::Sender<WorkloadState>>,
+    /// Deployments by UID.
+    pub(super) deployments: BTreeMap<Uid, Scalable>,
+    /// How long the second Pod of a Deployment takes to be Ready on the Node `b`; `None` for ever.
+    pub(super) second_after: Option<Duration>,
+    /// What the next scalings are answered beyond a success.
+    pub(super) scale_fails: VecDeque<ScaleFault>,
     /// Every write that arrived, with the time on the boot clock.
     pub(super) writes: Vec<(Duration, Write)>,
     /// Pods that were read afresh.
@@ -70,6 +91,7 @@ impl Fake {
     pub(super) fn new() -> Arc<Self> {
         let inner = Inner {
             gone_after: Some(Duration::from_secs(1)),
+            second_after: Some(Duration::from_secs(2)),
             ..Inner::default()
         };
         Arc::new(Self {
@@ -112,6 +134,13 @@ impl Fake {
         self.put(name, document);
     }
 
+    pub(super) fn delete_node(&self, name: &str) {
+        self.inner().documents.remove(&NodeName::from(name));
+        self.nodes.send_modify(|table| {
+            Arc::make_mut(table).nodes.remove(&NodeName::from(name));
+        });
+    }
+
     fn put(&self, name: &str, mut document: Value) -> NodeEntry {
         let mut inner = self.inner();
         inner.version += 1;
@@ -138,6 +167,55 @@ impl Fake {
         let mut inner = self.inner();
         let sender = inner.workloads.entry(Uid::from("rs")).or_default();
         sender.send_replace(Some(Ok(seen)));
+    }
+
+    /// The Deployment `web` with one replica, whose Pod is `pod` on the Node `a`.
+    pub(super) fn deployment(&self, pod: &str) {
+        let one = Scalable {
+            replicas: 1,
+            version: "1".to_owned(),
+            ..Scalable::default()
+        };
+        self.inner().deployments.insert(Uid::from("web"), one);
+        let uid = Uid::from(format!("uid-{pod}"));
+        self.change_workload(|seen| {
+            seen.wanted = Some(1);
+            seen.ready.insert(uid.clone());
+            seen.on.insert(uid, NodeName::from("a"));
+        });
+    }
+
+    /// How many `web` asks for.
+    pub(super) fn replicas(&self) -> u32 {
+        self.inner().deployments[&Uid::from("web")].replicas
+    }
+
+    /// As another than foreshock does.
+    pub(super) fn scale_by_hand(&self, replicas: u32) {
+        let version = self.next_version();
+        let mut inner = self.inner();
+        let web = inner.deployments.get_mut(&Uid::from("web")).expect("there");
+        (web.replicas, web.by_us, web.version) = (replicas, Some(false), version);
+        drop(inner);
+        self.change_workload(|seen| seen.wanted = Some(replicas));
+    }
+
+    /// Changes what the watch of `web` shows.
+    pub(super) fn change_workload(&self, change: impl FnOnce(&mut Workload)) {
+        let mut inner = self.inner();
+        let sender = inner.workloads.entry(Uid::from("web")).or_default();
+        sender.send_modify(|state| {
+            let seen = state.get_or_insert_with(|| Ok(Workload::default()));
+            change(seen.as_mut().expect("it can be looked at"));
+        });
+    }
+
+    /// Ready Pods of `web`, terminating ones left out.
+    pub(super) fn ready(&self) -> usize {
+        let inner = self.inner();
+        let state = inner.workloads[&Uid::from("web")].borrow();
+        let seen = state.as_ref().expect("seen");
+        seen.as_ref().expect("it can be looked at").ready.len()
     }
 
     /// Sets the Pods of a Node, as its watch shows them.
@@ -224,7 +302,7 @@ impl Fake {
     pub(super) fn evictions(&self) -> Vec<String> {
         let of = |write| match write {
             Write::Evict(pod) => Some(pod),
-            Write::Mark(_) | Write::Lease | Write::Event(_) => None,
+            Write::Mark(_) | Write::Lease | Write::Event(_) | Write::Scale(..) => None,
         };
         self.written().into_iter().filter_map(of).collect()
     }
@@ -232,7 +310,7 @@ impl Fake {
     pub(super) fn marked(&self) -> Vec<String> {
         let of = |write| match write {
             Write::Mark(node) => Some(node),
-            Write::Evict(_) | Write::Lease | Write::Event(_) => None,
+            Write::Evict(_) | Write::Lease | Write::Event(_) | Write::Scale(..) => None,
         };
         self.written().into_iter().filter_map(of).collect()
     }
@@ -311,6 +389,52 @@ impl Cluster for Fake {
                 .cloned()
         });
         std::future::ready(Ok(found)).boxed()
+    }
+
+    fn deployment(
+        &self,
+        _: &str,
+        deployment: &Owner,
+    ) -> BoxFuture<'_, Result<Option<Scalable>, ClusterError>> {
+        let found = self.inner().deployments.get(&deployment.uid).cloned();
+        let found = found.map(|found| Scalable {
+            autoscaler: None,
+            ..found
+        });
+        std::future::ready(Ok(found)).boxed()
+    }
+
+    fn autoscaler(
+        &self,
+        _: &str,
+        deployment: &Owner,
+    ) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
+        let found = self.inner().deployments.get(&deployment.uid).cloned();
+        std::future::ready(Ok(found.and_then(|found| found.autoscaler))).boxed()
+    }
+
+    fn scale(
+        &self,
+        _: &str,
+        deployment: &Owner,
+        version: &str,
+        replicas: u32,
+    ) -> BoxFuture<'_, Result<(), ClusterError>> {
+        let (deployment, version) = (deployment.clone(), version.to_owned());
+        async move {
+            let slow = self.log(Write::Scale(deployment.name.clone(), replicas));
+            let fault = self.inner().scale_fails.pop_front();
+            self.scales(&deployment, &version, replicas, fault)?;
+            Self::take_time(slow).await;
+            match fault {
+                Some(ScaleFault::Lost) => Err(ClusterError::Timeout {
+                    action: format!("scale {deployment}"),
+                    limit: Duration::from_secs(8),
+                }),
+                Some(ScaleFault::Refused | ScaleFault::Conflict) | None => Ok(()),
+            }
+        }
+        .boxed()
     }
 
     fn mark(&self, order: &MarkOrder) -> BoxFuture<'_, Result<NodeEntry, ClusterError>> {
@@ -417,11 +541,75 @@ impl Cluster for Fake {
 }
 
 impl Fake {
+    /// A scaling takes place, unless it is refused.
+    fn scales(
+        &self,
+        deployment: &Owner,
+        version: &str,
+        replicas: u32,
+        fault: Option<ScaleFault>,
+    ) -> Result<(), ClusterError> {
+        let superseded = ClusterError::Superseded {
+            object: deployment.to_string(),
+            detail: "changed".to_owned(),
+        };
+        let next = self.next_version();
+        let mut inner = self.inner();
+        let found = inner.deployments.get_mut(&deployment.uid);
+        let found = found.ok_or_else(|| superseded.clone())?;
+        match fault {
+            Some(ScaleFault::Conflict) => {
+                found.version = next;
+                return Err(superseded);
+            }
+            Some(ScaleFault::Refused) => {
+                return Err(ClusterError::Failed {
+                    action: format!("scale {deployment}"),
+                    detail: "scripted".to_owned(),
+                });
+            }
+            Some(ScaleFault::Lost) | None => {}
+        }
+        if found.version != version {
+            return Err(superseded);
+        }
+        (found.replicas, found.by_us, found.version) = (replicas, Some(true), next);
+        let second_after = inner.second_after.filter(|_| replicas == 2);
+        drop(inner);
+        self.change_workload(|seen| {
+            seen.wanted = Some(replicas);
+            // Of two the younger goes.
+            if replicas == 1 && seen.ready.len() > 1 {
+                seen.ready.remove(&Uid::from("second"));
+            }
+        });
+        let workload = self.inner().workloads[&deployment.uid].clone();
+        if let Some(second_after) = second_after {
+            tokio::spawn(async move {
+                tokio::time::sleep(second_after).await;
+                workload.send_modify(|state| {
+                    let Some(Ok(seen)) = state else { return };
+                    if seen.wanted != Some(2) {
+                        return;
+                    }
+                    seen.ready.insert(Uid::from("second"));
+                    seen.on.insert(Uid::from("second"), NodeName::from("b"));
+                });
+            });
+        }
+        Ok(())
+    }
+
     /// The Pod is going, and is gone after a while.
     fn terminate(&self, pod: &PodId) {
         let tables: Vec<_> = self.inner().tables.values().cloned().collect();
         let gone_after = self.inner().gone_after;
         let until = after(self.clock.now(), Duration::from_secs(30));
+        if self.inner().deployments.contains_key(&Uid::from("web")) {
+            self.change_workload(|seen| {
+                seen.ready.remove(&pod.uid);
+            });
+        }
         for table in tables {
             if !table.borrow().pods.iter().any(|facts| facts.id == *pod) {
                 continue;

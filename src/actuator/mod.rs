@@ -11,6 +11,7 @@ mod gate;
 mod leader;
 mod release;
 mod reports;
+mod surge;
 mod turns;
 
 pub use events::EventTx;
@@ -112,6 +113,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             reports.clone(),
             events.clone(),
             options.evictions_per_second,
+            options.marks_per_second,
             options.reach >= Reach::Evict,
         );
         let actuator = Self {
@@ -140,6 +142,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             self.events_rx,
             stop.clone(),
         );
+        let keep = surge::keep(Arc::clone(&self.shared), stop.clone());
         let run = Run {
             nodes: self.cluster.nodes(),
             cluster: self.cluster,
@@ -173,7 +176,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             run.run(self.plans, self.plan_of, shutdown).await;
             stop.cancel();
         };
-        tokio::join!(act, events);
+        tokio::join!(act, events, keep);
     }
 }
 

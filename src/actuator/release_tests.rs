@@ -48,6 +48,7 @@ fn patch() -> Release {
     Release::Patch {
         patch: Value::Null,
         takes: vec!["record".to_owned()],
+        surges: Vec::new(),
     }
 }
 

@@ -339,6 +339,21 @@ fn plan(page: &mut Page, node: &Node) {
     for (why, count) in unasked {
         page.line(&format!("no dry run of {count} Pod(s): {why}"));
     }
+    for pod in &plan.pods {
+        let name = format!("{}/{}", pod.namespace, pod.name);
+        match (pod.surge, &pod.surge_detail) {
+            (Some(true), _) => page.line(&format!("{name} goes when a second Pod is Ready")),
+            (Some(false), Some(why)) => {
+                page.line(&format!("{name} goes without a second Pod: {why}"));
+            }
+            (None, Some(why)) => {
+                page.line(&format!(
+                    "{name}: whether a second Pod comes first is not known: {why}"
+                ));
+            }
+            (Some(false) | None, None) => {}
+        }
+    }
     let rows = plan.pods.iter().map(|pod| {
         let disposition = match pod.disposition {
             DispositionWord::Evict => "evict",

@@ -23,7 +23,7 @@ fn the_table_reads_like_kubectl_describe() {
             "estimate": "at most", "impossible": [], "slow": [{"namespace": "shop", "name": "web-1", "reason": "may take 600 s to finish"}], "daemon_sets": [],
             "pods": [{
                 "namespace": "shop", "name": "web-1", "uid": "p", "disposition": "evict", "reason": null, "owner": "ReplicaSet/web",
-                "pdb": "web", "headroom": 2, "pdb_detail": "", "dry_run": "allowed", "dry_run_detail": null, "dry_run_at": "2026-11-25T12:00:00Z", "fits_on": ["worker-05", "worker-06"], "grace_seconds": 30, "volumes": [],
+                "pdb": "web", "headroom": 2, "pdb_detail": "", "dry_run": "allowed", "dry_run_detail": null, "dry_run_at": "2026-11-25T12:00:00Z", "surge": true, "surge_detail": null, "fits_on": ["worker-05", "worker-06"], "grace_seconds": 30, "volumes": [],
                 "critical": false, "ready": true, "terminating_until": null
             }]
         },
@@ -64,6 +64,7 @@ Contributions (log-odds; above zero raises the risk):
 Drain plan (what a drain would do now):
   possible; 30 s, at most
   slow: shop/web-1 may take 600 s to finish
+  shop/web-1 goes when a second Pod is Ready
   Namespace  Pod    Drain  Budget       Grace  Fits on         Dry run  Why
   ---------  ---    -----  ------       -----  -------         -------  ---
   shop       web-1  evict  web (2 now)  30 s   worker-05 (+1)  allowed

@@ -141,7 +141,7 @@ fn lines(faults: &[Fault]) -> String {
 
 impl Config {
     /// Keys of the design whose behaviour this version does not have; refused when they are set.
-    pub const UNBUILT: [&'static str; 2] = policy::UNBUILT;
+    pub const UNBUILT: [&'static str; 1] = policy::UNBUILT;
 
     /// Reads a file, and the environment on top of it.
     ///

@@ -45,6 +45,7 @@ pub(super) fn policy(
             deadline: 15 * MINUTE,
             pod_deadline: 10 * MINUTE,
             pace: Pace::Owner,
+            surge: false,
             unmanaged: Choice::Leave,
             empty_dir: Choice::Leave,
             local_volumes: Choice::Leave,
@@ -146,7 +147,7 @@ pub(super) fn rules(section: &mut Section<'_>, default: &Rules) -> Rules {
 }
 
 /// Keys of the design whose behaviour this version does not have: refused when set, listed by `check`.
-pub(super) const UNBUILT: [&str; 2] = ["policy.condition", "eviction.surge"];
+pub(super) const UNBUILT: [&str; 1] = ["policy.condition"];
 
 const NOT_BUILT: &str = "is not built into this version yet; remove the key";
 
@@ -361,9 +362,7 @@ pub(super) fn eviction(section: &mut Section<'_>, rules: &mut DrainRules) -> u32
         Pace::Owner,
         &[("owner", Pace::Owner), ("budget", Pace::Budget)],
     );
-    if section.switch("surge", false) {
-        section.fault("surge", NOT_BUILT);
-    }
+    rules.surge = section.switch("surge", false);
     section.count("rate", 20, 1, 1000)
 }
 

@@ -75,16 +75,20 @@ fn a_misspelt_key_is_answered_with_the_one_that_was_meant() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_when_it_is_set() {
-    for (text, key) in [
-        ("[policy]\ncondition = true", "policy.condition"),
-        ("[eviction]\nsurge = true", "eviction.surge"),
-    ] {
-        refuses(text, &[key, "not built into this version yet"]);
-    }
-    parse(
-        "[policy]\nwindows = []\ncondition = false\n[eviction]\npace = \"budget\"\nsurge = false",
-    )
-    .expect("off is fine");
+    refuses(
+        "[policy]\ncondition = true",
+        &["policy.condition", "not built into this version yet"],
+    );
+    parse("[policy]\nwindows = []\ncondition = false\n[eviction]\npace = \"budget\"")
+        .expect("off is fine");
+}
+
+#[test]
+fn single_replicas_are_scaled_up_only_where_that_is_asked_for() {
+    let surge = |text: &str| parse(text).expect("valid").policy.drain.surge;
+    assert!(!surge(""));
+    assert!(!surge("[eviction]\nsurge = false"));
+    assert!(surge("[eviction]\nsurge = true"));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
 
 use super::client::{conflict, refused, superseded};
+use super::deployments::surge_words;
 use super::marks::{self, Release};
 use super::names::{ANNOTATION_PAUSED, CONTROLLER};
 use super::{ClusterError, KubeCluster, LeaseView, lease};
@@ -234,8 +235,26 @@ impl KubeCluster {
             };
             let release = marks::release(&document, self.instance(), taints, adopt)
                 .map_err(|problem| superseded(node, &problem))?;
-            let Release::Patch { patch, .. } = &release else {
+            let Release::Patch {
+                patch,
+                takes,
+                surges,
+            } = &release
+            else {
                 return Ok(release);
+            };
+            // Before the record goes: nobody else would know of them.
+            let mut took = takes.clone();
+            for surge in surges {
+                let was = surge_words(surge);
+                let done = self.put_back_by_hand(surge).await?;
+                took.retain(|words| *words != was);
+                took.push(done);
+            }
+            let release = Release::Patch {
+                patch: patch.clone(),
+                takes: took,
+                surges: Vec::new(),
             };
             if self.patch_node(node, patch, &action).await?.is_some() {
                 return Ok(release);

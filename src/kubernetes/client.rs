@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::plan::MarkOrder;
 use foreshock_core::decision::policy::Reach;
-use foreshock_core::drain::{Answer, Owner, PodFacts, PodId};
+use foreshock_core::drain::{Answer, Owner, PodFacts, PodId, Scalable};
 use foreshock_core::node::{NodeId, NodeName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -78,7 +78,7 @@ pub type Guard = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// The real cluster.
 pub struct KubeCluster {
-    client: Client,
+    pub(super) client: Client,
     url: String,
     instance: String,
     namespace: String,
@@ -229,17 +229,21 @@ impl KubeCluster {
         &self.namespace
     }
 
-    /// Asks the API server which of the rights that `reach` needs the credentials have
+    /// Asks the API server which of the rights that `reach` and `eviction.surge` need the credentials have
     /// (SelfSubjectAccessReview: a question, not a write).
     ///
     /// # Errors
     ///
     /// [`ClusterError`], when it cannot be asked.
-    pub async fn permissions(&self, reach: Reach) -> Result<Vec<Permission>, ClusterError> {
+    pub async fn permissions(
+        &self,
+        reach: Reach,
+        surge: bool,
+    ) -> Result<Vec<Permission>, ClusterError> {
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         let mut answered = Vec::new();
         for (mut permission, review) in
-            permissions::questions(reach, &self.namespace, &self.instance)
+            permissions::questions(reach, surge, &self.namespace, &self.instance)
         {
             self.rate.turn().await;
             let params = PostParams::default();
@@ -379,7 +383,7 @@ impl KubeCluster {
         Ok(self.lookups.complete(pods.iter(), &table).await)
     }
 
-    async fn fresh_pod(&self, pod: &PodId) -> Result<Option<PodFacts>, ClusterError> {
+    pub(super) async fn fresh_pod(&self, pod: &PodId) -> Result<Option<PodFacts>, ClusterError> {
         let action = format!("read Pod {pod}");
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
         let found = bounded(&action, READ_LIMIT, async {
@@ -615,7 +619,11 @@ impl KubeCluster {
         }
     }
 
-    fn may_write(&self, action: &str) -> Result<(), ClusterError> {
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(super) fn may_write(&self, action: &str) -> Result<(), ClusterError> {
         match self.guard.get().map(|guard| guard()) {
             Some(Err(reason)) => Err(ClusterError::Failed {
                 action: action.to_owned(),
@@ -793,6 +801,40 @@ impl Cluster for KubeCluster {
         rx
     }
 
+    fn deployment(
+        &self,
+        namespace: &str,
+        deployment: &Owner,
+    ) -> BoxFuture<'_, Result<Option<Scalable>, ClusterError>> {
+        let (namespace, deployment) = (namespace.to_owned(), deployment.clone());
+        async move { self.read_deployment(&namespace, &deployment).await }.boxed()
+    }
+
+    fn autoscaler(
+        &self,
+        namespace: &str,
+        deployment: &Owner,
+    ) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
+        let (namespace, deployment) = (namespace.to_owned(), deployment.clone());
+        async move { self.find_autoscaler(&namespace, &deployment).await }.boxed()
+    }
+
+    fn scale(
+        &self,
+        namespace: &str,
+        deployment: &Owner,
+        version: &str,
+        replicas: u32,
+    ) -> BoxFuture<'_, Result<(), ClusterError>> {
+        let (namespace, deployment) = (namespace.to_owned(), deployment.clone());
+        let version = version.to_owned();
+        async move {
+            self.patch_scale(&namespace, &deployment, &version, replicas)
+                .await
+        }
+        .boxed()
+    }
+
     fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>> {
         let pod = pod.clone();
         async move { self.fresh_pod(&pod).await }.boxed()
@@ -876,7 +918,7 @@ async fn bounded<T>(
     }
 }
 
-fn cluster_error(action: &str, error: &kube::Error) -> ClusterError {
+pub(super) fn cluster_error(action: &str, error: &kube::Error) -> ClusterError {
     let (action, detail) = (action.to_owned(), said(error));
     match error {
         kube::Error::Api(status) if status.code == 403 => {

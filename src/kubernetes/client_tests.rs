@@ -247,6 +247,120 @@ async fn no_dry_run_leaves_while_nothing_may_be_written() {
     assert!(asked(&server, "POST", EVICTION).await.is_empty());
 }
 
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/web";
+const SCALE: &str = "/apis/apps/v1/namespaces/shop/deployments/web/scale";
+
+fn deployment() -> Owner {
+    Owner {
+        group: "apps".to_owned(),
+        kind: "Deployment".to_owned(),
+        name: "web".to_owned(),
+        uid: Uid::from("w"),
+    }
+}
+
+#[tokio::test]
+async fn a_scaling_names_uid_and_version_and_nothing_but_the_replicas() {
+    let scaled = async |answer: ResponseTemplate| {
+        let server = MockServer::start().await;
+        mount(&server, "PATCH", SCALE, answer).await;
+        let cluster = cluster(&server).await;
+        let result = cluster.scale("shop", &deployment(), "77", 2).await;
+        let requests = asked(&server, "PATCH", SCALE).await;
+        assert_eq!(requests.len(), 1, "one request is one request");
+        let body: Value = requests[0].body_json().expect("JSON");
+        assert_eq!(
+            body,
+            json!({"metadata": {"uid": "w", "resourceVersion": "77"}, "spec": {"replicas": 2}})
+        );
+        assert_eq!(
+            requests[0].headers["content-type"],
+            "application/merge-patch+json"
+        );
+        assert!(
+            requests[0]
+                .url
+                .query_pairs()
+                .any(|(key, by)| key == "fieldManager" && by == "foreshock")
+        );
+        result
+    };
+    let fine = ResponseTemplate::new(200).set_body_json(json!({"kind": "Scale"}));
+    assert_eq!(scaled(fine).await, Ok(()));
+    for (code, superseded) in [
+        (404, true),
+        (409, true),
+        (403, false),
+        (500, false),
+        (429, false),
+    ] {
+        let error = scaled(status(code, "no", json!({})))
+            .await
+            .expect_err("refused");
+        let is_superseded = matches!(error, ClusterError::Superseded { .. });
+        assert_eq!(is_superseded, superseded, "{code}: {error}");
+        let names_the_remedy = error.to_string().contains("components/surge");
+        assert_eq!(names_the_remedy, code == 403, "{code}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_scaling_is_held_back_at_the_very_last_moment() {
+    let server = MockServer::start().await;
+    let cluster = cluster(&server).await;
+    cluster.set_guard(Arc::new(|| Err("paused".to_owned())));
+    let error = cluster.scale("shop", &deployment(), "77", 2).await;
+    let error = error.expect_err("held back").to_string();
+    assert!(
+        error.contains("held back before it was sent: paused"),
+        "{error}"
+    );
+    assert!(asked(&server, "PATCH", SCALE).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_deployment_of_another_uid_is_gone_and_its_autoscaler_is_found_by_name() {
+    let read = async |uid: &str| {
+        let server = MockServer::start().await;
+        let found = json!({
+            "metadata": {"name": "web", "uid": uid, "resourceVersion": "77"},
+            "spec": {"replicas": 2, "selector": {}, "template": {}},
+        });
+        let answer = ResponseTemplate::new(200).set_body_json(found);
+        mount(&server, "GET", DEPLOYMENT, answer).await;
+        cluster(&server)
+            .await
+            .deployment("shop", &deployment())
+            .await
+    };
+    assert_eq!(read("other").await, Ok(None));
+    assert_eq!(
+        read("w")
+            .await
+            .map(|found| found.map(|found| found.replicas)),
+        Ok(Some(2))
+    );
+    let server = MockServer::start().await;
+    let autoscalers = "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers";
+    let of = |name: &str, target: &str| {
+        json!({
+            "metadata": {"name": name},
+            "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}},
+        })
+    };
+    let list = json!({
+        "kind": "HorizontalPodAutoscalerList", "apiVersion": "autoscaling/v2", "metadata": {},
+        "items": [of("a", "other"), of("b", "web")],
+    });
+    let answer = ResponseTemplate::new(200).set_body_json(list);
+    mount(&server, "GET", autoscalers, answer).await;
+    let found = cluster(&server)
+        .await
+        .autoscaler("shop", &deployment())
+        .await;
+    assert_eq!(found, Ok(Some("b".to_owned())));
+}
+
 #[tokio::test]
 async fn an_eviction_names_the_uid_and_a_grace_period_only_where_told() {
     let server = MockServer::start().await;
@@ -709,7 +823,7 @@ async fn rights_are_asked_for_verb_by_verb() {
         .await;
     let permissions = cluster(&server)
         .await
-        .permissions(Reach::Evict)
+        .permissions(Reach::Evict, false)
         .await
         .expect("answered");
     let missing: Vec<&str> = permissions

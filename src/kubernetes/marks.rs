@@ -8,11 +8,12 @@
 use foreshock_core::decision::plan::{Cause, MarkOrder};
 use foreshock_core::decision::world::HoldUntil;
 use foreshock_core::node::NodeId;
-use foreshock_core::record::{Marks, NodeRecord, RecordState, RiskLabel, Taint};
+use foreshock_core::record::{Marks, NodeRecord, RecordState, RiskLabel, SurgeRecord, Taint};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Map, Value, json};
 
+use super::deployments::surge_words;
 use super::names::{ANNOTATION_STATE, LABEL_RISK};
 use super::{NodeEntry, node, record};
 
@@ -116,6 +117,8 @@ pub enum Release {
         patch: Value,
         /// What it takes off or puts back, in words.
         takes: Vec<String>,
+        /// Deployments that are scaled back before, and stand among what it takes off.
+        surges: Vec<SurgeRecord>,
     },
     /// Something looks like ours, and no valid record says so.
     Lost(Lost),
@@ -149,6 +152,8 @@ pub fn release(
     adopt: bool,
 ) -> Result<Release, Superseded> {
     let seen = read(document, instance)?;
+    let surges = seen.facts.record.ours();
+    let surges = surges.map_or_else(Vec::new, |record| record.surges.clone());
     let (marks, record) = match &seen.facts.record {
         RecordState::Foreign { .. } => return Ok(Release::Nothing),
         RecordState::Ours(record) => (record.marks.clone(), true),
@@ -190,6 +195,7 @@ pub fn release(
         Change::Remove => takes.push(format!("label {LABEL_RISK}")),
         Change::Set(before) => takes.push(format!("label {LABEL_RISK}, back to {before:?}")),
     }
+    takes.extend(surges.iter().map(surge_words));
     if record {
         takes.push("record".to_owned());
     }
@@ -201,7 +207,11 @@ pub fn release(
         patch["spec"] = json!({"taints": list(stay)});
     }
     set_label(&mut patch, label);
-    Ok(Release::Patch { patch, takes })
+    Ok(Release::Patch {
+        patch,
+        takes,
+        surges,
+    })
 }
 
 fn lost(seen: &NodeEntry, state: &RecordState, taints: &[Taint]) -> Lost {

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use foreshock_core::drain::PodId;
 use foreshock_core::node::Uid;
 use foreshock_core::record::{RecordedPhase, RiskLabel, TaintEffect};
 use proptest::prelude::*;
@@ -427,7 +428,7 @@ fn released(document: &Value, adopt: bool) -> (Value, String) {
     let said = match release(document, "foreshock", &[ours(), caution()], adopt) {
         Err(problem) => panic!("{problem}"),
         Ok(Release::Nothing) => "nothing".to_owned(),
-        Ok(Release::Patch { patch, takes }) => {
+        Ok(Release::Patch { patch, takes, .. }) => {
             assert_eq!(patch["metadata"]["resourceVersion"], "77");
             merge(&mut after, &patch);
             takes.join(", ")
@@ -467,6 +468,23 @@ fn a_person_can_have_everything_removed_and_nothing_else() {
     // A record alone is ours as well: it holds repeats and vetoes.
     let remembered = node(&["x=:NoSchedule"], json!({}), with(&clear()));
     check(&remembered, false, &bare, "record");
+    // Deployments that stand in it are scaled back before it goes.
+    let mut surging = clear();
+    surging.surges = vec![SurgeRecord {
+        namespace: "shop".to_owned(),
+        deployment: "web".to_owned(),
+        uid: Uid::from("w"),
+        before: 1,
+        pod: PodId {
+            namespace: "shop".to_owned(),
+            name: "web-1".to_owned(),
+            uid: Uid::from("p"),
+        },
+        since: NOW,
+    }];
+    let surging = node(&["x=:NoSchedule"], json!({}), with(&surging));
+    let words = "Deployment shop/web, back to 1 unless somebody else has scaled it, record";
+    check(&surging, false, &bare, words);
 
     // What stood there comes back; what a person has changed since is theirs.
     let mut before = tainted();

@@ -8,6 +8,7 @@ mod budget;
 mod by_hand;
 pub mod client;
 mod connect;
+mod deployments;
 mod events;
 pub mod lease;
 pub mod marks;
@@ -37,7 +38,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::plan::MarkOrder;
 use foreshock_core::decision::world::NodeFacts;
-use foreshock_core::drain::{Answer, Owner, PodFacts, PodId, Workload};
+use foreshock_core::drain::{Answer, Owner, PodFacts, PodId, Scalable, Workload};
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::ClusterRecord;
 use futures::future::BoxFuture;
@@ -197,6 +198,17 @@ pub enum DryRun {
     NoAnswer(String),
 }
 
+/// What a cluster says that has none.
+fn no_deployments<T: Send + 'static>(
+    namespace: &str,
+    deployment: &Owner,
+) -> BoxFuture<'static, Result<T, ClusterError>> {
+    Box::pin(std::future::ready(Err(ClusterError::Failed {
+        action: format!("look for {deployment} in {namespace}"),
+        detail: "this cluster is simulated and has no Deployments".to_owned(),
+    })))
+}
+
 /// What foreshock asks of a cluster.
 ///
 /// Every call is bounded by the implementation's own timeout, shorter than the Lease.
@@ -222,6 +234,37 @@ pub trait Cluster: Send + Sync + 'static {
     /// How it stands with a workload of this namespace, kept up to date until the receiver is dropped.
     fn watch_workload(&self, namespace: &str, workload: &Owner)
     -> channel::Receiver<WorkloadState>;
+
+    /// A Deployment read afresh; `None` when it is gone or another has its name. Its autoscaler is asked for
+    /// apart.
+    fn deployment(
+        &self,
+        namespace: &str,
+        deployment: &Owner,
+    ) -> BoxFuture<'_, Result<Option<Scalable>, ClusterError>> {
+        no_deployments(namespace, deployment)
+    }
+
+    /// The HorizontalPodAutoscaler that scales this Deployment, if one does.
+    fn autoscaler(
+        &self,
+        namespace: &str,
+        deployment: &Owner,
+    ) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
+        no_deployments(namespace, deployment)
+    }
+
+    /// Sets how many Pods a Deployment asks for, if its `resourceVersion` is still this one.
+    fn scale(
+        &self,
+        namespace: &str,
+        deployment: &Owner,
+        version: &str,
+        replicas: u32,
+    ) -> BoxFuture<'_, Result<(), ClusterError>> {
+        let _ = (version, replicas);
+        no_deployments(namespace, deployment)
+    }
 
     /// One Pod read afresh, without its budgets; `None` when it is gone or another has its name.
     fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>>;

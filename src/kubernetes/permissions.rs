@@ -185,6 +185,28 @@ pub const RIGHTS: [Right; 16] = [
     },
 ];
 
+/// What `eviction.surge` needs besides, where the reach is `evict`.
+pub const SURGE_RIGHTS: [Right; 2] = [
+    Right {
+        from: Reach::Evict,
+        group: "apps",
+        resource: "deployments",
+        subresource: "scale",
+        verbs: &["patch"],
+        scope: Scope::Cluster,
+        why: "to scale a single replica up before its Pod goes, and back",
+    },
+    Right {
+        from: Reach::Evict,
+        group: "autoscaling",
+        resource: "horizontalpodautoscalers",
+        subresource: "",
+        verbs: &["list"],
+        scope: Scope::Cluster,
+        why: "to leave alone what is autoscaled",
+    },
+];
+
 /// A right of one verb, and whether the credentials have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permission {
@@ -234,10 +256,15 @@ impl std::fmt::Display for Permission {
 /// The questions for a reach: each right that it needs, verb by verb.
 pub(super) fn questions(
     reach: Reach,
+    surge: bool,
     namespace: &str,
     lease: &str,
 ) -> Vec<(Permission, SelfSubjectAccessReview)> {
-    let needed = RIGHTS.iter().filter(|right| right.from <= reach);
+    let surge = SURGE_RIGHTS.iter().filter(|_| surge);
+    let needed = RIGHTS
+        .iter()
+        .chain(surge)
+        .filter(|right| right.from <= reach);
     needed
         .flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)))
         .map(|(right, verb)| {
@@ -284,18 +311,25 @@ mod tests {
     #[test]
     fn observing_needs_no_right_to_write() {
         const WRITES: [&str; 5] = ["create", "update", "patch", "delete", "deletecollection"];
-        for (permission, _) in questions(Reach::Observe, "monitoring", "foreshock") {
+        for (permission, _) in questions(Reach::Observe, true, "monitoring", "foreshock") {
             assert!(
                 !WRITES.contains(&permission.verb.as_str()),
                 "{permission:?}"
             );
         }
         let asks = |reach: Reach, verb: &str, subresource: &str| {
-            questions(reach, "monitoring", "foreshock")
+            questions(reach, true, "monitoring", "foreshock")
                 .iter()
                 .any(|(right, _)| right.verb == verb && right.subresource == subresource)
         };
         assert!(asks(Reach::Label, "patch", "") && asks(Reach::Evict, "create", "eviction"));
         assert!(!asks(Reach::Taint, "create", "eviction"));
+        assert!(asks(Reach::Evict, "patch", "scale") && !asks(Reach::Taint, "patch", "scale"));
+        let without = questions(Reach::Evict, false, "monitoring", "foreshock");
+        assert!(
+            !without
+                .iter()
+                .any(|(right, _)| right.subresource == "scale")
+        );
     }
 }

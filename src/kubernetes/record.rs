@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use foreshock_core::decision::policy::Reach;
-use foreshock_core::drain::NodeOutcome;
+use foreshock_core::drain::{NodeOutcome, PodId};
 use foreshock_core::node::{NodeName, Uid};
 use foreshock_core::record::{
     ActingAlert, ClusterRecord, DrainRecord, Input, Marks, NodeRecord, Ramp, RecordState,
-    RecordedPhase, RiskLabel, Storm, Taint, TaintEffect,
+    RecordedPhase, RiskLabel, Storm, SurgeRecord, Taint, TaintEffect,
 };
 use foreshock_core::risk::Risk;
 use jiff::Timestamp;
@@ -21,7 +21,8 @@ use super::text::clean;
 
 /// The version that this program writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
-/// A longer annotation is not ours: the largest record that [`encode`] writes is below 20 KiB.
+/// A longer annotation is not ours: the largest record that [`encode`] writes is below 56 KiB, of which 33 are
+/// Deployments with the longest names.
 pub const NODE_RECORD_BYTES_MAX: usize = 64 * 1024;
 /// A longer annotation is not ours. Kubernetes allows 256 KiB for all annotations of an object.
 pub const CLUSTER_RECORD_BYTES_MAX: usize = 128 * 1024;
@@ -230,6 +231,22 @@ struct MarksWire {
     label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label_before: Option<String>,
+    /// Among the marks, so that a program which does not know of them refuses the record, rather than forget
+    /// to scale somebody's Deployment back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    surges: Vec<SurgeWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SurgeWire {
+    namespace: String,
+    deployment: String,
+    uid: String,
+    replicas_before: u32,
+    pod: String,
+    pod_uid: String,
+    since: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -368,6 +385,7 @@ impl From<&NodeRecord> for NodeWire {
                 caution_taint: record.marks.caution_taint.as_ref().map(TaintWire::from),
                 label: record.marks.label.map(|label| label.as_str().to_owned()),
                 label_before: record.marks.label_before.clone(),
+                surges: record.surges.iter().map(SurgeWire::from).collect(),
             },
             drain: record.drain.as_ref().map(|drain| DrainWire {
                 started_at: drain.started_at,
@@ -394,6 +412,9 @@ impl TryFrom<NodeWire> for NodeRecord {
         }
         if wire.repeats.len() > Self::REPEATS_MAX {
             return too_many("taints", wire.repeats.len());
+        }
+        if wire.marks.surges.len() > Self::SURGES_MAX {
+            return too_many("surges", wire.marks.surges.len());
         }
         let phase = named(&wire.phase, "phase", |name| {
             RecordedPhase::ALL
@@ -449,6 +470,12 @@ impl TryFrom<NodeWire> for NodeRecord {
                 label_before: wire.marks.label_before,
             },
             drain: wire.drain.map(DrainRecord::try_from).transpose()?,
+            surges: wire
+                .marks
+                .surges
+                .into_iter()
+                .map(SurgeRecord::try_from)
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -504,6 +531,57 @@ pub(super) fn effect(name: &str) -> Option<TaintEffect> {
     ]
     .into_iter()
     .find(|effect| effect.as_str() == name)
+}
+
+impl From<&SurgeRecord> for SurgeWire {
+    fn from(surge: &SurgeRecord) -> Self {
+        Self {
+            namespace: surge.namespace.clone(),
+            deployment: surge.deployment.clone(),
+            uid: surge.uid.to_string(),
+            replicas_before: surge.before,
+            pod: surge.pod.name.clone(),
+            pod_uid: surge.pod.uid.to_string(),
+            since: surge.since,
+        }
+    }
+}
+
+impl TryFrom<SurgeWire> for SurgeRecord {
+    type Error = String;
+
+    fn try_from(wire: SurgeWire) -> Result<Self, String> {
+        // They become parts of a path, and anybody who may change Nodes may write them.
+        for name in [&wire.namespace, &wire.deployment, &wire.pod] {
+            if !is_object_name(name) {
+                return Err(format!("surge of {name:?}, which is no name"));
+            }
+        }
+        if wire.replicas_before != Self::FROM {
+            return Err(format!("surge from {} replicas", wire.replicas_before));
+        }
+        Ok(Self {
+            pod: PodId {
+                namespace: wire.namespace.clone(),
+                name: wire.pod,
+                uid: Uid::from(wire.pod_uid),
+            },
+            namespace: wire.namespace,
+            deployment: wire.deployment,
+            uid: Uid::from(wire.uid),
+            before: wire.replicas_before,
+            since: wire.since,
+        })
+    }
+}
+
+/// What Kubernetes accepts as the name of a Deployment, a Pod or a namespace.
+fn is_object_name(name: &str) -> bool {
+    (1..=253).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
+        && name.bytes().any(|byte| byte.is_ascii_alphanumeric())
 }
 
 impl TryFrom<DrainWire> for DrainRecord {

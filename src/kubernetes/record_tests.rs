@@ -50,6 +50,24 @@ fn outcome() -> impl Strategy<Value = NodeOutcome> {
     ]
 }
 
+fn surge() -> impl Strategy<Value = SurgeRecord> {
+    let name = || "[a-z][a-z0-9-]{0,40}";
+    (name(), name(), name(), name(), timestamp()).prop_map(
+        |(namespace, deployment, pod, uid, since)| SurgeRecord {
+            namespace: namespace.clone(),
+            deployment,
+            uid: Uid::from(uid.clone()),
+            before: 1,
+            pod: PodId {
+                namespace,
+                name: pod,
+                uid: Uid::from(uid),
+            },
+            since,
+        },
+    )
+}
+
 fn record() -> impl Strategy<Value = NodeRecord> {
     let marks = (
         prop::option::of(taint()),
@@ -92,6 +110,7 @@ fn record() -> impl Strategy<Value = NodeRecord> {
         any::<bool>(),
         marks,
         prop::option::of(drain),
+        prop::collection::vec(surge(), 0..4),
     )
         .prop_map(
             |(
@@ -101,6 +120,7 @@ fn record() -> impl Strategy<Value = NodeRecord> {
                 had_features,
                 marks,
                 drain,
+                surges,
             )| {
                 // Phase, taint and drain have to agree; a record that contradicts itself is unreadable.
                 let phase = match (&marks.taint, &drain) {
@@ -123,6 +143,7 @@ fn record() -> impl Strategy<Value = NodeRecord> {
                     had_features,
                     marks,
                     drain,
+                    surges,
                 }
             },
         )
@@ -303,5 +324,64 @@ fn what_is_written_keeps_the_rules_of_kubernetes() {
         let (prefix, name) = key.split_once('/').expect("our names have our prefix");
         assert_eq!(prefix, "foreshock.dev");
         assert!(fits(name), "{key}");
+    }
+}
+
+#[test]
+fn the_largest_record_of_surges_can_be_read_back() {
+    let long = |letter: char| letter.to_string().repeat(253);
+    let surge = |n: usize| SurgeRecord {
+        namespace: long('n'),
+        deployment: long('d'),
+        uid: Uid::from(format!("{n:036}")),
+        before: 1,
+        pod: PodId {
+            namespace: long('n'),
+            name: long('p'),
+            uid: Uid::from(format!("{n:036}")),
+        },
+        since: Timestamp::UNIX_EPOCH,
+    };
+    let mut record = NodeRecord::clear("foreshock", &Uid::from("u"), Timestamp::UNIX_EPOCH);
+    record.surges = (0..NodeRecord::SURGES_MAX).map(surge).collect();
+    let text = encode(&record).expect("fits");
+    assert!(text.len() < 34 * 1024, "{} bytes", text.len());
+    let read = decode(Some(&text), "foreshock", &Uid::from("u"));
+    assert_eq!(read, RecordState::Ours(Box::new(record.clone())));
+    // One more is not ours.
+    record.surges.push(surge(99));
+    let text = encode(&record).expect("fits");
+    let read = decode(Some(&text), "foreshock", &Uid::from("u"));
+    assert!(matches!(read, RecordState::Unreadable { .. }));
+}
+
+/// Anybody who may write to a Node may write its record, and what stands in it becomes part of a path.
+#[test]
+fn a_surge_that_we_would_not_have_written_makes_the_record_unreadable() {
+    let surges = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut surge = serde_json::json!({
+            "namespace": "shop", "deployment": "web", "uid": "d", "replicas_before": 1,
+            "pod": "web-1", "pod_uid": "p", "since": "2026-01-01T00:00:00Z",
+        });
+        change(&mut surge);
+        let clear = NodeRecord::clear("foreshock", &Uid::from("u"), Timestamp::UNIX_EPOCH);
+        let mut text: serde_json::Value =
+            serde_json::from_str(&encode(&clear).expect("fits")).expect("JSON");
+        text["marks"]["surges"] = serde_json::json!([surge]);
+        decode(Some(&text.to_string()), "foreshock", &Uid::from("u"))
+    };
+    let read = surges(&|_| {});
+    assert_eq!(read.ours().expect("ours").surges[0].deployment, "web");
+    type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
+    let changes: [Change<'_>; 6] = [
+        &|surge| surge["deployment"] = "web/../../nodes/a".into(),
+        &|surge| surge["namespace"] = "".into(),
+        &|surge| surge["pod"] = "..".into(),
+        &|surge| surge["replicas_before"] = 0.into(),
+        &|surge| surge["replicas_before"] = 2.into(),
+        &|surge| surge["more"] = 2.into(),
+    ];
+    for change in changes {
+        assert!(matches!(surges(change), RecordState::Unreadable { .. }));
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Watched one by one, and only those that a running drain waits for.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use foreshock_core::drain::{Owner, Workload};
-use foreshock_core::node::Uid;
+use foreshock_core::node::{NodeName, Uid};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
@@ -318,6 +318,7 @@ fn of_job(job: &Job) -> Asks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SeenPod {
     uid: Uid,
+    on: Option<NodeName>,
     is_ready: bool,
 }
 
@@ -338,6 +339,11 @@ fn seen(pod: &Pod, workload: &Owner) -> Option<SeenPod> {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     Some(SeenPod {
         uid: Uid::from(pod.metadata.uid.as_deref()?),
+        on: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.as_deref())
+            .map(NodeName::from),
         is_ready: is_ready && pod.metadata.deletion_timestamp.is_none(),
     })
 }
@@ -356,7 +362,7 @@ struct Book {
 struct Known {
     synced: bool,
     problem: Option<String>,
-    ready: BTreeSet<Uid>,
+    ready: BTreeMap<Uid, Option<NodeName>>,
     asks: Asks,
 }
 
@@ -366,14 +372,16 @@ impl Book {
         let pods_changed = match seen {
             Seen::Listed { items, .. } => {
                 let ready = items.into_iter().filter(|pod| pod.is_ready);
-                known.ready = ready.map(|pod| pod.uid).collect();
+                known.ready = ready.map(|pod| (pod.uid, pod.on)).collect();
                 known.synced = true;
                 known.problem = None;
                 true
             }
-            Seen::Applied { item, .. } if item.is_ready => known.ready.insert(item.uid),
+            Seen::Applied { item, .. } if item.is_ready => {
+                known.ready.insert(item.uid, item.on).is_none()
+            }
             Seen::Applied { item, .. } | Seen::Deleted { item, .. } => {
-                known.ready.remove(&item.uid)
+                known.ready.remove(&item.uid).is_some()
             }
             Seen::Alive => {
                 known.problem = None;
@@ -407,7 +415,12 @@ impl Book {
         known.synced.then(|| {
             Ok(Workload {
                 wanted: known.asks.wanted,
-                ready: known.ready.clone(),
+                ready: known.ready.keys().cloned().collect(),
+                on: known
+                    .ready
+                    .iter()
+                    .filter_map(|(uid, on)| Some((uid.clone(), on.clone()?)))
+                    .collect(),
                 over: known.asks.over,
             })
         })
@@ -641,6 +654,7 @@ mod tests {
         assert_eq!(book.state(), None);
         let pod = |uid: &str, is_ready| SeenPod {
             uid: Uid::from(uid),
+            on: Some(NodeName::from("n")),
             is_ready,
         };
         book.see(Seen::Listed {
@@ -650,6 +664,12 @@ mod tests {
         let ready = |book: &Book| {
             let state = book.state().expect("known").expect("up to date");
             assert_eq!((state.wanted, state.over), (Some(2), false));
+            assert!(
+                state
+                    .ready
+                    .iter()
+                    .all(|uid| state.on[uid] == NodeName::from("n"))
+            );
             state
                 .ready
                 .iter()

@@ -67,6 +67,7 @@ fn policy() -> Arc<Policy> {
             deadline: minute,
             pod_deadline: minute,
             pace: foreshock_core::drain::Pace::Owner,
+            surge: false,
             unmanaged: Choice::Leave,
             empty_dir: Choice::Leave,
             local_volumes: Choice::Leave,

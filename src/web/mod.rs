@@ -236,6 +236,19 @@ pub struct PlanFacts {
     pub room: Option<PlanRoom>,
     /// What came of asking the API server about each Pod that would be evicted.
     pub dry_runs: BTreeMap<PodId, PlanDryRun>,
+    /// Single replicas that may have a second Pod before they go. Empty without `eviction.surge`.
+    pub surges: BTreeMap<PodId, PlanSurge>,
+}
+
+/// Whether a second Pod is to be Ready before this one goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanSurge {
+    /// Its Deployment is scaled up.
+    Yes,
+    /// It goes without, and why.
+    No(String),
+    /// That is not known, and why.
+    Unknown(String),
 }
 
 /// What came of asking the API server whether it would accept an eviction.

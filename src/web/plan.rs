@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{PlanDryRun, PlanFacts, PlanRoom};
+use super::{PlanDryRun, PlanFacts, PlanRoom, PlanSurge};
 
 /// What a drain of one Node would do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -102,6 +102,12 @@ pub struct PlannedPod {
     /// When it was asked: its answer serves other plans for half a minute.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub dry_run_at: Option<Timestamp>,
+    /// Its Deployment is scaled up to two, and it goes when the second Pod is Ready on another Node; `null` where
+    /// that is not known.
+    pub surge: Option<bool>,
+    /// Why it goes without, though `eviction.surge` is on and it is the only Pod of a Deployment here; or why
+    /// that is not known.
+    pub surge_detail: Option<String>,
     /// Nodes that have room for it, of a few that were looked at: first the one on which it fits together
     /// with the others that go. `null` where that was not looked at, or where it needs no room.
     pub fits_on: Option<Vec<String>>,
@@ -309,6 +315,12 @@ fn planned(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> PlannedPod 
         ),
     };
     let cannot = cannot(pod, goes, facts);
+    let (surge, surge_detail) = match facts.surges.get(&pod.id) {
+        Some(PlanSurge::Yes) => (Some(true), None),
+        Some(PlanSurge::No(why)) => (Some(false), Some(why.clone())),
+        Some(PlanSurge::Unknown(why)) => (None, Some(why.clone())),
+        None => (Some(false), None),
+    };
     PlannedPod {
         namespace: pod.id.namespace.clone(),
         name: pod.id.name.clone(),
@@ -328,6 +340,8 @@ fn planned(pod: &PodFacts, goes: &Disposition, facts: &PlanFacts) -> PlannedPod 
         dry_run,
         dry_run_detail,
         dry_run_at,
+        surge,
+        surge_detail,
         fits_on: fits_on(pod, facts.room.as_ref()),
         grace_seconds: grace(pod, facts).as_secs(),
         volumes,
@@ -403,6 +417,15 @@ fn estimate(pods: &[(&PodFacts, Disposition)], facts: &PlanFacts) -> (Option<f64
                  which go one at a time"
             ),
         );
+    }
+    let second = facts.surges.values().any(|surge| match surge {
+        PlanSurge::Yes | PlanSurge::Unknown(_) => true,
+        PlanSurge::No(_) => false,
+    });
+    if second {
+        let words =
+            "depends on how soon the second Pods of single replicas are Ready (eviction.surge)";
+        return (None, words.to_owned());
     }
     let lag = DrainOrder::SCHEDULER_LAG.as_secs_f64();
     if going.is_empty() {
@@ -505,6 +528,7 @@ mod tests {
                 deadline: Duration::from_secs(900),
                 pod_deadline: Duration::from_secs(600),
                 pace: foreshock_core::drain::Pace::Owner,
+                surge: false,
                 unmanaged: Choice::Leave,
                 empty_dir: Choice::Leave,
                 local_volumes: Choice::Leave,
@@ -515,6 +539,7 @@ mod tests {
             rate: 20.0,
             room,
             dry_runs: BTreeMap::new(),
+            surges: BTreeMap::new(),
         }
     }
 
@@ -592,6 +617,38 @@ mod tests {
                 (None, Some("paused"), None),
                 (None, Some("not asked: it would not be evicted"), None),
             ]
+        );
+    }
+
+    #[test]
+    fn a_plan_says_which_single_replicas_get_a_second_pod_first() {
+        let mut facts = facts(["a", "b", "c", "d"].map(pod).into(), None);
+        facts.surges = [
+            (pod("a").id, PlanSurge::Yes),
+            (pod("b").id, PlanSurge::No("autoscaled".into())),
+            (pod("c").id, PlanSurge::Unknown("no answer".into())),
+        ]
+        .into();
+        let plan = DrainPlan::new(&"worker-1".into(), &facts);
+        let said: Vec<_> = plan
+            .pods
+            .iter()
+            .map(|pod| (pod.surge, pod.surge_detail.as_deref()))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (Some(true), None),
+                (Some(false), Some("autoscaled")),
+                (None, Some("no answer")),
+                (Some(false), None),
+            ]
+        );
+        assert_eq!(plan.estimated_seconds, None);
+        assert!(
+            plan.estimate.contains("eviction.surge"),
+            "{}",
+            plan.estimate
         );
     }
 

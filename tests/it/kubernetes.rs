@@ -104,7 +104,10 @@ async fn the_client_marks_evicts_watches_and_leads_on_a_real_api_server() {
         .find(|event| event["reportingController"] == "foreshock");
     assert_eq!(ours.expect("there")["regarding"]["uid"], id.uid.as_str());
 
-    let permissions = cluster.permissions(Reach::Evict).await.expect("answered");
+    let permissions = cluster
+        .permissions(Reach::Evict, true)
+        .await
+        .expect("answered");
     assert!(
         permissions.iter().all(|right| right.allowed),
         "{permissions:?}"

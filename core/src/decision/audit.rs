@@ -402,6 +402,15 @@ impl<'a> Audit<'a> {
                 &format!("{what}: taint and phase disagree"),
             );
         }
+        // Whoever is to scale a Deployment back knows of it from here alone.
+        let surges = |record: Option<&NodeRecord>| {
+            record.map_or_else(Vec::new, |record| record.surges.clone())
+        };
+        self.require(
+            surges(standing) == surges(order.record.as_deref()),
+            Limit::Ownership,
+            &format!("{what}: forgets a Deployment that is scaled up"),
+        );
         let rules = self.rules(node);
         for taint in order.taints_added() {
             let wanted = *taint == rules.taint || Some(taint) == rules.caution_taint.as_ref();

@@ -1033,7 +1033,8 @@ fn upkeep(s: &Situation<'_>, record: &NodeRecord) -> Option<MarkOrder> {
         let recent = record
             .released_at
             .is_some_and(|at| since(at, s.world.at) < window);
-        if vetoed || recent {
+        // What is not scaled back yet would be forgotten with it.
+        if vetoed || recent || !record.surges.is_empty() {
             return None;
         }
         return Some(MarkOrder {

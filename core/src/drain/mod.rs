@@ -8,6 +8,7 @@ mod facts;
 mod outcome;
 mod pace;
 mod step;
+mod surge;
 
 pub use classify::{Disposition, ImpossibleReason, LeaveReason, SkipReason, classify};
 pub use facts::{Budget, EvictionAllowance, Owner, PodFacts, PodId};
@@ -15,6 +16,9 @@ pub use outcome::{NodeOutcome, PodOutcome};
 pub use pace::{Pace, Workload, Workloads, paced_by};
 pub use step::{
     Action, Answer, DrainFacts, DrainProgress, PodProgress, Step, StepState, overdue, step,
+};
+pub use surge::{
+    NoSurge, Scalable, Surge, SurgeAnswer, SurgeEnd, Undo, may_surge, surges, surges_over, undo,
 };
 
 use std::time::Duration;
@@ -44,6 +48,8 @@ pub struct DrainRules {
     pub pod_deadline: Duration,
     /// What holds back the next Pod of a workload.
     pub pace: Pace,
+    /// A second Pod of a single replica is Ready before the first goes.
+    pub surge: bool,
     /// Pods without a controller.
     pub unmanaged: Choice,
     /// Pods with an emptyDir volume.

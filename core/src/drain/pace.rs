@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Answer, Owner, PodFacts, PodId};
-use crate::node::Uid;
+use crate::node::{NodeName, Uid};
 use crate::time::after;
 
 /// What holds back the next Pod of a workload; `eviction.pace` in the TOML.
@@ -30,6 +30,8 @@ pub struct Workload {
     pub wanted: Option<u32>,
     /// Its Pods, on any Node, that are Ready and not terminating.
     pub ready: BTreeSet<Uid>,
+    /// The Nodes that those run on, as far as they are known.
+    pub on: BTreeMap<Uid, NodeName>,
     /// It is gone or finished: nobody waits for a replacement.
     pub over: bool,
 }
@@ -138,6 +140,11 @@ impl Workloads {
         // What is remembered is of an earlier drain whose replacements never came.
         let remembered = self.before.contains_key(workload);
         self.settled_before && says_how_many && !others && !remembered
+    }
+
+    /// What is seen of a workload, if it is looked at.
+    pub(super) fn seen(&self, workload: &Uid) -> Option<&Result<Workload, String>> {
+        self.facts.get(workload)
     }
 
     /// Notes that a request is being made for this Pod.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::pace::{Pace, Turn, Workloads, paced_by};
+use super::surge::{self, Surge, SurgeTurn};
 use super::{
     Budget, Disposition, DrainOrder, EvictionAllowance, ImpossibleReason, NodeOutcome, PodFacts,
     PodId, PodOutcome, classify,
@@ -38,7 +39,7 @@ const RETRY_CAP: Duration = Duration::from_secs(10);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// A terminating Pod that is still there this long after its time has run out is stuck. The kubelet
 /// takes a few seconds beyond the grace period to report.
-const STUCK_MARGIN: Duration = Duration::from_secs(30);
+pub(super) const STUCK_MARGIN: Duration = Duration::from_secs(30);
 /// No cap shortens a grace period below this: 0 would delete the Pod by force, and Kubernetes counts
 /// in whole seconds.
 const GRACE_FLOOR: Duration = Duration::from_secs(1);
@@ -187,6 +188,8 @@ pub struct PodProgress {
 pub struct DrainProgress {
     /// By the Pod's UID.
     pub pods: BTreeMap<Uid, (PodId, PodProgress)>,
+    /// Second Pods of single replicas, by the UID of the first.
+    pub surges: BTreeMap<Uid, (PodId, Surge)>,
 }
 
 impl DrainProgress {
@@ -257,6 +260,8 @@ pub enum StepState {
 pub struct Step {
     /// What to do now.
     pub actions: Vec<Action>,
+    /// Pods whose Deployments are to be scaled up now.
+    pub surges: Vec<PodId>,
     /// When to call again if nothing happens before.
     pub wake_at: Timestamp,
     /// Where the drain is.
@@ -316,6 +321,7 @@ pub fn step(
 
     let mut step = Step {
         actions: Vec::new(),
+        surges: Vec::new(),
         wake_at: order.deadline_at,
         state: StepState::Running { remaining: 0 },
     };
@@ -388,6 +394,27 @@ pub fn step(
                     && !forbidden.contains_key(pod.id.namespace.as_str()) => {}
             Need::Request if in_flight >= IN_FLIGHT_MAX => {}
             Need::Request => {
+                let surging = progress.surging() + step.surges.len();
+                match surge::turn(order, facts, pod, progress, surging, now) {
+                    SurgeTurn::Goes => {}
+                    SurgeTurn::Stuck(detail) => {
+                        let detail = format!("{}: {detail}", pod.id);
+                        stuck.push((PodOutcome::ReplacementNotReady, detail));
+                        continue;
+                    }
+                    SurgeTurn::Begin => {
+                        step.surges.push(pod.id.clone());
+                        waiting.push(pod);
+                        ordinary_waiting |= !pod.critical;
+                        continue;
+                    }
+                    SurgeTurn::Waits(until) => {
+                        step.wake_at = step.wake_at.min(until);
+                        waiting.push(pod);
+                        ordinary_waiting |= !pod.critical;
+                        continue;
+                    }
+                }
                 match turn(order, facts, pod, &of_workload, &mut given, now) {
                     Turn::Now => {}
                     Turn::Waits(since, detail) => {
@@ -438,6 +465,9 @@ pub fn step(
         // Also where that is later than the deadline: nothing is left that could be late.
         step.wake_at = order.complete_after;
         StepState::Running { remaining: 0 }
+    } else if progress.surging() > 0 && now < order.deadline_at {
+        // Its end is an event.
+        StepState::Running { remaining: 0 }
     } else {
         StepState::Over {
             outcome: NodeOutcome::Drained,
@@ -446,6 +476,7 @@ pub fn step(
     };
     if matches!(step.state, StepState::Over { .. }) {
         step.actions.clear();
+        step.surges.clear();
     }
     step
 }

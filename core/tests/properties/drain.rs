@@ -251,6 +251,7 @@ impl<'a> Simulation<'a> {
             wanted: Some(self.wanted[n]),
             ready: here.chain(there).collect(),
             over: false,
+            ..Default::default()
         }
     }
 

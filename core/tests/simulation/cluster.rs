@@ -331,6 +331,7 @@ impl Cluster {
             wanted: u32::try_from(self.workloads.get(workload)?.replicas).ok(),
             ready: ready.collect(),
             over: false,
+            ..Default::default()
         })
     }
 

@@ -65,6 +65,7 @@ pub fn rules() -> DrainRules {
         deadline: 15 * MINUTE,
         pod_deadline: 10 * MINUTE,
         pace: Pace::Owner,
+        surge: false,
         unmanaged: Choice::Leave,
         empty_dir: Choice::Leave,
         local_volumes: Choice::Leave,

@@ -1,13 +1,13 @@
 //! Pods in a few words, and one drain that is walked step by step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use foreshock_core::drain::{
     Action, Answer, Budget, DrainFacts, DrainOrder, DrainProgress, DrainRules, EvictionAllowance,
     NodeOutcome, Owner, PodFacts, PodId, Step, StepState, Workload, Workloads, step,
 };
-use foreshock_core::node::NodeId;
+use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::room::{Needs, Resources};
 use foreshock_core::time::{after, ago};
 use jiff::Timestamp;
@@ -141,22 +141,31 @@ impl Walk {
         }
     }
 
-    pub fn step(&self) -> Step {
-        let facts = DrainFacts {
+    pub fn facts(&self) -> DrainFacts<'_> {
+        DrainFacts {
             pods: &self.pods,
             node_ready: self.node_ready,
             workloads: &self.workloads,
-        };
-        step(&self.order, &facts, &self.progress, self.now)
+        }
+    }
+
+    pub fn step(&self) -> Step {
+        step(&self.order, &self.facts(), &self.progress, self.now)
     }
 
     /// The Deployment `web` with these Ready Pods here, by name, and elsewhere.
     pub fn workload(here: &[&str], elsewhere: &[&str], wanted: Option<u32>) -> Workload {
-        let here = here.iter().map(|name| pod(name).id.uid);
-        let there = elsewhere.iter().map(|uid| (*uid).into());
+        let here = here
+            .iter()
+            .map(|name| (pod(name).id.uid, "worker-01".into()));
+        let there = elsewhere
+            .iter()
+            .map(|uid| ((*uid).into(), "worker-02".into()));
+        let on: BTreeMap<Uid, NodeName> = here.chain(there).collect();
         Workload {
             wanted,
-            ready: here.chain(there).collect(),
+            ready: on.keys().cloned().collect(),
+            on,
             over: false,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::pods::{budget, sized, with};
+use crate::support::pods::{budget, pod, sized, with};
 use crate::support::{HOUR, MINUTE, Scene, alert, now, scene, taint};
 use foreshock_core::decision::audit::{Limit as Broken, audit};
 use foreshock_core::decision::memory::Memory;
@@ -12,7 +12,9 @@ use foreshock_core::decision::window::Window;
 use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts, OwnWrite, ScoreUnknown, World};
 use foreshock_core::decision::{Decision, decide};
 use foreshock_core::drain::{EvictionAllowance, PodFacts};
-use foreshock_core::record::{Ramp, RecordState, RecordedPhase, Storm, Taint, TaintEffect};
+use foreshock_core::record::{
+    Ramp, RecordState, RecordedPhase, Storm, SurgeRecord, Taint, TaintEffect,
+};
 use foreshock_core::room::{HostPort, PodTerm, Protocol, Spread, VolumeTopology};
 use foreshock_core::time::{after, ago};
 
@@ -99,6 +101,47 @@ pub(crate) fn draining() -> Good {
             .at_risk("n3", 0.9, MINUTE)
             .marked("n3", RecordedPhase::Draining, MINUTE),
     )
+}
+
+/// What is scaled up for its sake goes on standing in the record, whatever becomes of the Node.
+fn surging(scene: Scene) -> Scene {
+    scene.record("n3", |record| {
+        record.surges = vec![SurgeRecord {
+            namespace: "shop".into(),
+            deployment: "web".into(),
+            uid: "web".into(),
+            before: 1,
+            pod: pod("a").id,
+            since: now(),
+        }];
+    })
+}
+
+fn releasing_with_a_surge() -> Good {
+    Good::of(surging(
+        scene()
+            .marked("n3", RecordedPhase::Drained, HOUR)
+            .remember("n3", |memory| memory.well_since = Some(ago(now(), HOUR))),
+    ))
+}
+
+#[test]
+fn whatever_is_decided_about_a_node_keeps_what_is_to_be_scaled_back() {
+    let at_risk = || scene().at_risk("n3", 0.9, MINUTE);
+    let tainted = at_risk().marked("n3", RecordedPhase::Tainted, 2 * MINUTE);
+    let vetoed = at_risk()
+        .marked("n3", RecordedPhase::Tainted, MINUTE)
+        .node("n3", |node| node.taints.clear());
+    for scene in [at_risk(), tainted, vetoed] {
+        // The audit passes them, which it does not where one is forgotten.
+        let good = Good::of(surging(scene));
+        let record = good.plan.marks[0].record.as_ref().expect("a record");
+        assert_eq!(record.surges.len(), 1, "{:?}", good.plan.marks[0].cause);
+    }
+    let good = releasing_with_a_surge();
+    let record = good.plan.marks[0].record.as_ref().expect("a record");
+    assert_eq!(record.surges.len(), 1);
+    assert!(record.marks.is_empty());
 }
 
 pub(crate) fn releasing() -> Good {
@@ -213,6 +256,13 @@ fn every_limit_is_refused_by_its_name() {
                 .as_mut()
                 .expect("a record")
                 .instance = "other".into();
+        }),
+        (Broken::Ownership, releasing_with_a_surge, |good| {
+            let record = good.plan.marks[0].record.as_mut();
+            record.expect("a record").surges.clear();
+        }),
+        (Broken::Ownership, releasing_with_a_surge, |good| {
+            good.plan.marks[0].record = None;
         }),
         (Broken::ForeignMark, tainting, |good| {
             n3(good).taints.push(Taint {

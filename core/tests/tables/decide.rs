@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::pods::{budgeted, sized, with};
+use crate::support::pods::{budgeted, pod, sized, with};
 use crate::support::{HOUR, MINUTE, Scene, alert, caution_taint, node, now, scene, taint};
 use foreshock_core::decision::audit::audit;
 use foreshock_core::decision::decide;
@@ -13,7 +13,7 @@ use foreshock_core::decision::world::{Fact, HoldUntil, OwnWrite, ScoreUnknown};
 use foreshock_core::drain::{DrainReport, NodeOutcome, PodFacts, PodOutcome};
 use foreshock_core::node::Uid;
 use foreshock_core::record::{
-    DrainRecord, RecordState, RecordedPhase, RiskLabel, Storm, Taint, TaintEffect,
+    DrainRecord, RecordState, RecordedPhase, RiskLabel, Storm, SurgeRecord, Taint, TaintEffect,
 };
 use foreshock_core::risk::Band;
 use foreshock_core::time::{after, ago};
@@ -944,6 +944,18 @@ fn a_record_that_has_run_out_is_removed() {
     });
     check(&old, "n3", Expect::Does(Cause::Record));
     assert_eq!(order_for(&old, "n3").record, None);
+    // Not while a Deployment is to be scaled back: nobody else would know.
+    let surging = old.record("n3", |record| {
+        record.surges = vec![SurgeRecord {
+            namespace: "shop".into(),
+            deployment: "web".into(),
+            uid: "web".into(),
+            before: 1,
+            pod: pod("a").id,
+            since: now(),
+        }];
+    });
+    check(&surging, "n3", Expect::Rests);
     check(
         &scene().record("n3", |record| {
             record.released_at = Some(ago(now(), 23 * HOUR))

@@ -822,7 +822,7 @@ fn web(names: &[&str], elsewhere: &[&str], wanted: Option<u32>) -> Walk {
     walk
 }
 
-fn of_web(name: &str) -> PodFacts {
+pub(crate) fn of_web(name: &str) -> PodFacts {
     with(pod(name), |pod| {
         pod.workload = Ok(owner("apps", "Deployment").map(|owner| Owner {
             name: "web".into(),

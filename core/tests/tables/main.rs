@@ -15,3 +15,4 @@ mod small;
 mod storms;
 #[path = "../support/mod.rs"]
 mod support;
+mod surge;

@@ -2,6 +2,7 @@
 
 mod drains;
 mod marks;
+mod surges;
 
 use std::collections::BTreeMap;
 
@@ -177,6 +178,7 @@ fn rules() -> DrainRules {
         deadline: Duration::from_secs(900),
         pod_deadline: Duration::from_secs(600),
         pace: foreshock_core::drain::Pace::Owner,
+        surge: false,
         unmanaged: Choice::Leave,
         empty_dir: Choice::Leave,
         local_volumes: Choice::Leave,

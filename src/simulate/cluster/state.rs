@@ -343,10 +343,16 @@ impl State {
             };
         };
         let pods = found.pods.iter().filter_map(|number| self.pods.get(number));
-        let ready = pods.filter(|pod| pod.ready && pod.deletion.is_none() && !pod.finished);
+        let ready: Vec<&Pod> = pods
+            .filter(|pod| pod.ready && pod.deletion.is_none() && !pod.finished)
+            .collect();
         drain::Workload {
             wanted: Some(found.spec.replicas),
-            ready: ready.map(|pod| pod.id.uid.clone()).collect(),
+            ready: ready.iter().map(|pod| pod.id.uid.clone()).collect(),
+            on: ready
+                .iter()
+                .filter_map(|pod| Some((pod.id.uid.clone(), pod.node.clone()?)))
+                .collect(),
             over: false,
         }
     }

@@ -75,7 +75,7 @@ async fn every_answer_has_the_shape_of_the_contract() {
         "daemon_sets": [{"namespace": "text", "name": "text"}],
         "pods": [{"namespace": "text", "name": "text", "uid": "text", "disposition": "text",
                   "reason": "text", "owner": "text", "pdb": "text", "headroom": "number",
-                  "dry_run": null, "dry_run_detail": "text", "dry_run_at": null, "fits_on": null, "grace_seconds": "number", "volumes": ["text"]}],
+                  "dry_run": null, "dry_run_detail": "text", "dry_run_at": null, "surge": "flag", "surge_detail": null, "fits_on": null, "grace_seconds": "number", "volumes": ["text"]}],
     });
     for (path, shape) in [
         (

@@ -53,6 +53,7 @@ pub(super) fn rules() -> DrainRules {
         deadline: Duration::from_secs(900),
         pod_deadline: Duration::from_secs(600),
         pace: foreshock_core::drain::Pace::Owner,
+        surge: false,
         unmanaged: Choice::Leave,
         empty_dir: Choice::Leave,
         local_volumes: Choice::Leave,
@@ -749,6 +750,7 @@ impl Plans for Doors {
                 rate: 20.0,
                 room: None,
                 dry_runs: std::collections::BTreeMap::new(),
+                surges: std::collections::BTreeMap::new(),
             })
         };
         Box::pin(async move { result })

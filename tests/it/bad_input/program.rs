@@ -122,10 +122,10 @@ const CASES: &[Case] = &[
     Case {
         name: "a behaviour that is not built yet",
         args: RUN,
-        files: &[("foreshock.toml", "[eviction]\nsurge = true")],
+        files: &[("foreshock.toml", "[policy]\ncondition = true")],
         env: &[],
         code: 1,
-        says: &["  eviction.surge: is not built into this version yet; remove the key"],
+        says: &["  policy.condition: is not built into this version yet; remove the key"],
     },
     Case {
         name: "pools and windows that cannot be understood",
@@ -647,7 +647,9 @@ async fn a_missing_right_is_named_by_check() {
                 "ok    kubernetes     ",
                 "FAIL  permissions    missing: patch nodes (to set and remove marks)",
                 "create pods/eviction",
-                "apply the roles in deploy/kustomize/base",
+                "patch deployments/scale.apps (to scale a single replica up before its Pod goes, and back)",
+                "list horizontalpodautoscalers.autoscaling",
+                "apply the roles in deploy/kustomize/base, with components/surge for eviction.surge",
             ],
         ),
         ("reader", "observe", &["ok    permissions    all "]),
@@ -657,7 +659,7 @@ async fn a_missing_right_is_named_by_check() {
         let config = workdir.write(
             "foreshock.toml",
             &format!(
-                "[listen]\naddress = \"127.0.0.1:{}\"\n[kubernetes]\nkubeconfig = \"{}\"\nnamespace = \"default\"\n[prometheus]\nurl = \"{}\"\n[policy]\nreach = \"{reach}\"\n",
+                "[listen]\naddress = \"127.0.0.1:{}\"\n[kubernetes]\nkubeconfig = \"{}\"\nnamespace = \"default\"\n[prometheus]\nurl = \"{}\"\n[policy]\nreach = \"{reach}\"\n[eviction]\nsurge = true\n",
                 free_port(),
                 kubeconfig.display(),
                 prometheus.url()

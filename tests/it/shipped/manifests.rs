@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use foreshock::config::Config;
-use foreshock::kubernetes::permissions::{RIGHTS, Scope};
+use foreshock::kubernetes::permissions::{self, RIGHTS, SURGE_RIGHTS, Scope};
 use foreshock::web::PeerUrl;
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use super::{items, root, string, text, yaml};
 use crate::support;
 
 const BASE: &str = "deploy/kustomize/base";
+const SURGE: &str = "deploy/kustomize/components/surge";
 const OPERATOR: &str = "deploy/kustomize/components/prometheus-operator";
 
 fn parse(text: &str, path: &str) -> Config {
@@ -206,6 +207,9 @@ async fn kubernetes_accepts_the_base() {
     }
     // And not only dry: without the Secret the Pod would wait, but every object is there.
     cluster.kubectl(&["apply", "-k", base]).await;
+    let surge = root().join(SURGE).join("rbac.yaml");
+    let surge = surge.to_str().expect("a path");
+    cluster.kubectl(&["apply", "-f", surge]).await;
     let policy = root().join("deploy/kustomize/components/network-policy/networkpolicy.yaml");
     let policy = policy.to_str().expect("a path");
     cluster
@@ -216,9 +220,8 @@ async fn kubernetes_accepts_the_base() {
 /// A right of one verb: namespaced or not, group, resource with subresource, name, verb.
 type Right = (bool, String, String, String, String);
 
-fn granted() -> BTreeSet<Right> {
-    let path = root().join(BASE).join("rbac.yaml");
-    let text = std::fs::read_to_string(path).expect("readable");
+fn granted(folder: &str, name: &str) -> BTreeSet<Right> {
+    let text = text(&format!("{folder}/rbac.yaml"));
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
     let mut granted = BTreeSet::new();
     for role in &documents {
@@ -227,7 +230,7 @@ fn granted() -> BTreeSet<Right> {
             "Role" => true,
             "ClusterRoleBinding" | "RoleBinding" => {
                 assert_eq!(role["subjects"][0]["name"], "foreshock");
-                assert_eq!(role["roleRef"]["name"], "foreshock");
+                assert_eq!(role["roleRef"]["name"], name);
                 continue;
             }
             other => panic!("unexpected {other}"),
@@ -256,7 +259,22 @@ fn granted() -> BTreeSet<Right> {
 
 #[test]
 fn the_roles_grant_exactly_what_the_program_asks_for() {
-    let asked: BTreeSet<Right> = RIGHTS
+    grants(BASE, "foreshock", &RIGHTS);
+    // The name in the Role is that of the Lease.
+    let base = parse(&text(&format!("{BASE}/foreshock.toml")), "foreshock.toml");
+    assert_eq!(base.kubernetes.instance, "foreshock");
+}
+
+#[test]
+fn the_component_for_surge_grants_what_that_needs_and_nothing_else() {
+    grants(SURGE, "foreshock-surge", &SURGE_RIGHTS);
+    let component = yaml(&format!("{SURGE}/kustomization.yaml"));
+    assert_eq!(component["kind"], "Component");
+    assert_eq!(component["resources"], serde_json::json!(["rbac.yaml"]));
+}
+
+fn grants(folder: &str, name: &str, rights: &[permissions::Right]) {
+    let asked: BTreeSet<Right> = rights
         .iter()
         .flat_map(|right| {
             let (namespaced, name) = match right.scope {
@@ -274,7 +292,7 @@ fn the_roles_grant_exactly_what_the_program_asks_for() {
             })
         })
         .collect();
-    let granted = granted();
+    let granted = granted(folder, name);
     let missing: Vec<_> = asked.difference(&granted).collect();
     assert!(missing.is_empty(), "asked for and not granted: {missing:?}");
     let needless: Vec<_> = granted.difference(&asked).collect();
@@ -282,7 +300,4 @@ fn the_roles_grant_exactly_what_the_program_asks_for() {
         needless.is_empty(),
         "granted and never needed: {needless:?}"
     );
-    // The name in the Role is that of the Lease.
-    let base = parse(&text(&format!("{BASE}/foreshock.toml")), "foreshock.toml");
-    assert_eq!(base.kubernetes.instance, "foreshock");
 }

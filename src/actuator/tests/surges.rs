@@ -1,0 +1,326 @@
+//! Single replicas: scaled up before their Pod goes, and scaled back whatever happens.
+
+use foreshock_core::drain::{Owner, Pace};
+use foreshock_core::record::SurgeRecord;
+
+use super::super::fake::ScaleFault;
+use super::*;
+
+fn of_web(name: &str) -> PodFacts {
+    let mut pod = pod(name);
+    pod.workload = Ok(Some(Owner {
+        group: "apps".to_owned(),
+        kind: "Deployment".to_owned(),
+        name: "web".to_owned(),
+        uid: Uid::from("web"),
+    }));
+    pod
+}
+
+/// A Node `a` that drains since the start, with the only Pod of `web`.
+fn single() -> Arc<Fake> {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![of_web("p")]);
+    cluster.deployment("p");
+    cluster
+}
+
+fn surge_it() -> DrainOrder {
+    let mut order = drain_it("a", START);
+    order.rules.surge = true;
+    order
+}
+
+fn scaled(cluster: &Fake) -> Vec<u32> {
+    let of = |write| match write {
+        Write::Scale(_, replicas) => Some(replicas),
+        Write::Mark(_) | Write::Evict(_) | Write::Lease | Write::Event(_) => None,
+    };
+    cluster.written().into_iter().filter_map(of).collect()
+}
+
+fn surges(cluster: &Fake) -> Vec<SurgeRecord> {
+    cluster.record("a").expect("ours").surges
+}
+
+fn recorded(pod: &str) -> SurgeRecord {
+    SurgeRecord {
+        namespace: "shop".to_owned(),
+        deployment: "web".to_owned(),
+        uid: Uid::from("web"),
+        before: 1,
+        pod: super::super::fake::pod(pod).id,
+        since: START,
+    }
+}
+
+/// All is as it was, but for the Pod.
+fn is_settled(cluster: &Fake) -> bool {
+    cluster.replicas() == 1 && surges(cluster).is_empty()
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_noted_scaled_up_evicted_scaled_back_and_forgotten_in_this_order() {
+    for pace in [Pace::Owner, Pace::Budget] {
+        let cluster = single();
+        let mut scene = Scene::new(&cluster).await;
+        let mut order = surge_it();
+        order.rules.pace = pace;
+        scene.plan(|plan| plan.drains = vec![order]);
+        let mut fewest = usize::MAX;
+        while scene.ended().is_none() || !is_settled(&cluster) {
+            fewest = fewest.min(cluster.ready());
+            if cluster.replicas() == 2 {
+                assert_eq!(surges(&cluster).len(), 1, "what is to be put back is noted");
+            }
+            if cluster.evictions() == ["p"] && cluster.pod_names("a") == ["p"] {
+                assert_eq!(scaled(&cluster), [2], "not while it is on its way");
+            }
+            scene.pass(Duration::from_millis(10)).await;
+        }
+        assert_eq!(scene.ended(), Some(NodeOutcome::Drained));
+        assert_eq!(fewest, 1, "one is Ready at every moment");
+        let written = cluster.written();
+        let web = |replicas| Write::Scale("web".to_owned(), replicas);
+        let steps: Vec<&Write> = written
+            .iter()
+            .filter(|write| !matches!(write, Write::Event(_)))
+            .collect();
+        let node = Write::Mark("a".to_owned());
+        let evict = Write::Evict("p".to_owned());
+        assert_eq!(steps, [&node, &web(2), &evict, &web(1), &node]);
+        for said in ["SurgeStarted", "SurgeEnded"] {
+            assert!(written.contains(&Write::Event(said)), "{said}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_at_any_moment_leaves_one_replica_asked_for_and_one_ready() {
+    // Every moment of the first nine seconds, in steps of 50 ms: before and after each write of them.
+    for moment in 0..180 {
+        let cluster = single();
+        cluster.inner().slow = Duration::from_millis(120);
+        cluster.inner().gone_after = Some(Duration::from_secs(3));
+        let first = Scene::new(&cluster).await;
+        first.plan(|plan| plan.drains = vec![surge_it()]);
+        tokio::time::sleep(Duration::from_millis(50 * moment)).await;
+        let cluster = first.kill();
+        if cluster.replicas() == 2 {
+            assert_eq!(surges(&cluster).len(), 1, "{moment}: nobody would know");
+        }
+        let mut second = Scene::new(&cluster).await;
+        second.plan(|plan| plan.drains = vec![surge_it()]);
+        second.until("over", |scene| scene.ended().is_some()).await;
+        second
+            .until("put back", |scene| is_settled(&scene.cluster))
+            .await;
+        assert_eq!(second.ended(), Some(NodeOutcome::Drained), "{moment}");
+        assert_eq!(cluster.evictions().len(), 1, "{moment}");
+        assert_eq!(cluster.ready(), 1, "{moment}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_process_has_noted_is_undone_without_its_drain_and_with_surge_off() {
+    // It died before it scaled up, after that, and after the Pod was told to go.
+    for (replicas, going) in [(1, false), (2, false), (2, true)] {
+        let cluster = Fake::new();
+        let mut record = tainted("a");
+        record.surges = vec![recorded("p")];
+        cluster.node("a", Some(&record));
+        let mut pod = of_web("p");
+        let until = after(START, Duration::from_secs(120));
+        pod.terminating_until = going.then_some(until);
+        cluster.set_pods("a", vec![pod]);
+        cluster.deployment("p");
+        if let Some(found) = cluster.inner().deployments.get_mut(&Uid::from("web")) {
+            (found.replicas, found.by_us) = (replicas, Some(replicas == 2));
+        }
+        let mut scene = Scene::new(&cluster).await;
+        scene.plan(|_| {});
+        if going {
+            scene.pass(Duration::from_secs(60)).await;
+            assert_eq!(scaled(&cluster), [0_u32; 0], "its Pod is on its way");
+            cluster.set_pods("a", Vec::new());
+        }
+        scene
+            .until("undone", |scene| is_settled(&scene.cluster))
+            .await;
+        assert_eq!(scaled(&cluster).len(), usize::from(replicas == 2));
+        assert!(cluster.evictions().is_empty());
+        assert!(
+            scene.now() < until,
+            "it did not wait for the Pod's time to run out"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withdrawn_drain_scales_back_and_keeps_its_pod() {
+    let cluster = single();
+    cluster.inner().second_after = None;
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene
+        .until("scaled up", |scene| scene.cluster.replicas() == 2)
+        .await;
+    scene.plan(|_| {});
+    scene
+        .until("put back", |scene| is_settled(&scene.cluster))
+        .await;
+    assert_eq!(scaled(&cluster), [2, 1]);
+    assert_eq!(cluster.pod_names("a"), ["p"]);
+    assert_eq!(scene.outcomes()["p"], PodOutcome::Cancelled);
+    // Ordered again, it begins again.
+    cluster.inner().second_after = Some(Duration::from_secs(2));
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene.until("over", |scene| scene.ended().is_some()).await;
+    scene
+        .until("put back", |scene| is_settled(&scene.cluster))
+        .await;
+    assert_eq!(scaled(&cluster), [2, 1, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_paused_nothing_is_scaled_and_afterwards_it_is_put_back() {
+    let cluster = single();
+    cluster.inner().second_after = None;
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene
+        .until("scaled up", |scene| scene.cluster.replicas() == 2)
+        .await;
+    scene.pass(Duration::from_secs(1)).await;
+    cluster.edit_lease(|view| view.paused = true);
+    let written = cluster.written().len();
+    scene.pass(Duration::from_secs(30)).await;
+    scene.plan(|_| {});
+    scene.pass(Duration::from_secs(60)).await;
+    assert_eq!(cluster.written().len(), written);
+    assert_eq!(surges(&cluster).len(), 1, "it is noted all the same");
+    cluster.edit_lease(|view| view.paused = false);
+    scene
+        .until("put back", |scene| is_settled(&scene.cluster))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_has_scaled_meanwhile_stays_as_it_is() {
+    for theirs in [0, 1, 2, 5] {
+        let cluster = single();
+        cluster.inner().second_after = None;
+        let mut scene = Scene::new(&cluster).await;
+        scene.plan(|plan| plan.drains = vec![surge_it()]);
+        scene
+            .until("scaled up", |scene| scene.cluster.replicas() == 2)
+            .await;
+        cluster.scale_by_hand(theirs);
+        scene.pass(Duration::from_secs(5)).await;
+        scene.plan(|_| {});
+        scene
+            .until("forgotten", |scene| surges(&scene.cluster).is_empty())
+            .await;
+        assert_eq!(scaled(&cluster), [2]);
+        assert_eq!(cluster.replicas(), theirs);
+        let said = cluster.written().contains(&Write::Event("SurgeLeft"));
+        assert_eq!(said, theirs != 1, "who has put it back needs no word");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_deployment_is_taken_away_from_us_goes_as_it_would_otherwise() {
+    let cluster = single();
+    cluster.inner().second_after = None;
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene
+        .until("scaled up", |scene| scene.cluster.replicas() == 2)
+        .await;
+    cluster.scale_by_hand(1);
+    scene.until("over", |scene| scene.ended().is_some()).await;
+    assert_eq!(scene.ended(), Some(NodeOutcome::Drained));
+    scene
+        .until("forgotten", |scene| surges(&scene.cluster).is_empty())
+        .await;
+    assert_eq!(scaled(&cluster), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_autoscaled_deployment_is_never_touched_and_it_is_said() {
+    let cluster = single();
+    let web = Uid::from("web");
+    let autoscaler = Some("web".to_owned());
+    cluster
+        .inner()
+        .deployments
+        .get_mut(&web)
+        .expect("there")
+        .autoscaler = autoscaler;
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene.until("over", |scene| scene.ended().is_some()).await;
+    assert_eq!(scene.ended(), Some(NodeOutcome::Drained));
+    assert_eq!(scaled(&cluster), [0_u32; 0]);
+    assert!(cluster.marked().is_empty());
+    assert!(cluster.written().contains(&Write::Event("SurgeLeftOut")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_pod_that_is_not_ready_in_time_leaves_the_first_where_it_is() {
+    let cluster = single();
+    cluster.inner().second_after = None;
+    let mut scene = Scene::new(&cluster).await;
+    let begun = scene.now();
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene.until("over", |scene| scene.ended().is_some()).await;
+    let not_ready = PodOutcome::ReplacementNotReady;
+    assert_eq!(scene.ended(), Some(NodeOutcome::Ended(not_ready)));
+    assert_eq!(scene.outcomes()["p"], not_ready);
+    assert!(scene.now() >= after(begun, rules().pod_deadline));
+    scene
+        .until("put back", |scene| is_settled(&scene.cluster))
+        .await;
+    assert!(cluster.evictions().is_empty());
+    assert_eq!(cluster.pod_names("a"), ["p"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_goes_wrong_with_a_scaling_is_put_right() {
+    use ScaleFault::{Conflict, Lost, Refused};
+    for faults in [
+        &[Lost][..],
+        &[Refused],
+        &[Conflict],
+        &[Conflict, Conflict, Lost, Conflict, Refused],
+    ] {
+        let cluster = single();
+        cluster.inner().scale_fails = faults.iter().copied().collect();
+        let mut scene = Scene::new(&cluster).await;
+        scene.plan(|plan| plan.drains = vec![surge_it()]);
+        scene.until("over", |scene| scene.ended().is_some()).await;
+        assert_eq!(scene.ended(), Some(NodeOutcome::Drained));
+        scene
+            .until("put back", |scene| is_settled(&scene.cluster))
+            .await;
+        assert!(cluster.inner().scale_fails.is_empty());
+        assert_eq!(cluster.ready(), 1, "{faults:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_deleted_with_its_record_leaves_nothing_scaled_up() {
+    let cluster = single();
+    cluster.inner().second_after = None;
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene
+        .until("scaled up", |scene| scene.cluster.replicas() == 2)
+        .await;
+    cluster.delete_node("a");
+    cluster.set_pods("a", Vec::new());
+    scene.plan(|_| {});
+    scene
+        .until("put back", |scene| scene.cluster.replicas() == 1)
+        .await;
+}
