@@ -9,6 +9,7 @@ mod edges;
 mod findings;
 mod margins;
 mod pools;
+mod ramp;
 mod room;
 mod said;
 mod small;

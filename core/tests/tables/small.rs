@@ -403,3 +403,53 @@ fn what_is_given_back_is_free_for_the_next_in_the_same_plan() {
         .collect();
     assert_eq!(zones, [1], "{:?}", decision.usage.groups);
 }
+
+#[test]
+fn phases_and_holds_have_the_names_that_scripts_know() {
+    let phases: Vec<String> = Phase::ALL.iter().map(ToString::to_string).collect();
+    let known = [
+        "healthy",
+        "suspect",
+        "tainted",
+        "draining",
+        "drained",
+        "recovering",
+    ];
+    assert_eq!(phases, known);
+    let words: Vec<&str> = Phase::ALL.iter().map(|phase| phase.as_str()).collect();
+    assert_eq!(words, known);
+    let holds: Vec<String> = HoldReason::ALL.iter().map(ToString::to_string).collect();
+    let known = [
+        "paused",
+        "excluded",
+        "hold_until",
+        "foreign_mark",
+        "veto",
+        "control_plane",
+        "new_node",
+        "blinded_by_taint",
+        "unknown",
+        "storm",
+        "reach",
+        "untrained",
+        "drift",
+        "repeat_offender",
+        "unconfirmed",
+        "drain_after",
+        "window",
+        "last_node",
+        "tainted_max",
+        "draining_max",
+        "drains_per_hour",
+        "no_room",
+        "shared_budget",
+        "facts_unknown",
+        "drain_failed",
+        "write_failed",
+        "drained",
+        "recovering",
+    ];
+    assert_eq!(holds, known);
+    let words: Vec<&str> = HoldReason::ALL.iter().map(|hold| hold.as_str()).collect();
+    assert_eq!(words, known);
+}
