@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::timeline::{Timeline, fleet, name};
-use crate::support::{HOUR, MINUTE, alert, scene};
+use crate::support::{HOUR, MINUTE, Scene, alert, now, scene};
+use foreshock_core::decision::decide;
+use foreshock_core::decision::memory::Known;
 use foreshock_core::decision::plan::Cause;
 use foreshock_core::decision::policy::{Pool, PoolLimits};
 use foreshock_core::decision::verdict::HoldReason;
 use foreshock_core::decision::world::ScoreUnknown;
-use foreshock_core::record::RecordedPhase;
+use foreshock_core::record::{Input, Ramp, RecordedPhase, Storm};
+use foreshock_core::time::ago;
 
 #[test]
 fn forty_per_cent_at_once_is_a_storm_for_as_long_as_it_lasts_and_ends_in_a_ramp() {
@@ -272,4 +275,317 @@ fn who_waits_for_the_ramp_is_told_for_whom() {
         waits.detail,
         "after a storm Nodes are begun on 1 at a time; first n00 must have come to an end"
     );
+}
+
+/// So many of twenty Nodes that have just turned at risk, by a model that has been there for long.
+fn turned(count: usize) -> Scene {
+    let mut scene = fleet(20);
+    for score in scene.world.scores.values_mut() {
+        score.inputs.model = "m1".into();
+    }
+    let old = Known {
+        first: None,
+        last: now(),
+    };
+    scene.memory.inputs.insert(Input::Model("m1".into()), old);
+    for n in 0..count {
+        let name = name(n);
+        scene = scene
+            .at_risk(&name, 0.9, MINUTE)
+            .remember(&name, |memory| memory.turned_at = Some(ago(now(), MINUTE)));
+    }
+    scene
+}
+
+fn about(scene: &Scene) -> Option<String> {
+    let decision = decide(&scene.policy, &scene.memory, &scene.world);
+    decision.storm.map(|storm| storm.about)
+}
+
+fn seen(scene: &mut Scene, input: Input, first: jiff::Timestamp) {
+    let known = Known {
+        first: Some(first),
+        last: now(),
+    };
+    scene.memory.inputs.insert(input, known);
+}
+
+fn with_alert(mut scene: Scene, count: usize, floor: f64) -> Scene {
+    for n in 0..count {
+        let reach = foreshock_core::decision::policy::Reach::Evict;
+        scene = scene.alert(&name(n), alert("NewRule", floor, reach));
+    }
+    scene
+}
+
+#[test]
+fn a_share_is_a_storm_only_above_the_threshold_and_the_least_number() {
+    assert_eq!(about(&turned(4)), None, "4 of 20 is just 20 %");
+    assert_eq!(about(&turned(5)).as_deref(), Some("5 of 20 Nodes"));
+    let careless = turned(5).with_policy(|policy| policy.limits.storm_min = 6);
+    assert_eq!(about(&careless), None);
+}
+
+#[test]
+fn a_storm_is_about_what_explains_it_best() {
+    // A new model that all Nodes have explains no more than the cluster.
+    let mut new_model = turned(5);
+    seen(
+        &mut new_model,
+        Input::Model("m1".into()),
+        ago(now(), 2 * MINUTE),
+    );
+    assert_eq!(about(&new_model).as_deref(), Some("5 of 20 Nodes"));
+    // Where more are at risk by it than have turned of late, the exporter that only they have does.
+    let slow = |scene: Scene| {
+        let mut scene = scene;
+        for n in 0..5 {
+            scene = scene.remember(&name(n), |memory| memory.turned_at = Some(ago(now(), HOUR)));
+            let score = scene
+                .world
+                .scores
+                .get_mut(name(n).as_str())
+                .expect("scored");
+            score.inputs.exporter = Some("1.12.0".into());
+        }
+        seen(&mut scene, Input::Model("m1".into()), ago(now(), 2 * HOUR));
+        seen(
+            &mut scene,
+            Input::Exporter("1.12.0".into()),
+            ago(now(), 2 * HOUR),
+        );
+        scene
+    };
+    assert_eq!(
+        about(&slow(turned(5))).as_deref(),
+        Some("5 of 5 Nodes, all by node_exporter 1.12.0, which is new")
+    );
+    // An alert is no input that everybody has, though its share is of all Nodes.
+    let mut rule = with_alert(turned(5), 5, 0.9);
+    for n in 0..5 {
+        rule = rule.remember(&name(n), |memory| memory.turned_at = Some(ago(now(), HOUR)));
+    }
+    seen(&mut rule, Input::Model("m1".into()), ago(now(), 2 * HOUR));
+    seen(
+        &mut rule,
+        Input::Alert("NewRule".into()),
+        ago(now(), 2 * HOUR),
+    );
+    assert_eq!(
+        about(&rule).as_deref(),
+        Some("5 of 20 Nodes, all by alert NewRule, which is new")
+    );
+}
+
+#[test]
+fn an_input_is_new_for_a_day_and_speaks_only_against_what_turned_after_it() {
+    let at_risk_since = |ago_: Duration, first: Duration| {
+        let mut scene = with_alert(fleet(20), 5, 0.9);
+        for n in 0..5 {
+            scene = scene.remember(&name(n), |memory| memory.turned_at = Some(ago(now(), ago_)));
+        }
+        seen(
+            &mut scene,
+            Input::Alert("NewRule".into()),
+            ago(now(), first),
+        );
+        about(&scene)
+    };
+    let day = 24 * HOUR;
+    let millisecond = Duration::from_millis(1);
+    assert!(at_risk_since(HOUR, day).is_some());
+    assert_eq!(
+        at_risk_since(HOUR, day + millisecond),
+        None,
+        "no longer new"
+    );
+    assert!(at_risk_since(HOUR, HOUR).is_some());
+    assert_eq!(
+        at_risk_since(HOUR + millisecond, HOUR),
+        None,
+        "it was not there"
+    );
+    // A floor at the threshold puts nobody at risk.
+    let at_it = with_alert(fleet(20), 5, 0.65);
+    let decision = decide(&at_it.policy, &at_it.memory, &at_it.world);
+    assert!(
+        !decision
+            .memory
+            .inputs
+            .contains_key(&Input::Alert("NewRule".into()))
+    );
+    let over_it = with_alert(fleet(20), 5, 0.66);
+    let decision = decide(&over_it.policy, &over_it.memory, &over_it.world);
+    assert!(
+        decision
+            .memory
+            .inputs
+            .contains_key(&Input::Alert("NewRule".into()))
+    );
+}
+
+#[test]
+fn inputs_are_kept_for_sixty_days_and_a_thousand_of_them() {
+    let day = 24 * HOUR;
+    let kept = |last: Duration| {
+        let mut scene = fleet(3);
+        let known = Known {
+            first: None,
+            last: ago(now(), last),
+        };
+        scene
+            .memory
+            .inputs
+            .insert(Input::Alert("Old".into()), known);
+        let decision = decide(&scene.policy, &scene.memory, &scene.world);
+        decision
+            .memory
+            .inputs
+            .contains_key(&Input::Alert("Old".into()))
+    };
+    assert!(kept(60 * day - Duration::from_millis(1)));
+    assert!(!kept(60 * day));
+
+    // One place is taken by the model that all scores are from.
+    let many = |count: usize| {
+        let mut scene = fleet(3);
+        for n in 0..count {
+            let known = Known {
+                first: None,
+                last: ago(now(), Duration::from_secs(60 + n as u64)),
+            };
+            let input = Input::Alert(format!("A{n}"));
+            scene.memory.inputs.insert(input, known);
+        }
+        decide(&scene.policy, &scene.memory, &scene.world)
+            .memory
+            .inputs
+    };
+    assert_eq!(many(999).len(), 1_000);
+    let all = many(1_000);
+    assert_eq!(all.len(), 1_000);
+    assert!(
+        !all.contains_key(&Input::Alert("A999".into())),
+        "the one unused for longest goes"
+    );
+    assert!(all.contains_key(&Input::Alert("A998".into())));
+}
+
+fn stormy(mut scene: Scene, calm_since: Option<jiff::Timestamp>) -> Scene {
+    scene.memory.storm = Some(Storm {
+        since: ago(now(), HOUR),
+        about: "8 of 20 Nodes".into(),
+        input: None,
+        calm_since,
+    });
+    scene
+}
+
+fn calm(scene: &Scene) -> Option<Option<jiff::Timestamp>> {
+    let decision = decide(&scene.policy, &scene.memory, &scene.world);
+    decision.storm.map(|storm| storm.calm_since)
+}
+
+#[test]
+fn a_storm_ends_after_a_window_of_calm_in_which_half_of_the_nodes_are_heard() {
+    assert_eq!(calm(&stormy(fleet(20), None)), Some(Some(now())));
+    let millisecond = Duration::from_millis(1);
+    let nearly = ago(now(), 5 * MINUTE - millisecond);
+    assert_eq!(calm(&stormy(fleet(20), Some(nearly))), Some(Some(nearly)));
+    assert_eq!(
+        calm(&stormy(fleet(20), Some(ago(now(), 5 * MINUTE)))),
+        None,
+        "it is over"
+    );
+    assert_eq!(
+        calm(&stormy(turned(5), Some(nearly))),
+        Some(None),
+        "many at risk again: the calm begins anew"
+    );
+    let silent = |count: usize| {
+        let mut scene = stormy(fleet(20), Some(nearly));
+        for n in 0..count {
+            scene = scene.score(&name(n), Err(ScoreUnknown::NoScrape));
+        }
+        calm(&scene)
+    };
+    assert_eq!(silent(10), Some(Some(nearly)));
+    assert_eq!(silent(11), Some(None), "in the dark nothing is calm");
+}
+
+#[test]
+fn a_storm_of_the_lease_goes_on_without_its_calm_and_ends_once() {
+    let recorded = |over: bool| {
+        let mut scene = fleet(20);
+        let storm = Storm {
+            since: ago(now(), HOUR),
+            about: "8 of 20 Nodes".into(),
+            input: None,
+            calm_since: Some(ago(now(), 10 * MINUTE)),
+        };
+        scene.memory.storm_over = over.then_some(storm.since);
+        let cluster = scene.world.cluster.as_mut().expect("known");
+        cluster.storm = Some(storm);
+        calm(&scene)
+    };
+    assert_eq!(
+        recorded(false),
+        Some(Some(now())),
+        "what another saw of calm is not trusted"
+    );
+    assert_eq!(recorded(true), None);
+}
+
+#[test]
+fn a_place_with_a_long_name_is_cut_and_one_with_a_strange_one_is_plain() {
+    let zoned = |zone: &str| {
+        let mut scene = turned(5);
+        for n in 0..6 {
+            scene = scene.node(&name(n), |node| node.zone = Some(zone.into()));
+        }
+        // More of the zone than of the cluster have turned: only its share is over the threshold.
+        scene.policy.limits.storm_share = 0.5;
+        about(&scene).expect("a storm of the zone")
+    };
+    assert_eq!(zoned("a\nb\u{7f}  c"), "zone a b c: 5 of 6 Nodes");
+    let long = zoned(&"z".repeat(300));
+    assert_eq!(long.len(), Storm::ABOUT_MAX - 2);
+    assert!(long.starts_with("zone zzz"));
+}
+
+#[test]
+fn what_carries_our_taint_is_settled_and_what_only_has_a_record_is_not() {
+    let marked = |on_the_node: bool| {
+        let mut scene = stormy(turned(5), None);
+        for n in 0..5 {
+            scene = scene.marked(&name(n), RecordedPhase::Tainted, HOUR);
+            if !on_the_node {
+                scene = scene.node(&name(n), |node| node.taints.clear());
+            }
+        }
+        calm(&scene)
+    };
+    assert_eq!(
+        marked(true),
+        Some(Some(now())),
+        "what is marked is dealt with"
+    );
+    assert_eq!(
+        marked(false),
+        Some(None),
+        "a person has taken the taints off"
+    );
+}
+
+#[test]
+fn a_ramp_of_width_nothing_is_taken_as_one() {
+    let mut scene = turned(1);
+    let cluster = scene.world.cluster.as_mut().expect("known");
+    cluster.ramp = Some(Ramp {
+        since: ago(now(), MINUTE),
+        width: 0,
+        nodes: [].into(),
+    });
+    let decision = decide(&scene.policy, &scene.memory, &scene.world);
+    assert_eq!(decision.memory.ramp.map(|ramp| ramp.width), Some(1));
 }
