@@ -7,6 +7,7 @@ mod decide;
 mod drain;
 mod edges;
 mod findings;
+mod limits;
 mod margins;
 mod pools;
 mod ramp;

@@ -9,7 +9,7 @@ use foreshock_core::decision::verdict::{Hold, HoldReason};
 use foreshock_core::decision::world::{Fact, ScoreUnknown};
 use foreshock_core::drain::{DrainReport, NodeOutcome, PodOutcome};
 use foreshock_core::record::{
-    ActingAlert, DrainRecord, NodeRecord, RecordState, RecordedPhase, RiskLabel, TaintEffect,
+    ActingAlert, DrainRecord, Marks, NodeRecord, RecordState, RecordedPhase, RiskLabel, TaintEffect,
 };
 use foreshock_core::time::{after, ago};
 
@@ -524,6 +524,10 @@ fn a_release_leaves_a_record_that_remembers_it() {
         .record("n3", |record| {
             record.repeats = vec![ago(now(), HOUR)];
             record.reasons = vec!["disk".into()];
+            // It ended a while ago.
+            let mut old = alert("NodeOnFire", 0.9, Reach::Evict);
+            old.expires_at = ago(now(), HOUR);
+            record.alerts = vec![old];
         })
         .remember("n3", |memory| memory.well_since = Some(ago(now(), HOUR)));
     let order = order_for(&scene, "n3");
@@ -638,6 +642,79 @@ fn caution_marks_leave_with_a_dead_band() {
     assert_eq!(marks.label, Some(RiskLabel::Caution));
     assert_eq!(marks.label_before.as_deref(), Some("theirs"));
     assert_eq!(marks.caution_taint, Some(caution_taint()));
+}
+
+#[test]
+fn a_record_that_loses_its_last_mark_loses_what_spoke_for_it() {
+    let scene = carrying(RiskLabel::Caution, 0.2).record("n3", |record| {
+        record.reasons = vec!["disk".into()];
+        let mut old = alert("NodeOnFire", 0.6, Reach::Evict);
+        old.expires_at = ago(now(), HOUR);
+        record.alerts = vec![old];
+    });
+    let order = order_for(&scene, "n3");
+    let record = record_of(&order);
+    assert!(record.marks.is_empty());
+    assert_eq!((&record.reasons, &record.alerts), (&vec![], &vec![]));
+}
+
+#[test]
+fn a_change_of_marks_is_remembered_when_it_is_seen() {
+    let seen = |before: Option<Marks>| {
+        let scene = carrying(RiskLabel::Caution, 0.45).remember("n3", |memory| {
+            memory.marks_seen = before;
+        });
+        let decision = decide(&scene.policy, &scene.memory, &scene.world);
+        let memory = &decision.memory.nodes[&scene.world.nodes["n3"].id];
+        let there = scene.world.nodes["n3"]
+            .record
+            .ours()
+            .expect("ours")
+            .marks
+            .clone();
+        assert_eq!(memory.marks_seen, Some(there));
+        memory.caution_changed_at
+    };
+    assert_eq!(seen(None), None, "the first look is no change");
+    assert_eq!(seen(Some(Marks::default())), Some(now()));
+    let same = carrying(RiskLabel::Caution, 0.45);
+    let same = same.world.nodes["n3"]
+        .record
+        .ours()
+        .expect("ours")
+        .marks
+        .clone();
+    assert_eq!(seen(Some(same)), None);
+}
+
+#[test]
+fn marks_that_fall_are_clean_up_in_a_storm_and_those_that_rise_are_not() {
+    let stormy = |scene: Scene| {
+        let mut scene = scene;
+        scene.memory.storm = Some(foreshock_core::record::Storm {
+            since: ago(now(), MINUTE),
+            about: "4 of 10 Nodes".into(),
+            input: None,
+            calm_since: None,
+        });
+        scene
+    };
+    check(
+        &stormy(carrying(RiskLabel::Caution, 0.2)),
+        "n3",
+        Expect::Does(Cause::Caution),
+    );
+    check(
+        &stormy(carrying(RiskLabel::AtRisk, 0.55)),
+        "n3",
+        Expect::Does(Cause::Caution),
+    );
+    check(&stormy(cautious(0.6, HOUR)), "n3", Expect::Rests);
+    // The label stays as it is, and a caution taint that is there already is nothing new.
+    let only_taint = carrying(RiskLabel::AtRisk, 0.55).record("n3", |record| {
+        record.marks.caution_taint = None;
+    });
+    check(&stormy(only_taint), "n3", Expect::Rests);
 }
 
 #[test]
