@@ -2,7 +2,7 @@
 //!
 //! Watched one by one, and only those that a running drain waits for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -408,6 +408,7 @@ impl Book {
             Ok(Workload {
                 wanted: known.asks.wanted,
                 ready: known.ready.clone(),
+                fresh: BTreeMap::new(),
                 over: known.asks.over,
             })
         })

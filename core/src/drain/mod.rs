@@ -5,12 +5,14 @@
 
 mod classify;
 mod facts;
+mod moved;
 mod outcome;
 mod pace;
 mod step;
 
 pub use classify::{Disposition, ImpossibleReason, LeaveReason, SkipReason, classify};
 pub use facts::{Budget, EvictionAllowance, Owner, PodFacts, PodId};
+pub use moved::{DrainId, Moved, MovedWorkload, Moves, Replica};
 pub use outcome::{NodeOutcome, PodOutcome};
 pub use pace::{Pace, Workload, Workloads, paced_by};
 pub use step::{Action, Answer, DrainFacts, DrainProgress, PodProgress, Step, StepState, step};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Answer, Owner, PodFacts, PodId};
+use super::{Answer, Owner, PodFacts, PodId, Replica};
 use crate::node::Uid;
 use crate::time::after;
 
@@ -30,6 +30,8 @@ pub struct Workload {
     pub wanted: Option<u32>,
     /// Its Pods, on any Node, that are Ready and not terminating.
     pub ready: BTreeSet<Uid>,
+    /// Of those, the ones that became Ready lately, where it is known of them.
+    pub fresh: BTreeMap<Uid, Replica>,
     /// It is gone or finished: nobody waits for a replacement.
     pub over: bool,
 }

@@ -250,7 +250,7 @@ impl<'a> Simulation<'a> {
         Workload {
             wanted: Some(self.wanted[n]),
             ready: here.chain(there).collect(),
-            over: false,
+            ..Workload::default()
         }
     }
 

@@ -157,7 +157,7 @@ impl Walk {
         Workload {
             wanted,
             ready: here.chain(there).collect(),
-            over: false,
+            ..Workload::default()
         }
     }
 

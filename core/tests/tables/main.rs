@@ -8,6 +8,7 @@ mod drain;
 mod edges;
 mod findings;
 mod margins;
+mod moved;
 mod pools;
 mod room;
 mod said;

@@ -542,7 +542,7 @@ fn web(cluster: &Fake, ready: &[&str]) {
             .iter()
             .map(|name| format!("uid-{name}").as_str().into())
             .collect(),
-        over: false,
+        ..Workload::default()
     });
 }
 

@@ -347,7 +347,7 @@ impl State {
         drain::Workload {
             wanted: Some(found.spec.replicas),
             ready: ready.map(|pod| pod.id.uid.clone()).collect(),
-            over: false,
+            ..drain::Workload::default()
         }
     }
 
