@@ -50,6 +50,10 @@ pub(super) struct Inner {
     workloads: BTreeMap<Uid, watch::Sender<WorkloadState>>,
     /// Every write that arrived, with the time on the boot clock.
     pub(super) writes: Vec<(Duration, Write)>,
+    /// What was said of Nodes.
+    pub(super) said: Vec<ClusterEvent>,
+    /// Workloads that were followed, though no drain waited for them.
+    pub(super) followed: Vec<Uid>,
     /// Pods that were read afresh.
     pub(super) reads: Vec<String>,
     /// What the next evictions of a Pod are answered; accepted when there is nothing.
@@ -138,6 +142,13 @@ impl Fake {
         let mut inner = self.inner();
         let sender = inner.workloads.entry(Uid::from("rs")).or_default();
         sender.send_replace(Some(Ok(seen)));
+    }
+
+    /// How many listen to how it stands with that ReplicaSet.
+    pub(super) fn listeners(&self) -> usize {
+        let inner = self.inner();
+        let sender = inner.workloads.get(&Uid::from("rs"));
+        sender.map_or(0, watch::Sender::receiver_count)
     }
 
     /// Sets the Pods of a Node, as its watch shows them.
@@ -287,6 +298,11 @@ impl Cluster for Fake {
         sender.subscribe()
     }
 
+    fn follow_workload(&self, namespace: &str, workload: &Owner) -> watch::Receiver<WorkloadState> {
+        self.inner().followed.push(workload.uid.clone());
+        self.watch_workload(namespace, workload)
+    }
+
     fn watch_pods(&self, node: &NodeId) -> watch::Receiver<Arc<PodTable>> {
         if self.inner().pods_fail {
             let (tx, rx) = watch::channel(Arc::new(PodTable {
@@ -412,6 +428,9 @@ impl Cluster for Fake {
 
     fn publish(&self, event: &ClusterEvent) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.log(Write::Event(event.reason));
+        if event.pod.is_none() {
+            self.inner().said.push(event.clone());
+        }
         std::future::ready(Ok(())).boxed()
     }
 }

@@ -9,6 +9,7 @@ mod drain;
 mod events;
 mod gate;
 mod leader;
+mod moves;
 mod release;
 mod reports;
 mod turns;
@@ -140,6 +141,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             self.events_rx,
             stop.clone(),
         );
+        let follow = moves::run(Arc::clone(&self.shared), stop.clone());
         let run = Run {
             nodes: self.cluster.nodes(),
             cluster: self.cluster,
@@ -173,7 +175,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             run.run(self.plans, self.plan_of, shutdown).await;
             stop.cancel();
         };
-        tokio::join!(act, events);
+        tokio::join!(act, follow, events);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod drains;
 mod marks;
+mod moves;
 
 use std::collections::BTreeMap;
 
