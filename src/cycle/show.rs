@@ -155,6 +155,7 @@ impl Shown {
                 for took in &moved.replacements {
                     counters.replacement(*took);
                 }
+                counters.replacements_missing(moved.missing());
                 let all = moved.missing() == 0 && moved.unseen() == 0;
                 let event = NewEvent::new(*at, EventKind::Moved, message.as_str());
                 events.push(

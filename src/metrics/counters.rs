@@ -136,6 +136,7 @@ pub struct Counters {
     targets_refused: AtomicU64,
     stages: Mutex<BTreeMap<&'static str, Timings>>,
     replacements: Mutex<Option<Timings>>,
+    missing: AtomicU64,
     blocked: Mutex<BTreeMap<(String, String), u32>>,
 }
 
@@ -217,6 +218,11 @@ impl Counters {
             .observe(took);
     }
 
+    /// So many evicted Pods had no Ready replacement when it was not waited for any longer.
+    pub fn replacements_missing(&self, count: u32) {
+        add(&self.missing, u64::from(count));
+    }
+
     /// Pods of running drains that wait for a budget now, by the budget's namespace and name.
     pub fn set_blocked(&self, pods: BTreeMap<(String, String), u32>) {
         let mut pods: Vec<_> = pods.into_iter().collect();
@@ -286,6 +292,10 @@ impl Counters {
     pub(super) fn replacements(&self) -> Timings {
         let timings = locked(&self.replacements).clone();
         timings.unwrap_or_else(|| Timings::new(&REPLACEMENT_BOUNDS))
+    }
+
+    pub(super) fn missing(&self) -> u64 {
+        read(&self.missing)
     }
 
     pub(super) fn blocked(&self) -> BTreeMap<(String, String), u32> {

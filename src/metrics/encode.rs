@@ -143,6 +143,8 @@ fn counts(out: &mut Out<'_>, counters: &Counters) -> fmt::Result {
             &replacements.buckets(),
             None,
         )?;
+    out.family(&names::REPLACEMENTS_MISSING)?
+        .encode_counter::<NoLabelSet, _, u64>(&counters.missing(), None)?;
     let alerts = counters.alert_outcomes();
     out.counters(&names::ALERTS_RECEIVED, alerts, |(outcome, n)| {
         ([outcome.as_str().into()], *n)

@@ -193,6 +193,7 @@ fn scene(snapshot: Snapshot) -> Scene {
     counters.cycle(&[query], Duration::from_millis(40));
     counters.replacement(Duration::from_millis(8_200));
     counters.replacement(Duration::from_secs(4_000));
+    counters.replacements_missing(2);
     Scene {
         metrics: Metrics::new(rx, Arc::clone(&counters)),
         tx,
@@ -284,6 +285,7 @@ fn values_say_what_the_snapshot_says() {
         r#"foreshock_replacement_ready_seconds_bucket{le="10.0"} 1"#,
         r#"foreshock_replacement_ready_seconds_bucket{le="+Inf"} 2"#,
         "foreshock_replacement_ready_seconds_sum 4008.2",
+        "foreshock_replacements_missing_total 2",
         r#"foreshock_alerts_received_total{outcome="acting"} 0"#,
         "foreshock_alerts_active 2",
         r#"foreshock_webhook_requests_total{outcome="accepted"} 1"#,

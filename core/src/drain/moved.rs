@@ -17,6 +17,9 @@ use crate::time::{after, since};
 /// Evictions whose replacements are awaited at most, in one process: more than ten minutes of them at the
 /// default rate. What is evicted beyond that is not followed.
 const EVICTED_MAX: usize = 20_000;
+/// While its drain runs, a workload that the drain does not look at is left alone for so long: following many
+/// of them at once would slow the drain down, and what is Ready by then says since when.
+const FOLLOW_AFTER: Duration = Duration::from_secs(30);
 /// Nodes that a sentence names; an Event's note has 250 letters.
 const NODES_NAMED: usize = 5;
 /// Workloads that a sentence names.
@@ -70,6 +73,15 @@ struct Evicted {
     until: Timestamp,
     /// The request was accepted.
     accepted: bool,
+}
+
+impl Evicted {
+    /// From then on its workload is looked at, even though the drain still runs: well before the end of
+    /// the wait, however short that is.
+    fn follow_at(&self) -> Timestamp {
+        let wait = since(self.asked_at, self.until) / 2;
+        after(self.asked_at, wait.min(FOLLOW_AFTER))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,11 +182,12 @@ impl Moves {
         }
     }
 
-    /// The workloads whose replacements are awaited, with their namespaces; those that have waited longest
-    /// first.
+    /// The workloads that have to be looked at, with their namespaces: whose replacements are awaited, once the
+    /// drain is over or some time has passed. Those that have waited longest come first.
     pub fn awaited(&self, now: Timestamp) -> Vec<(&str, &Owner)> {
         let awaited = self.workloads.values().filter_map(|followed| {
-            let since = followed.awaited_since(now)?;
+            let over = |drain: &DrainId| self.drains.get(drain).is_some_and(|over| *over);
+            let since = followed.awaited_since(now, over)?;
             Some((since, followed))
         });
         let mut awaited: Vec<(Timestamp, &Followed)> = awaited.collect();
@@ -184,11 +197,12 @@ impl Moves {
             .collect()
     }
 
-    /// When the next replacement is not waited for any longer.
+    /// When the next replacement is not waited for any longer, or has to be looked for.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let each = self.workloads.values().flat_map(|of| of.evicted.values());
-        let ends = each.map(|evicted| evicted.until);
-        ends.filter(|until| now < *until).min()
+        each.flat_map(|evicted| [evicted.follow_at(), evicted.until])
+            .filter(|at| now < *at)
+            .min()
     }
 
     /// Gives account of the drains that are over and wait for no replacement any more, and forgets them.
@@ -317,13 +331,16 @@ impl Followed {
     }
 
     /// Since when a replacement is awaited, if one is.
-    fn awaited_since(&self, now: Timestamp) -> Option<Timestamp> {
+    fn awaited_since(&self, now: Timestamp, over: impl Fn(&DrainId) -> bool) -> Option<Timestamp> {
         if self.has_all {
             return None;
         }
         let credits = self.credits(|evicted| evicted.accepted);
         let waits = self.evicted.iter().filter(|(pod, evicted)| {
-            evicted.accepted && now < evicted.until && !credits.contains_key(*pod)
+            evicted.accepted
+                && now < evicted.until
+                && (evicted.follow_at() <= now || over(&evicted.drain))
+                && !credits.contains_key(*pod)
         });
         waits.map(|(_, evicted)| evicted.asked_at).min()
     }

@@ -233,7 +233,7 @@ fn it_is_said_when_the_drain_is_over_and_the_last_one_is_ready() {
     assert_eq!(walk.0.settle(at(2_000)), [], "it goes on");
     assert_eq!(walk.says(2_000), None, "one is awaited");
     assert_eq!(walk.awaited(2_000), ["shop/web"]);
-    assert_eq!(walk.0.wake_at(at(2_000)), Some(at(900_000)));
+    assert_eq!(walk.0.wake_at(at(40_000)), Some(at(900_000)));
     assert_eq!(walk.says(899_999), None);
     assert_eq!(walk.awaited(900_000), Vec::<String>::new());
     assert_eq!(walk.0.wake_at(at(900_000)), None);
@@ -243,6 +243,28 @@ fn it_is_said_when_the_drain_is_over_and_the_last_one_is_ready() {
             .is_some_and(|said| said.starts_with("moved 2 Pods"))
     );
     assert_eq!(walk.says(900_000), None, "once");
+}
+
+#[test]
+fn a_workload_is_left_alone_while_its_drain_has_only_begun() {
+    let mut walk = Walk::new(&[("a", 0)]);
+    assert_eq!(walk.awaited(29_999), Vec::<String>::new());
+    assert_eq!(walk.0.wake_at(at(0)), Some(at(30_000)));
+    assert_eq!(walk.awaited(30_000), ["shop/web"]);
+    assert_eq!(walk.0.wake_at(at(30_000)), Some(at(900_000)));
+    walk.0.over(&drain("worker-02"));
+    assert_eq!(
+        walk.awaited(1),
+        ["shop/web"],
+        "nothing is kept from anybody"
+    );
+    // A short wait is not spent on leaving it alone.
+    let mut walk = Walk(Moves::default());
+    let pod = of("web", "a");
+    walk.0.sent(&drain("worker-02"), &pod, at(0), seconds(10));
+    walk.0.answered(&pod.id, &Answer::Accepted);
+    assert_eq!(walk.awaited(4_999), Vec::<String>::new());
+    assert_eq!(walk.awaited(5_000), ["shop/web"]);
 }
 
 #[test]
@@ -273,6 +295,7 @@ fn what_is_not_awaited_holds_up_nothing() {
     let mut walk = Walk::new(&[("a", 0)]);
     walk.sees_of("web", Some(1), &[("s", "n1", 0, 0)]);
     walk.evict("worker-02", &of("web", "s"), 100);
+    assert_eq!(walk.says(200), None);
     assert_eq!(walk.awaited(200), ["shop/web"]);
     // Its kind does not say how many.
     let mut walk = Walk::new(&[("a", 10)]);
@@ -356,7 +379,7 @@ fn each_workload_is_accounted_for_by_itself() {
     let mut walk = Walk::new(&[("a", 0)]);
     walk.evict("worker-02", &of("api", "b"), 1_000);
     assert_eq!(
-        walk.awaited(1_000),
+        walk.awaited(40_000),
         ["shop/web", "shop/api"],
         "the oldest first"
     );

@@ -239,6 +239,9 @@ async fn of_many_workloads_a_few_are_followed_at_once_and_each_in_its_turn() {
     scene
         .until("all go", |scene| scene.cluster.evictions().len() == 40)
         .await;
+    assert_eq!(cluster.inner().followed, [], "the drain is left in peace");
+    let ended = |scene: &Scene| scene.ended() == Some(NodeOutcome::Drained);
+    scene.until("the drain is over", ended).await;
     scene.pass(Duration::from_secs(2)).await;
     assert_eq!(
         cluster.inner().followed.len(),
