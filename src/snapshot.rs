@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::policy::{Policy, Reach};
 use foreshock_core::decision::verdict::{HoldReason, Phase, Verdict};
-use foreshock_core::drain::{DrainReport, PodOutcome};
+use foreshock_core::drain::{DrainReport, Moved, PodOutcome};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::{Ramp, Storm};
 use foreshock_core::risk::Band;
@@ -215,6 +215,19 @@ pub struct NodeView {
     pub entry: Option<Arc<NodeEntry>>,
     /// How its running or last drain under the present taint stands.
     pub drain: Option<DrainReport>,
+    /// Where the Pods of its last drain went, once that is known.
+    pub moved: Option<MovedView>,
+}
+
+/// Where the Pods of a drain went.
+#[derive(Clone, Debug)]
+pub struct MovedView {
+    /// When it was known.
+    pub at: Timestamp,
+    /// In one sentence, fit to be shown.
+    pub message: String,
+    /// All of it.
+    pub moved: Arc<Moved>,
 }
 
 impl NodeView {

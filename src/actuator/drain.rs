@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshock_core::drain::{
-    Action, Answer, Disposition, DrainFacts, DrainOrder, DrainProgress, DrainReport,
+    Action, Answer, Disposition, DrainFacts, DrainId, DrainOrder, DrainProgress, DrainReport,
     ImpossibleReason, NodeOutcome, Owner, Pace, PodFacts, PodId, PodOutcome, Step, StepState,
     SurgeAnswer, Workloads, classify, paced_by, step, surges_over,
 };
@@ -27,6 +27,7 @@ use tracing::{debug, info, warn};
 use super::board::Board;
 use super::events::EventTx;
 use super::gate::Gate;
+use super::moves::Account;
 use super::reports::{PodReport, Report, ReportTx};
 use super::surge::{self, Begun, Held, Surges};
 use super::turns::{Turn, Turns};
@@ -57,6 +58,8 @@ pub(super) struct Shared {
     board: Board,
     /// Deployments that are scaled up meanwhile.
     pub(super) surges: Arc<Surges>,
+    /// Where what was evicted goes.
+    pub(super) account: Account,
     /// Whether the reach of any pool is `evict`.
     pub(super) evicts: bool,
 }
@@ -82,6 +85,7 @@ impl Shared {
             turns: Arc::new(Turns::per_second(rate)),
             board: Board::new(),
             surges: Surges::new(surge_rate),
+            account: Account::default(),
             evicts,
         }
     }
@@ -250,6 +254,7 @@ pub(super) async fn run(
     shared.board.leave(&node.name);
     drain.held.clear();
     drain.state.progress.forget_surges();
+    shared.account.over(&drain.id());
     if *orders.borrow() == Orders::Cancelled {
         drain.cancelled();
     }
@@ -276,7 +281,7 @@ async fn granted(queued: &mut Option<BoxFuture<'static, Turn>>) -> Turn {
     }
 }
 
-async fn any_changed(looked_at: &mut BTreeMap<Uid, watch::Receiver<WorkloadState>>) {
+pub(super) async fn any_changed(looked_at: &mut BTreeMap<Uid, watch::Receiver<WorkloadState>>) {
     if looked_at.is_empty() {
         return std::future::pending().await;
     }
@@ -313,6 +318,13 @@ struct Drain {
 }
 
 impl Drain {
+    fn id(&self) -> DrainId {
+        DrainId {
+            node: self.node.clone(),
+            started_at: self.started_at,
+        }
+    }
+
     /// One look at everything: what to do now, which is nothing where it is not this drain's turn, and when
     /// to look again.
     fn advance(
@@ -415,6 +427,8 @@ impl Drain {
                 } else {
                     self.looked_at.clear();
                 }
+                let looked_at = self.looked_at.keys().cloned().collect();
+                shared.account.looks_at(&name, looked_at);
                 let facts = DrainFacts {
                     pods,
                     node_ready,
@@ -435,6 +449,8 @@ impl Drain {
                     self.state.progress.sent(pod, now);
                     if let Some(facts) = going.iter().find(|facts| facts.id == *pod) {
                         board.sent(facts, now);
+                        let account = &shared.account;
+                        account.sent(&self.id(), facts, now, pod_deadline);
                     }
                 }
                 let more = ready_to_go > next.actions.len();
@@ -463,6 +479,7 @@ impl Drain {
         self.looked_at = kept;
         for (workload, state) in &mut self.looked_at {
             if let Some(seen) = state.borrow_and_update().clone() {
+                self.shared.account.see(workload, &seen);
                 board.see(workload, seen);
             }
         }
@@ -600,6 +617,7 @@ impl Drain {
                 self.state.progress.withheld(pod);
                 if !self.state.progress.was_asked(pod) {
                     self.shared.board.withheld(pod);
+                    self.shared.account.withheld(pod);
                 }
                 self.closed_until = Some(Instant::now() + GATE_PAUSE);
                 return;
@@ -647,6 +665,7 @@ impl Drain {
             at: now,
         });
         self.shared.board.answered(pod, &answer);
+        self.shared.account.answered(pod, &answer);
         self.state.progress.answered(pod, answer, now);
     }
 
@@ -730,6 +749,8 @@ impl Drain {
         let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
         self.say(remaining, Some((now, outcome)), Some(detail));
         self.say_blocked(BTreeMap::new());
+        self.looked_at.clear();
+        self.shared.account.over(&self.id());
     }
 
     /// What came of each Pod that is still there at the end.

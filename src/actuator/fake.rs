@@ -71,6 +71,10 @@ pub(super) struct Inner {
     pub(super) scale_fails: VecDeque<ScaleFault>,
     /// Every write that arrived, with the time on the boot clock.
     pub(super) writes: Vec<(Duration, Write)>,
+    /// What was said of Nodes.
+    pub(super) said: Vec<ClusterEvent>,
+    /// Workloads that were followed, though no drain waited for them.
+    pub(super) followed: Vec<Uid>,
     /// Pods that were read afresh.
     pub(super) reads: Vec<String>,
     /// What the next evictions of a Pod are answered; accepted when there is nothing.
@@ -218,6 +222,13 @@ impl Fake {
         seen.as_ref().expect("it can be looked at").ready.len()
     }
 
+    /// How many listen to how it stands with that ReplicaSet.
+    pub(super) fn listeners(&self) -> usize {
+        let inner = self.inner();
+        let sender = inner.workloads.get(&Uid::from("rs"));
+        sender.map_or(0, watch::Sender::receiver_count)
+    }
+
     /// Sets the Pods of a Node, as its watch shows them.
     pub(super) fn set_pods(&self, node: &str, pods: Vec<PodFacts>) {
         let now = self.clock.now();
@@ -363,6 +374,11 @@ impl Cluster for Fake {
         let workloads = &mut inner.workloads;
         let sender = workloads.entry(workload.uid.clone()).or_default();
         sender.subscribe()
+    }
+
+    fn follow_workload(&self, namespace: &str, workload: &Owner) -> watch::Receiver<WorkloadState> {
+        self.inner().followed.push(workload.uid.clone());
+        self.watch_workload(namespace, workload)
     }
 
     fn watch_pods(&self, node: &NodeId) -> watch::Receiver<Arc<PodTable>> {
@@ -536,6 +552,9 @@ impl Cluster for Fake {
 
     fn publish(&self, event: &ClusterEvent) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.log(Write::Event(event.reason));
+        if event.pod.is_none() {
+            self.inner().said.push(event.clone());
+        }
         std::future::ready(Ok(())).boxed()
     }
 }

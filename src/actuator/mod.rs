@@ -9,6 +9,7 @@ mod drain;
 mod events;
 mod gate;
 mod leader;
+mod moves;
 mod release;
 mod reports;
 mod surge;
@@ -143,6 +144,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             stop.clone(),
         );
         let keep = surge::keep(Arc::clone(&self.shared), stop.clone());
+        let follow = moves::run(Arc::clone(&self.shared), stop.clone());
         let run = Run {
             nodes: self.cluster.nodes(),
             cluster: self.cluster,
@@ -176,7 +178,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             run.run(self.plans, self.plan_of, shutdown).await;
             stop.cancel();
         };
-        tokio::join!(act, events, keep);
+        tokio::join!(act, follow, events, keep);
     }
 }
 

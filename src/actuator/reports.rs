@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foreshock_core::decision::plan::Cause;
-use foreshock_core::drain::{Answer, DrainReport, PodId, PodOutcome};
+use foreshock_core::drain::{Answer, DrainReport, Moved, PodId, PodOutcome};
 use foreshock_core::node::NodeId;
 use foreshock_core::record::ClusterRecord;
 use jiff::Timestamp;
@@ -90,6 +90,17 @@ pub enum Report {
         node: NodeId,
         /// How many wait for which.
         budgets: BTreeMap<(String, String), u32>,
+    },
+    /// Where the Pods of a drain went, once for each drain; it may be over for long.
+    Moved {
+        /// The Node.
+        node: NodeId,
+        /// All of it.
+        moved: Arc<Moved>,
+        /// The same in one sentence, fit to be shown.
+        message: String,
+        /// When it was known.
+        at: Timestamp,
     },
     /// So many reports were lost, because nobody took them.
     Lost {

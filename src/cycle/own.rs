@@ -1,18 +1,20 @@
 //! Our own writes, as the actuator reports them: what the watch has not shown yet counts all the same.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreshock_core::decision::plan::Cause;
 use foreshock_core::decision::world::OwnWrite;
 use foreshock_core::drain::DrainReport;
-use foreshock_core::node::NodeName;
+use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::RecordedPhase;
 use foreshock_core::time::after;
 use jiff::Timestamp;
 
 use crate::actuator::Report;
 use crate::kubernetes::{ClusterError, NodeTable};
+use crate::snapshot::MovedView;
 
 /// The pause after a first failed write; it doubles with each further one.
 const RETRY_MIN: Duration = Duration::from_secs(2);
@@ -35,6 +37,8 @@ pub(super) struct OwnWrites {
     writes: BTreeMap<NodeName, Write>,
     pub(super) drains: BTreeMap<NodeName, DrainReport>,
     blocked: BTreeMap<NodeName, BTreeMap<(String, String), u32>>,
+    /// Where the Pods of each Node's last drain went.
+    pub(super) moved: BTreeMap<NodeId, MovedView>,
 }
 
 impl OwnWrites {
@@ -116,6 +120,19 @@ impl OwnWrites {
             | Report::RecordFailed { .. }
             | Report::Answered { .. }
             | Report::Pod(_) => {}
+            Report::Moved {
+                node,
+                moved,
+                message,
+                at,
+            } => {
+                let view = MovedView {
+                    at: *at,
+                    message: message.clone(),
+                    moved: Arc::clone(moved),
+                };
+                drop(self.moved.insert(node.clone(), view));
+            }
             // What became of a write may be among what was lost.
             Report::Lost { .. } => {
                 for write in self.writes.values_mut() {
@@ -125,7 +142,7 @@ impl OwnWrites {
         }
     }
 
-    /// Forgets what has run out, and drains of Nodes that are not draining any more.
+    /// Forgets what has run out, drains of Nodes that are not draining any more, and Nodes that are gone.
     pub(super) fn tidy(&mut self, table: &NodeTable, now: Timestamp) {
         self.writes
             .retain(|_, write| write.until.is_none_or(|until| now < until));
@@ -138,6 +155,11 @@ impl OwnWrites {
         };
         self.drains.retain(|name, _| draining(name));
         self.blocked.retain(|name, _| draining(name));
+        let is_there = |node: &NodeId| {
+            let entry = table.nodes.get(&node.name);
+            entry.is_some_and(|entry| entry.facts.id == *node)
+        };
+        self.moved.retain(|node, _| is_there(node));
     }
 
     pub(super) fn writes(&self) -> BTreeMap<NodeName, OwnWrite> {
@@ -159,8 +181,6 @@ impl OwnWrites {
 
 #[cfg(test)]
 mod tests {
-    use foreshock_core::node::NodeId;
-
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;

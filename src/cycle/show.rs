@@ -146,6 +146,24 @@ impl Shown {
                         .reason(outcome.as_str()),
                 );
             }
+            Report::Moved {
+                node,
+                moved,
+                message,
+                at,
+            } => {
+                for took in &moved.replacements {
+                    counters.replacement(*took);
+                }
+                counters.replacements_missing(moved.missing());
+                let all = moved.missing() == 0 && moved.unseen() == 0;
+                let event = NewEvent::new(*at, EventKind::Moved, message.as_str());
+                events.push(
+                    event
+                        .node(&node.name)
+                        .reason(if all { "ready" } else { "not_ready" }),
+                );
+            }
             Report::Lost { count } => {
                 error!(
                     count,
@@ -485,6 +503,7 @@ impl Cycle {
                     .map(str::to_owned),
                 entry: table.nodes.get(name).cloned(),
                 drain: world.drains.get(name).cloned(),
+                moved: self.own.moved.get(&verdict.node).cloned(),
                 verdict,
             }
         });

@@ -47,7 +47,7 @@ use super::rate::Rate;
 use super::strays;
 use super::text::clean;
 use super::watch::{Scope, follow, list, said};
-use super::workloads;
+use super::workloads::{self, Means};
 use super::{
     Cluster, ClusterError, ClusterEvent, DryRun, LeaseState, LeaseView, LeaseWrite, NodeEntry,
     NodeTable, PodTable, WorkloadState,
@@ -91,8 +91,10 @@ pub struct KubeCluster {
     lease: Arc<LeaseBook>,
     lease_watched: OnceLock<()>,
     budgets: Mutex<Weak<BudgetFeed>>,
-    /// Places of workloads that are watched.
-    workloads: Arc<Semaphore>,
+    /// Of workloads that drains wait for.
+    workloads: Means,
+    /// Of those that are only followed.
+    followed: Means,
     events: Rate,
     said: Said,
     guard: OnceLock<Guard>,
@@ -177,6 +179,17 @@ impl KubeCluster {
             source: Box::new(source),
         })?;
         let rate = Arc::new(Rate::per_second(REQUESTS_PER_SECOND));
+        let workloads = Means {
+            client: client.clone(),
+            clock: Arc::clone(&clock),
+            rate: Arc::clone(&rate),
+            places: Arc::new(Semaphore::new(workloads::WATCHED_MAX)),
+        };
+        let followed = Means {
+            rate: Arc::new(Rate::per_second(workloads::FOLLOWED_PER_SECOND)),
+            places: Arc::new(Semaphore::new(workloads::FOLLOWED_MAX)),
+            ..workloads.clone()
+        };
         Ok(Self {
             url,
             instance: options.instance,
@@ -190,7 +203,8 @@ impl KubeCluster {
             lease: Arc::new(LeaseBook::new()),
             lease_watched: OnceLock::new(),
             budgets: Mutex::default(),
-            workloads: Arc::new(Semaphore::new(workloads::WATCHED_MAX)),
+            workloads,
+            followed,
             events: Rate::per_second(EVENTS_PER_SECOND),
             said: Said::default(),
             guard: OnceLock::new(),
@@ -199,6 +213,18 @@ impl KubeCluster {
             stop: CancellationToken::new(),
             client,
         })
+    }
+
+    fn look_at(
+        &self,
+        means: &Means,
+        namespace: &str,
+        workload: &Owner,
+    ) -> watch::Receiver<WorkloadState> {
+        let (tx, rx) = watch::channel(None);
+        let run = workloads::keep(means.clone(), namespace.to_owned(), workload.clone(), tx);
+        self.spawn("workload", run);
+        rx
     }
 
     /// Ends every watch and waits until they have ended.
@@ -788,17 +814,11 @@ impl Cluster for KubeCluster {
     }
 
     fn watch_workload(&self, namespace: &str, workload: &Owner) -> watch::Receiver<WorkloadState> {
-        let (tx, rx) = watch::channel(None);
-        let run = workloads::keep(
-            self.client.clone(),
-            Arc::clone(&self.rate),
-            Arc::clone(&self.workloads),
-            namespace.to_owned(),
-            workload.clone(),
-            tx,
-        );
-        self.spawn("workload", run);
-        rx
+        self.look_at(&self.workloads, namespace, workload)
+    }
+
+    fn follow_workload(&self, namespace: &str, workload: &Owner) -> watch::Receiver<WorkloadState> {
+        self.look_at(&self.followed, namespace, workload)
     }
 
     fn deployment(

@@ -266,6 +266,15 @@ pub trait Cluster: Send + Sync + 'static {
         no_deployments(namespace, deployment)
     }
 
+    /// The same for a workload that no drain waits for: it takes nothing away from those, and may come later.
+    fn follow_workload(
+        &self,
+        namespace: &str,
+        workload: &Owner,
+    ) -> channel::Receiver<WorkloadState> {
+        self.watch_workload(namespace, workload)
+    }
+
     /// One Pod read afresh, without its budgets; `None` when it is gone or another has its name.
     fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>>;
 

@@ -1,13 +1,16 @@
 //! How it stands with the workloads of Pods that are to go: Deployments, StatefulSets, Jobs and the like.
 //!
-//! Watched one by one, and only those that a running drain waits for.
+//! Watched one by one, and only those that a running drain waits for, or whose evicted Pods have to become
+//! Ready again elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use foreshock_core::drain::{Owner, Workload};
+use foreshock_core::drain::{Owner, Replica, Workload};
 use foreshock_core::node::{NodeName, Uid};
+use foreshock_core::time::{after, ago};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
@@ -22,11 +25,21 @@ use super::pod::owner;
 use super::pods::WATCH_FOR;
 use super::rate::Rate;
 use super::watch::{Scope, Seen, follow, with_remedy};
+use crate::clock::Clock;
 
 /// Pods in a page of a list.
 const PAGE: u32 = 500;
 /// Workloads that are watched at once, in the whole cluster. The others wait for a place.
 pub(super) const WATCHED_MAX: usize = 64;
+/// As [`WATCHED_MAX`], of those that no drain waits for. They have places of their own, so that what is only
+/// to be told afterwards keeps no eviction waiting.
+pub(super) const FOLLOWED_MAX: usize = 16;
+/// Requests a second for those, which are three for each.
+pub(super) const FOLLOWED_PER_SECOND: u32 = 20;
+/// The API server cuts its times to whole seconds, and its clock may be a little behind ours.
+const CLOCKS_APART: Duration = Duration::from_secs(3);
+/// Pods that became Ready longer ago, before anybody looked, are in nobody's place.
+const FRESH_FOR: Duration = Duration::from_secs(3600);
 /// What a workload asks for is read again after this, and soon after its Pods have changed.
 const READ_EVERY: Duration = Duration::from_secs(10);
 /// Between two reads at least.
@@ -34,30 +47,37 @@ const READ_FLOOR: Duration = Duration::from_secs(1);
 /// One read must answer within this.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
+/// What it takes to look at workloads.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) client: Client,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) rate: Arc<Rate>,
+    /// For those that are watched at once.
+    pub(super) places: Arc<Semaphore>,
+}
+
 /// Keeps the state of one workload until nobody listens any more.
 pub(super) async fn keep(
-    client: Client,
-    rate: Arc<Rate>,
-    places: Arc<Semaphore>,
+    means: Means,
     namespace: String,
     workload: Owner,
     tx: watch::Sender<WorkloadState>,
 ) {
     tokio::select! {
         () = tx.closed() => {}
-        () = run(client, rate, places, &namespace, &workload, &tx) => tx.closed().await,
+        () = run(means, &namespace, &workload, &tx) => tx.closed().await,
     }
 }
 
 /// Ends only where there is nothing more to be seen: the workload is gone.
-async fn run(
-    client: Client,
-    rate: Arc<Rate>,
-    places: Arc<Semaphore>,
-    namespace: &str,
-    workload: &Owner,
-    tx: &watch::Sender<WorkloadState>,
-) {
+async fn run(means: Means, namespace: &str, workload: &Owner, tx: &watch::Sender<WorkloadState>) {
+    let Means {
+        client,
+        clock,
+        rate,
+        places,
+    } = means;
     let reader = Reader {
         client: client.clone(),
         rate: Arc::clone(&rate),
@@ -82,7 +102,7 @@ async fn run(
     let Found::There { labels, asks } = found else {
         return say(tx, Some(Ok(over())));
     };
-    let book = Book::default();
+    let book = Book::new(clock.now());
     let api: Api<Pod> = Api::namespaced(client, namespace);
     let scope = Scope {
         labels,
@@ -95,7 +115,7 @@ async fn run(
         &scope,
         &rate,
         |pod| seen(&pod, workload),
-        |seen| book.see(seen),
+        |seen| book.see(seen, clock.now()),
     );
     book.asks(asks);
     let publish = async {
@@ -318,8 +338,11 @@ fn of_job(job: &Job) -> Asks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SeenPod {
     uid: Uid,
-    on: Option<NodeName>,
     is_ready: bool,
+    node: Option<NodeName>,
+    created_at: Option<Timestamp>,
+    /// By the clock of its Node.
+    ready_since: Option<Timestamp>,
 }
 
 /// A Pod of this workload. Selectors may overlap, so its controller counts.
@@ -333,24 +356,24 @@ fn seen(pod: &Pod, workload: &Owner) -> Option<SeenPod> {
         return None;
     }
     let conditions = pod.status.as_ref()?.conditions.as_deref();
-    let is_ready = conditions
+    let ready = conditions
         .unwrap_or_default()
         .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        .find(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     Some(SeenPod {
         uid: Uid::from(pod.metadata.uid.as_deref()?),
-        on: pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.as_deref())
-            .map(NodeName::from),
-        is_ready: is_ready && pod.metadata.deletion_timestamp.is_none(),
+        is_ready: ready.is_some() && pod.metadata.deletion_timestamp.is_none(),
+        node: node.map(NodeName::from),
+        created_at: pod.metadata.creation_timestamp.as_ref().map(|at| at.0),
+        ready_since: ready.and_then(|ready| Some(ready.last_transition_time.as_ref()?.0)),
     })
 }
 
 /// What is known of one workload.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Book {
+    began_at: Timestamp,
     inner: Mutex<Known>,
     /// Anything has changed.
     changed: Notify,
@@ -362,26 +385,83 @@ struct Book {
 struct Known {
     synced: bool,
     problem: Option<String>,
-    ready: BTreeMap<Uid, Option<NodeName>>,
+    pods: BTreeMap<Uid, KnownPod>,
     asks: Asks,
 }
 
+#[derive(Debug)]
+struct KnownPod {
+    is_ready: bool,
+    node: Option<NodeName>,
+    /// It came into being then or earlier, on our clock.
+    appeared_at: Timestamp,
+    /// When it became Ready for the first time, on our clock.
+    ready_at: Option<Timestamp>,
+}
+
+impl KnownPod {
+    /// One that was not known before.
+    fn new(pod: &SeenPod, now: Timestamp, listed: bool) -> Self {
+        // One that comes up before our eyes is as old as it looks. One in a list may be older.
+        let created_at = pod.created_at.filter(|_| listed);
+        let latest = created_at.map(|at| after(at, CLOCKS_APART));
+        Self {
+            is_ready: false,
+            node: None,
+            appeared_at: latest.map_or(now, |latest| latest.min(now)),
+            ready_at: None,
+        }
+    }
+
+    /// Returns whether its being Ready has changed.
+    fn see(&mut self, pod: SeenPod, now: Timestamp, listed: bool) -> bool {
+        if pod.is_ready && self.ready_at.is_none() {
+            // What happens before our eyes happens now. One in a list may have become Ready long ago, by
+            // times that are cut to whole seconds, and by a clock of its Node that may be far behind.
+            let said = pod.ready_since.max(pod.created_at).filter(|_| listed);
+            let said = said.map(|at| after(at, Duration::from_secs(1)));
+            self.ready_at = Some(said.map_or(now, |said| said.min(now)));
+        }
+        self.node = pod.node;
+        std::mem::replace(&mut self.is_ready, pod.is_ready) != pod.is_ready
+    }
+}
+
 impl Book {
-    fn see(&self, seen: Seen<SeenPod>) {
+    fn new(began_at: Timestamp) -> Self {
+        Self {
+            began_at,
+            inner: Mutex::default(),
+            changed: Notify::new(),
+            pods_changed: Notify::new(),
+        }
+    }
+
+    fn see(&self, seen: Seen<SeenPod>, now: Timestamp) {
         let mut known = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let pods_changed = match seen {
             Seen::Listed { items, .. } => {
-                let ready = items.into_iter().filter(|pod| pod.is_ready);
-                known.ready = ready.map(|pod| (pod.uid, pod.on)).collect();
+                let mut before = std::mem::take(&mut known.pods);
+                for pod in items {
+                    let uid = pod.uid.clone();
+                    let entry = before.remove(&uid);
+                    let mut entry = entry.unwrap_or_else(|| KnownPod::new(&pod, now, true));
+                    entry.see(pod, now, true);
+                    known.pods.insert(uid, entry);
+                }
                 known.synced = true;
                 known.problem = None;
                 true
             }
-            Seen::Applied { item, .. } if item.is_ready => {
-                known.ready.insert(item.uid, item.on).is_none()
+            Seen::Applied { item, .. } => {
+                let entry = known.pods.entry(item.uid.clone());
+                entry
+                    .or_insert_with(|| KnownPod::new(&item, now, false))
+                    .see(item, now, false)
             }
-            Seen::Applied { item, .. } | Seen::Deleted { item, .. } => {
-                known.ready.remove(&item.uid).is_some()
+            Seen::Deleted { item, .. } => {
+                let gone = known.pods.remove(&item.uid);
+                gone.is_some_and(|gone| gone.is_ready)
             }
             Seen::Alive => {
                 known.problem = None;
@@ -412,18 +492,28 @@ impl Book {
         if let Some(problem) = &known.problem {
             return Some(Err(problem.clone()));
         }
-        known.synced.then(|| {
-            Ok(Workload {
-                wanted: known.asks.wanted,
-                ready: known.ready.keys().cloned().collect(),
-                on: known
-                    .ready
-                    .iter()
-                    .filter_map(|(uid, on)| Some((uid.clone(), on.clone()?)))
-                    .collect(),
-                over: known.asks.over,
-            })
-        })
+        if !known.synced {
+            return None;
+        }
+        let ready = || known.pods.iter().filter(|(_, pod)| pod.is_ready);
+        let from = ago(self.began_at, FRESH_FOR);
+        let fresh = ready().filter_map(|(uid, pod)| {
+            let replica = Replica {
+                node: pod.node.clone()?,
+                appeared_at: pod.appeared_at,
+                ready_at: pod.ready_at.filter(|at| *at >= from)?,
+            };
+            Some((uid.clone(), replica))
+        });
+        Some(Ok(Workload {
+            wanted: known.asks.wanted,
+            ready: ready().map(|(uid, _)| uid.clone()).collect(),
+            on: ready()
+                .filter_map(|(uid, pod)| Some((uid.clone(), pod.node.clone()?)))
+                .collect(),
+            fresh: fresh.collect(),
+            over: known.asks.over,
+        }))
     }
 }
 
@@ -434,6 +524,7 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
+    use crate::clock::SystemClock;
 
     fn workload(group: &str, kind: &str) -> Owner {
         Owner {
@@ -464,6 +555,15 @@ mod tests {
         drop(rustls::crypto::ring::default_provider().install_default());
         let config = kube::Config::new(server.uri().parse().expect("a URL"));
         Client::try_from(config).expect("a client")
+    }
+
+    fn means(server: &MockServer, places: &Arc<Semaphore>) -> Means {
+        Means {
+            client: client(server),
+            clock: Arc::new(SystemClock),
+            rate: Arc::new(Rate::per_second(1000)),
+            places: Arc::clone(places),
+        }
     }
 
     async fn answers(server: &MockServer, at: &str, code: u16, body: Value) {
@@ -498,9 +598,7 @@ mod tests {
         let watched = |workload: Owner| {
             let (tx, rx) = watch::channel(None);
             tokio::spawn(keep(
-                client(&server),
-                Arc::new(Rate::per_second(1000)),
-                Arc::clone(&places),
+                means(&server, &places),
                 "shop".to_owned(),
                 workload,
                 tx,
@@ -551,9 +649,7 @@ mod tests {
             .await;
         let (tx, mut state) = watch::channel(None);
         tokio::spawn(keep(
-            client(&server),
-            Arc::new(Rate::per_second(1000)),
-            Arc::new(Semaphore::new(1)),
+            means(&server, &Arc::new(Semaphore::new(1))),
             "shop".to_owned(),
             workload("apps", "StatefulSet"),
             tx,
@@ -649,18 +745,16 @@ mod tests {
 
     #[test]
     fn a_watch_that_breaks_says_so_until_it_is_up_again() {
-        let book = Book::default();
+        let book = Book::new(at(0));
         book.asks(replicas(Some(2)));
         assert_eq!(book.state(), None);
-        let pod = |uid: &str, is_ready| SeenPod {
-            uid: Uid::from(uid),
-            on: Some(NodeName::from("n")),
-            is_ready,
-        };
-        book.see(Seen::Listed {
-            items: vec![pod("a", true), pod("b", false)],
-            version: "1".into(),
-        });
+        book.see(
+            Seen::Listed {
+                items: vec![plain("a", true), plain("b", false)],
+                version: "1".into(),
+            },
+            at(1),
+        );
         let ready = |book: &Book| {
             let state = book.state().expect("known").expect("up to date");
             assert_eq!((state.wanted, state.over), (Some(2), false));
@@ -677,23 +771,123 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(ready(&book), ["a"]);
-        book.see(Seen::Applied {
-            item: pod("b", true),
-            version: "2".into(),
-        });
+        book.see(
+            Seen::Applied {
+                item: plain("b", true),
+                version: "2".into(),
+            },
+            at(2),
+        );
         assert_eq!(ready(&book), ["a", "b"]);
-        book.see(Seen::Failed("connection reset".into()));
+        book.see(Seen::Failed("connection reset".into()), at(3));
         assert_eq!(book.state(), Some(Err("connection reset".into())));
-        book.see(Seen::Alive);
-        book.see(Seen::Applied {
-            item: pod("a", false),
-            version: "3".into(),
-        });
+        book.see(Seen::Alive, at(3));
+        book.see(
+            Seen::Applied {
+                item: plain("a", false),
+                version: "3".into(),
+            },
+            at(3),
+        );
         assert_eq!(ready(&book), ["b"]);
-        book.see(Seen::Deleted {
-            item: pod("b", true),
-            version: "4".into(),
-        });
+        book.see(
+            Seen::Deleted {
+                item: plain("b", true),
+                version: "4".into(),
+            },
+            at(4),
+        );
         assert_eq!(ready(&book), Vec::<String>::new());
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a time")
+    }
+
+    fn plain(uid: &str, is_ready: bool) -> SeenPod {
+        SeenPod {
+            uid: Uid::from(uid),
+            is_ready,
+            node: Some(NodeName::from("n")),
+            created_at: None,
+            ready_since: None,
+        }
+    }
+
+    /// When each Ready Pod may have come up, and when it became Ready, in seconds.
+    fn fresh(book: &Book) -> Vec<(String, i64, i64)> {
+        let seconds = |time: Timestamp| time.as_second() - at(0).as_second();
+        let state = book.state().expect("known").expect("up to date");
+        let each = state.fresh.into_iter().map(|(uid, replica)| {
+            assert_eq!(replica.node.as_str(), "n1");
+            let (up, ready) = (seconds(replica.appeared_at), seconds(replica.ready_at));
+            (uid.to_string(), up, ready)
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn when_a_pod_came_up_and_became_ready_is_told_by_our_own_clock_where_we_saw_it() {
+        let pod = |uid: &str, created_at: i64, ready_since: Option<i64>| SeenPod {
+            node: Some("n1".into()),
+            created_at: Some(at(created_at)),
+            ready_since: ready_since.map(at),
+            ..plain(uid, ready_since.is_some())
+        };
+        let listed = |items: &[SeenPod]| Seen::Listed {
+            items: items.to_vec(),
+            version: "1".into(),
+        };
+        let applied = |item: &SeenPod| Seen::Applied {
+            item: item.clone(),
+            version: "2".into(),
+        };
+        let book = Book::new(at(10_000));
+        let first = [
+            pod("ancient", 0, Some(10)),
+            pod("old", 6_000, Some(6_500)),
+            pod("late", 9_999, None),
+        ];
+        book.see(listed(&first), at(10_000));
+        // Its Node's clock is behind.
+        book.see(applied(&pod("live", 3, Some(9_000))), at(10_005));
+        book.see(applied(&pod("slow", 10_006, None)), at(10_007));
+        book.see(applied(&pod("slow", 10_006, Some(10_020))), at(10_020));
+        book.see(applied(&pod("late", 9_999, Some(99_999))), at(10_030));
+        let seen = [
+            ("late".to_owned(), 10_000, 10_030),
+            ("live".to_owned(), 10_005, 10_005),
+            ("old".to_owned(), 6_003, 6_501),
+            ("slow".to_owned(), 10_007, 10_020),
+        ];
+        assert_eq!(fresh(&book), seen, "and the ancient one is none");
+        // What is known stays known over a watch that began anew; what is new then may be older.
+        let again = [
+            pod("live", 3, Some(9_000)),
+            pod("slow", 10_006, Some(10_900)),
+            pod("new", 10_900, Some(10_950)),
+            pod("odd", 10_800, Some(5)),
+        ];
+        book.see(listed(&again), at(11_000));
+        let seen = [
+            ("live".to_owned(), 10_005, 10_005),
+            ("new".to_owned(), 10_903, 10_951),
+            ("odd".to_owned(), 10_803, 10_801),
+            ("slow".to_owned(), 10_007, 10_020),
+        ];
+        assert_eq!(fresh(&book), seen);
+        // Not Ready for a while, it is still in the place that it took first.
+        book.see(applied(&pod("slow", 10_006, None)), at(11_001));
+        assert_eq!(fresh(&book).len(), 3);
+        book.see(applied(&pod("slow", 10_006, Some(11_100))), at(11_100));
+        assert_eq!(fresh(&book), seen);
+        book.see(
+            Seen::Deleted {
+                item: pod("slow", 10_006, None),
+                version: "3".into(),
+            },
+            at(11_200),
+        );
+        assert_eq!(fresh(&book).len(), 3);
     }
 }

@@ -135,6 +135,8 @@ pub struct Counters {
     features_failed: AtomicU64,
     targets_refused: AtomicU64,
     stages: Mutex<BTreeMap<&'static str, Timings>>,
+    replacements: Mutex<Option<Timings>>,
+    missing: AtomicU64,
     blocked: Mutex<BTreeMap<(String, String), u32>>,
 }
 
@@ -201,8 +203,24 @@ impl Counters {
     pub fn cycle(&self, stages: &[(&'static str, Duration)], total: Duration) {
         let mut timings = locked(&self.stages);
         for (stage, took) in stages.iter().chain(&[(Self::STAGE_TOTAL, total)]) {
-            timings.entry(stage).or_default().observe(*took);
+            let of_stage = timings.entry(stage);
+            of_stage
+                .or_insert_with(|| Timings::new(&STAGE_BOUNDS))
+                .observe(*took);
         }
+    }
+
+    /// The replacement of an evicted Pod was Ready so long after the request.
+    pub fn replacement(&self, took: Duration) {
+        let mut timings = locked(&self.replacements);
+        timings
+            .get_or_insert_with(|| Timings::new(&REPLACEMENT_BOUNDS))
+            .observe(took);
+    }
+
+    /// So many evicted Pods had no Ready replacement when it was not waited for any longer.
+    pub fn replacements_missing(&self, count: u32) {
+        add(&self.missing, u64::from(count));
     }
 
     /// Pods of running drains that wait for a budget now, by the budget's namespace and name.
@@ -271,29 +289,52 @@ impl Counters {
         locked(&self.stages).clone()
     }
 
+    pub(super) fn replacements(&self) -> Timings {
+        let timings = locked(&self.replacements).clone();
+        timings.unwrap_or_else(|| Timings::new(&REPLACEMENT_BOUNDS))
+    }
+
+    pub(super) fn missing(&self) -> u64 {
+        read(&self.missing)
+    }
+
     pub(super) fn blocked(&self) -> BTreeMap<(String, String), u32> {
         locked(&self.blocked).clone()
     }
 }
 
+/// In seconds: from a decision about a few Nodes to a cycle that has missed its interval.
+const STAGE_BOUNDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
+];
+/// In seconds: from a small program whose image is there to what `eviction.pod_deadline` may be raised to.
+const REPLACEMENT_BOUNDS: [f64; 12] = [
+    1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0,
+];
+
 /// Durations, counted by upper bound.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Timings {
     pub(super) sum: Duration,
     pub(super) count: u64,
+    bounds: &'static [f64],
     /// One more than there are bounds: the last counts what is above all of them.
-    counts: [u64; Timings::BOUNDS.len() + 1],
+    counts: Vec<u64>,
 }
 
 impl Timings {
-    /// In seconds: from a decision about a few Nodes to a cycle that has missed its interval.
-    const BOUNDS: [f64; 14] = [
-        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
-    ];
+    fn new(bounds: &'static [f64]) -> Self {
+        Self {
+            sum: Duration::ZERO,
+            count: 0,
+            bounds,
+            counts: vec![0; bounds.len() + 1],
+        }
+    }
 
     fn observe(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let bucket = Self::BOUNDS.partition_point(|bound| *bound < seconds);
+        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
         self.counts[bucket] += 1;
         self.count += 1;
         self.sum += took;
@@ -301,8 +342,8 @@ impl Timings {
 
     /// As the encoder wants them: not yet added up, and the last bound for `+Inf`.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
-        let bounds = Self::BOUNDS.into_iter().chain([f64::INFINITY]);
-        bounds.zip(self.counts).collect()
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
+        bounds.zip(self.counts.iter().copied()).collect()
     }
 }
 
@@ -366,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_duration_on_a_bound_counts_below_it() {
-        let mut timings = Timings::default();
+        let mut timings = Timings::new(&STAGE_BOUNDS);
         for millis in [0, 1, 2, 60_000, 60_001] {
             timings.observe(Duration::from_millis(millis));
         }

@@ -135,6 +135,16 @@ fn counts(out: &mut Out<'_>, counters: &Counters) -> fmt::Result {
     out.counters(&names::DRAINS, counters.drains(), |(outcome, n)| {
         ([outcome.as_str().into()], *n)
     })?;
+    let replacements = counters.replacements();
+    out.family(&names::REPLACEMENT)?
+        .encode_histogram::<NoLabelSet>(
+            replacements.sum.as_secs_f64(),
+            replacements.count,
+            &replacements.buckets(),
+            None,
+        )?;
+    out.family(&names::REPLACEMENTS_MISSING)?
+        .encode_counter::<NoLabelSet, _, u64>(&counters.missing(), None)?;
     let alerts = counters.alert_outcomes();
     out.counters(&names::ALERTS_RECEIVED, alerts, |(outcome, n)| {
         ([outcome.as_str().into()], *n)

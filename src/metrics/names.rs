@@ -100,6 +100,10 @@ metrics! {
         "Pods of drains by what came of them.";
     DRAINS = Counter "foreshock_drains_total" ["outcome"]
         "Drains of Nodes by how they ended.";
+    REPLACEMENT = Histogram "foreshock_replacement_ready_seconds" []
+        "From the accepted eviction of a Pod to its replacement's being Ready. Counted when the whole drain's replacements are accounted for.";
+    REPLACEMENTS_MISSING = Counter "foreshock_replacements_missing_total" []
+        "Evicted Pods whose replacement was not Ready within `eviction.pod_deadline`.";
     ALERTS_RECEIVED = Counter "foreshock_alerts_received_total" ["outcome"]
         "Alerts received from Alertmanager by what became of them.";
     ALERTS_ACTIVE = Gauge "foreshock_alerts_active" []

@@ -104,6 +104,7 @@ fn node(name: &str, risk: Option<f64>, band: Band, phase: Phase) -> NodeView {
         pool: None,
         entry: None,
         drain: None,
+        moved: None,
     }
 }
 
@@ -191,6 +192,9 @@ fn scene(snapshot: Snapshot) -> Scene {
     counters.set_blocked(BTreeMap::from([(("shop".into(), "web".into()), 4)]));
     let query = ("query", Duration::from_millis(30));
     counters.cycle(&[query], Duration::from_millis(40));
+    counters.replacement(Duration::from_millis(8_200));
+    counters.replacement(Duration::from_secs(4_000));
+    counters.replacements_missing(2);
     Scene {
         metrics: Metrics::new(rx, Arc::clone(&counters)),
         tx,
@@ -278,6 +282,11 @@ fn values_say_what_the_snapshot_says() {
         r#"foreshock_taints_total{action="release",outcome="failed"} 0"#,
         r#"foreshock_evictions_total{outcome="blocked_by_budget"} 0"#,
         r#"foreshock_drains_total{outcome="drained"} 0"#,
+        r#"foreshock_replacement_ready_seconds_bucket{le="5.0"} 0"#,
+        r#"foreshock_replacement_ready_seconds_bucket{le="10.0"} 1"#,
+        r#"foreshock_replacement_ready_seconds_bucket{le="+Inf"} 2"#,
+        "foreshock_replacement_ready_seconds_sum 4008.2",
+        "foreshock_replacements_missing_total 2",
         r#"foreshock_alerts_received_total{outcome="acting"} 0"#,
         "foreshock_alerts_active 2",
         r#"foreshock_webhook_requests_total{outcome="accepted"} 1"#,

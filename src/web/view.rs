@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use foreshock_core::decision::verdict::Hold;
-use foreshock_core::drain::{DrainReport, PodOutcome};
+use foreshock_core::drain::{DrainReport, MovedWorkload, PodOutcome};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::ActingAlert;
 use foreshock_core::time::{after, since};
@@ -22,7 +22,7 @@ use super::words::{
 use crate::alertmanager::{AlertOutcome, ShownAlert};
 use crate::events::{Event, EventPage};
 use crate::features::basics::Asked;
-use crate::snapshot::{Contribution, Input, ModelName, NodeView, Snapshot};
+use crate::snapshot::{Contribution, Input, ModelName, MovedView, NodeView, Snapshot};
 
 /// How many contributions the list of Nodes shows of each.
 const TOP: usize = 5;
@@ -211,6 +211,106 @@ impl DrainJson {
     }
 }
 
+/// Workloads of a drain that are listed.
+const MOVED_WORKLOADS: usize = 100;
+
+/// Where the Pods of a drain went.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Moved)]
+pub(super) struct MovedJson {
+    /// Which drain: its start.
+    drain: Time,
+    /// When it was known.
+    at: Time,
+    /// In one sentence.
+    message: String,
+    /// Replacements that became Ready.
+    moved: u32,
+    /// Evicted Pods without a Ready replacement within `eviction.pod_deadline`.
+    not_ready: u32,
+    /// Evicted Pods that needed no replacement: the workload has all that it asks for, or is gone.
+    unneeded: u32,
+    /// Evicted Pods of which it is not known, since their workload could not be looked at.
+    unknown: u32,
+    /// From the first request to the last Ready replacement.
+    seconds: f64,
+    /// The Nodes on which they became Ready, the one with the most first.
+    to: Vec<MovedToJson>,
+    /// The same for each workload; at most 100.
+    workloads: Vec<MovedWorkloadJson>,
+    /// Workloads that are not listed.
+    workloads_left_out: usize,
+}
+
+/// So many Pods became Ready on a Node.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = MovedTo)]
+pub(super) struct MovedToJson {
+    /// The Node.
+    node: String,
+    /// Pods.
+    pods: u32,
+}
+
+/// Where the Pods of one workload went.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = MovedWorkload)]
+pub(super) struct MovedWorkloadJson {
+    /// Its namespace.
+    namespace: String,
+    /// What it is: `Deployment`, `StatefulSet` and the like.
+    kind: String,
+    /// Its name.
+    name: String,
+    /// The Nodes on which its replacements became Ready.
+    to: Vec<MovedToJson>,
+    /// The longest time from a request to the replacement's being Ready.
+    longest_seconds: f64,
+    /// Evicted Pods without a Ready replacement.
+    not_ready: u32,
+    /// Evicted Pods that needed no replacement.
+    unneeded: u32,
+    /// Evicted Pods of which it is not known.
+    unknown: u32,
+    /// Why not.
+    problem: Option<String>,
+}
+
+impl MovedJson {
+    fn new(view: &MovedView) -> Self {
+        let moved = &view.moved;
+        let to = |(node, pods): (&NodeName, u32)| MovedToJson {
+            node: node.as_str().to_owned(),
+            pods,
+        };
+        let workload = |each: &MovedWorkload| MovedWorkloadJson {
+            namespace: each.namespace.clone(),
+            kind: each.owner.kind.clone(),
+            name: each.owner.name.clone(),
+            to: each.to.iter().map(|(node, n)| to((node, *n))).collect(),
+            longest_seconds: decimals(each.longest.as_secs_f64(), 3),
+            not_ready: each.missing,
+            unneeded: each.unneeded,
+            unknown: each.unseen,
+            problem: each.problem.clone(),
+        };
+        let listed = moved.workloads.iter().take(MOVED_WORKLOADS);
+        Self {
+            drain: Time(moved.drain.started_at),
+            at: Time(view.at),
+            message: view.message.clone(),
+            moved: moved.moved(),
+            not_ready: moved.missing(),
+            unneeded: moved.unneeded(),
+            unknown: moved.unseen(),
+            seconds: decimals(moved.took.as_secs_f64(), 3),
+            to: moved.to().into_iter().map(to).collect(),
+            workloads: listed.map(workload).collect(),
+            workloads_left_out: moved.workloads.len().saturating_sub(MOVED_WORKLOADS),
+        }
+    }
+}
+
 /// The Nodes. Written piece by piece from the cache; this says what it looks like.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Nodes)]
@@ -258,6 +358,9 @@ pub(super) struct NodeDetailJson {
     plan: Option<DrainPlan>,
     /// Why there is no plan.
     plan_problem: Option<String>,
+    /// Where the Pods of its last drain went; `null` before all replacements are accounted for, and after a
+    /// restart.
+    moved: Option<MovedJson>,
     /// What happened to it since foreshock started.
     history: HistoryJson,
 }
@@ -313,6 +416,7 @@ impl NodeDetailJson {
                 .collect(),
             plan,
             plan_problem,
+            moved: node.moved.as_ref().map(MovedJson::new),
             history,
         }
     }
@@ -1117,6 +1221,8 @@ pub(super) fn signature(node: &NodeView) -> u64 {
         (drain.started_at, drain.remaining, drain.gone).hash(&mut hash);
         (drain.ended, &drain.detail).hash(&mut hash);
     }
+    // That there is more to be read of it in detail.
+    node.moved.as_ref().map(|moved| moved.at).hash(&mut hash);
     (&node.pool, node.zone()).hash(&mut hash);
     if verdict.band != foreshock_core::risk::Band::Healthy {
         for top in node.contributions.iter().take(TOP) {

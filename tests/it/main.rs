@@ -14,6 +14,7 @@ mod kubernetes;
 #[allow(dead_code, reason = "only its tests are run here")]
 #[path = "../timing/limit.rs"]
 mod limit;
+mod moved;
 mod outage;
 mod pace;
 mod replicas;

@@ -5,6 +5,7 @@
 
 mod classify;
 mod facts;
+mod moved;
 mod outcome;
 mod pace;
 mod step;
@@ -12,6 +13,7 @@ mod surge;
 
 pub use classify::{Disposition, ImpossibleReason, LeaveReason, SkipReason, classify};
 pub use facts::{Budget, EvictionAllowance, Owner, PodFacts, PodId};
+pub use moved::{DrainId, Moved, MovedWorkload, Moves, Replica};
 pub use outcome::{NodeOutcome, PodOutcome};
 pub use pace::{Pace, Workload, Workloads, paced_by};
 pub use step::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Answer, Owner, PodFacts, PodId};
+use super::{Answer, Owner, PodFacts, PodId, Replica};
 use crate::node::{NodeName, Uid};
 use crate::time::after;
 
@@ -32,6 +32,8 @@ pub struct Workload {
     pub ready: BTreeSet<Uid>,
     /// The Nodes that those run on, as far as they are known.
     pub on: BTreeMap<Uid, NodeName>,
+    /// Of those, the ones that became Ready lately, where it is known of them.
+    pub fresh: BTreeMap<Uid, Replica>,
     /// It is gone or finished: nobody waits for a replacement.
     pub over: bool,
 }

@@ -250,8 +250,7 @@ impl<'a> Simulation<'a> {
         Workload {
             wanted: Some(self.wanted[n]),
             ready: here.chain(there).collect(),
-            over: false,
-            ..Default::default()
+            ..Workload::default()
         }
     }
 

@@ -2,5 +2,6 @@
 
 mod decision;
 mod drain;
+mod moved;
 #[path = "../support/mod.rs"]
 mod support;

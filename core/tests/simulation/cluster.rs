@@ -330,8 +330,7 @@ impl Cluster {
         Some(drain::Workload {
             wanted: u32::try_from(self.workloads.get(workload)?.replicas).ok(),
             ready: ready.collect(),
-            over: false,
-            ..Default::default()
+            ..drain::Workload::default()
         })
     }
 

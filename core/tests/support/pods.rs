@@ -166,7 +166,7 @@ impl Walk {
             wanted,
             ready: on.keys().cloned().collect(),
             on,
-            over: false,
+            ..Workload::default()
         }
     }
 

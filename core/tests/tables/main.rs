@@ -9,6 +9,7 @@ mod edges;
 mod findings;
 mod limits;
 mod margins;
+mod moved;
 mod pools;
 mod ramp;
 mod room;

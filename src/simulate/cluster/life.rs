@@ -116,6 +116,8 @@ impl State {
                 ready: false,
                 finished: false,
                 broken: false,
+                created_at: self.now,
+                ready_at: None,
                 deletion: None,
                 stopped: false,
                 finalizers: Vec::new(),
@@ -157,6 +159,9 @@ impl State {
         }
         pod.started = true;
         pod.ready = !pod.broken;
+        if pod.ready {
+            pod.ready_at.get_or_insert(self.now);
+        }
         self.stale.insert(pod.workload);
         self.changed.pods = true;
     }

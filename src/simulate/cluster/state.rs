@@ -112,6 +112,9 @@ pub(super) struct Pod {
     pub(super) node: Option<NodeName>,
     /// Its containers have run: from then on it is not Pending.
     pub(super) started: bool,
+    pub(super) created_at: Timestamp,
+    /// When it became Ready for the first time.
+    pub(super) ready_at: Option<Timestamp>,
     pub(super) ready: bool,
     pub(super) finished: bool,
     /// It does not become Ready, whatever is done.
@@ -346,13 +349,22 @@ impl State {
         let ready: Vec<&Pod> = pods
             .filter(|pod| pod.ready && pod.deletion.is_none() && !pod.finished)
             .collect();
+        let fresh = ready.iter().filter_map(|pod| {
+            let replica = drain::Replica {
+                node: pod.node.clone()?,
+                appeared_at: pod.created_at,
+                ready_at: pod.ready_at?,
+            };
+            Some((pod.id.uid.clone(), replica))
+        });
         drain::Workload {
             wanted: Some(found.spec.replicas),
-            ready: ready.iter().map(|pod| pod.id.uid.clone()).collect(),
+            fresh: fresh.collect(),
             on: ready
                 .iter()
                 .filter_map(|pod| Some((pod.id.uid.clone(), pod.node.clone()?)))
                 .collect(),
+            ready: ready.iter().map(|pod| pod.id.uid.clone()).collect(),
             over: false,
         }
     }

@@ -311,6 +311,37 @@ async fn a_plan_that_cannot_be_made_says_why_and_the_node_is_shown_all_the_same(
 }
 
 #[tokio::test]
+async fn where_the_pods_of_a_drain_went_is_told_of_the_node() {
+    let server = fleet(12).await;
+    let moved = fetch(server.address, "/api/nodes/worker-09?plan=false").await;
+    let moved = moved.json()["moved"].clone();
+    has_shape(
+        &moved,
+        &json!({"drain": "time", "at": "time", "message": "text", "seconds": "number"}),
+        "moved",
+    );
+    let message = "moved 10 Pods from worker-09 to worker-02 (7), worker-01 (3) in 8.2 s; \
+                   1 of 11 not Ready again after 10 min: Deployment shop/cart";
+    assert_eq!(moved["message"], message);
+    let counts = [
+        "moved",
+        "not_ready",
+        "unneeded",
+        "unknown",
+        "workloads_left_out",
+    ];
+    assert_eq!(counts.map(|key| &moved[key]), [10, 1, 0, 0, 0]);
+    let to = json!([{"node": "worker-02", "pods": 7}, {"node": "worker-01", "pods": 3}]);
+    assert_eq!(moved["to"], to);
+    let cart = json!({"namespace": "shop", "kind": "Deployment", "name": "cart",
+        "to": [{"node": "worker-01", "pods": 3}, {"node": "worker-02", "pods": 1}],
+        "longest_seconds": 5.2, "not_ready": 1, "unneeded": 0, "unknown": 0, "problem": null});
+    assert_eq!(moved["workloads"][0], cart);
+    let other = fetch(server.address, "/api/nodes/worker-01?plan=false").await;
+    assert_eq!(other.json()["moved"], Value::Null);
+}
+
+#[tokio::test]
 async fn before_the_first_decision_nothing_is_claimed() {
     let now = at(5);
     let policy = snapshot(0, 5).policy;

@@ -8,8 +8,8 @@ use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reac
 use foreshock_core::decision::verdict::{Hold, HoldReason, Phase, Verdict};
 use foreshock_core::decision::world::{Fact, NodeFacts};
 use foreshock_core::drain::{
-    Budget, Choice, DrainReport, DrainRules, EvictionAllowance, NodeOutcome, Owner, PodFacts,
-    PodId, PodOutcome,
+    Budget, Choice, DrainId, DrainReport, DrainRules, EvictionAllowance, Moved, MovedWorkload,
+    NodeOutcome, Owner, PodFacts, PodId, PodOutcome,
 };
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::{ActingAlert, RecordState, Taint, TaintEffect};
@@ -26,7 +26,7 @@ use crate::features::{FeatureMatrix, Schema, Usual};
 use crate::kubernetes::NodeEntry;
 use crate::snapshot::{
     CalibrationBin, CardFeature, Contribution, Counters, Cycles, Health, KubernetesHealth,
-    LimitUse, ModelCard, ModelName, NodeView, PrometheusHealth, Shortened, Snapshot,
+    LimitUse, ModelCard, ModelName, MovedView, NodeView, PrometheusHealth, Shortened, Snapshot,
 };
 use crate::web::{
     Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, Plans, Switched, WebState,
@@ -114,6 +114,7 @@ struct Case {
     phase: Phase,
     holds: Vec<Hold>,
     drain: Option<DrainReport>,
+    moved: Option<MovedView>,
     alerts: Vec<ActingAlert>,
     drivers: &'static [(&'static str, f64, f64)],
 }
@@ -143,6 +144,43 @@ const MEMORY: &[(&str, f64, f64)] = &[
 ];
 const WELL: &[(&str, f64, f64)] = &[("cpu_used", 0.34, -0.21), ("mem_used", 0.48, -0.18)];
 
+/// Of a drain of `worker-09`.
+fn moved(now: i64) -> MovedView {
+    let workload = |name: &str, to: &[(&str, u32)], missing| MovedWorkload {
+        namespace: "shop".into(),
+        owner: Owner {
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            name: name.into(),
+            uid: name.into(),
+        },
+        to: to.iter().map(|(node, n)| ((*node).into(), *n)).collect(),
+        longest: Duration::from_millis(5_200),
+        missing,
+        unneeded: 0,
+        unseen: 0,
+        problem: None,
+    };
+    let moved = Moved {
+        drain: DrainId {
+            node: NodeId::new("worker-09", "uid-worker-09"),
+            started_at: at(now - 900),
+        },
+        took: Duration::from_millis(8_210),
+        waited: Duration::from_secs(600),
+        replacements: vec![Duration::from_millis(5_200); 10],
+        workloads: vec![
+            workload("cart", &[("worker-01", 3), ("worker-02", 1)], 1),
+            workload("web", &[("worker-02", 6)], 0),
+        ],
+    };
+    MovedView {
+        at: at(now - 250),
+        message: moved.to_string(),
+        moved: Arc::new(moved),
+    }
+}
+
 fn case(n: usize, now: i64) -> Case {
     let wave = ((now as f64 / 40.0) + n as f64).sin();
     let well = Case {
@@ -150,6 +188,7 @@ fn case(n: usize, now: i64) -> Case {
         phase: Phase::Healthy,
         holds: Vec::new(),
         drain: None,
+        moved: None,
         alerts: Vec::new(),
         drivers: WELL,
     };
@@ -225,6 +264,7 @@ fn case(n: usize, now: i64) -> Case {
                 ended: Some((at(now - 850), NodeOutcome::Drained)),
                 detail: String::new(),
             }),
+            moved: Some(moved(now)),
             drivers: DISK,
             ..well
         },
@@ -449,6 +489,7 @@ fn view(
             ])),
         })),
         drain: case.drain,
+        moved: case.moved,
     }
 }
 

@@ -61,6 +61,7 @@ fn picture(step: usize, policy: &Arc<Policy>) -> Snapshot {
         pool: None,
         entry: None,
         drain: None,
+        moved: None,
     };
     let mut snapshot = Snapshot::starting(now, "0.1.0", Arc::clone(policy));
     snapshot.synced = true;
