@@ -165,6 +165,8 @@ const DRY_RUNS_LIMIT: Duration = Duration::from_secs(5);
 /// An answer serves other plans for so long, so that the next plan of a large Node goes on where this
 /// one had no more time. With the rate this bounds the answers kept, to 750.
 const DRY_RUN_AGE: Duration = Duration::from_secs(30);
+/// A Pod of which there was no answer is asked about again after this.
+const DRY_RUN_AGAIN: Duration = Duration::from_secs(3);
 /// A busy server that does not say for how long is left alone for this long.
 const DRY_RUN_QUIET: Duration = Duration::from_secs(1);
 
@@ -287,7 +289,13 @@ impl DryRuns {
 
     fn kept(&self, now: Timestamp) -> BTreeMap<PodId, (Timestamp, PlanDryRun)> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.retain(|_, (at, _)| since(*at, now) < DRY_RUN_AGE);
+        answers.retain(|_, (at, answer)| {
+            let kept_for = match answer {
+                PlanDryRun::Allowed(_) | PlanDryRun::Refused(..) => DRY_RUN_AGE,
+                PlanDryRun::Unknown(_) => DRY_RUN_AGAIN,
+            };
+            since(*at, now) < kept_for
+        });
         answers.clone()
     }
 }
@@ -582,7 +590,7 @@ mod tests {
     use foreshock_core::drain::{Answer, Choice};
 
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::clock::{SystemClock, VirtualClock};
     use crate::kubernetes::{
         ClusterError, ClusterEvent, Guard, LeaseState, LeaseView, LeaseWrite, NodeEntry, NodeTable,
         PodTable, WorkloadState,
@@ -602,6 +610,8 @@ mod tests {
                 DryRun::Busy(Some(Duration::from_secs(9)))
             } else if pod.name == "no" {
                 DryRun::Refused("its budget".to_owned())
+            } else if pod.name == "mute" {
+                DryRun::NoAnswer("timed out".to_owned())
             } else {
                 DryRun::Allowed
             };
@@ -735,6 +745,27 @@ mod tests {
             assert_eq!(answers, expected);
         }
         assert_eq!(cluster.asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_serves_for_half_a_minute_and_none_for_a_moment() {
+        let clock = VirtualClock::new(Timestamp::UNIX_EPOCH);
+        let asked_again = async |name: &str, later: Duration| {
+            let (dry_runs, cluster) = (DryRuns::new(Arc::new(|| Ok(()))), Tried::default());
+            let pods = [pod(name)];
+            for wait in [Duration::ZERO, later] {
+                tokio::time::advance(wait).await;
+                dry_runs
+                    .of(&cluster, &clock, Some(Reach::Evict), &pods, &rules())
+                    .await;
+            }
+            cluster.asked.load(Ordering::Relaxed) == 2
+        };
+        let second = Duration::from_secs(1);
+        for (name, long) in [("fine", 30), ("no", 30), ("mute", 3)] {
+            assert!(!asked_again(name, (long - 1) * second).await, "{name}");
+            assert!(asked_again(name, long * second).await, "{name}");
+        }
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ mod limit;
 mod moved;
 mod outage;
 mod pace;
+mod plan;
 mod replicas;
 mod room;
 mod scenario;

@@ -125,6 +125,11 @@ impl Scene {
 
     /// Waits until each budget of a namespace lets through what its limit says, and all its Pods count.
     pub(crate) async fn wait_budgets(&self, namespace: &str) {
+        self.wait_budgets_of(namespace, &[]).await;
+    }
+
+    /// The same for some of its budgets; for all with an empty list.
+    pub(crate) async fn wait_budgets_of(&self, namespace: &str, names: &[&str]) {
         let what = format!("the budgets of {namespace} to be settled");
         wait_until(&what, LIMIT, async || {
             let text = self
@@ -132,7 +137,11 @@ impl Scene {
                 .kubectl(&["get", "pdb", "-n", namespace, "-o", "json"])
                 .await;
             let list: Value = serde_json::from_str(&text).expect("kubectl writes JSON");
-            let budgets = list["items"].as_array().cloned().unwrap_or_default();
+            let mut budgets = list["items"].as_array().cloned().unwrap_or_default();
+            let name = |budget: &Value| budget["metadata"]["name"].as_str().map(str::to_owned);
+            budgets.retain(|budget| {
+                names.is_empty() || name(budget).is_some_and(|name| names.contains(&name.as_str()))
+            });
             let open = |budget: &&Value| {
                 let status = &budget["status"];
                 status["observedGeneration"] == budget["metadata"]["generation"]
