@@ -139,8 +139,9 @@ struct Next {
     actions: Vec<Action>,
     /// Pods whose Deployments are to be scaled up now.
     surges: Vec<(PodId, Owner)>,
-    /// There is more to do as soon as there is a turn for it.
-    more: bool,
+    /// There is more to do as soon as there is a turn for it, with so many left to those whose moment is to
+    /// come.
+    more: Option<usize>,
     /// When to look again.
     pause: Duration,
 }
@@ -172,7 +173,7 @@ pub(super) async fn run(
     let mut surging: FuturesUnordered<BoxFuture<'static, Begun>> = FuturesUnordered::new();
     // A place in the queue of all drains, while there is somebody to send. Which Pod goes is decided when
     // the turn has come, not when the waiting begins.
-    let mut queued: Option<BoxFuture<'static, Turn>> = None;
+    let mut queued: Option<(usize, BoxFuture<'static, Turn>)> = None;
     let mut turn: Option<Turn> = None;
     loop {
         let order = orders.borrow_and_update().clone();
@@ -212,11 +213,11 @@ pub(super) async fn run(
                 for (pod, owner) in next.surges {
                     surging.push(drain.scale_up(pod, owner));
                 }
-                if next.more {
-                    queued.get_or_insert_with(|| Arc::clone(&shared.turns).turn().boxed());
-                } else {
-                    queued = None;
-                }
+                queued = next.more.map(|spare| match queued.take() {
+                    // A place in the queue is kept unless it is the other queue.
+                    Some((before, turn)) if (before == 0) == (spare == 0) => (before, turn),
+                    Some(_) | None => (spare, Arc::clone(&shared.turns).turn(spare).boxed()),
+                });
                 let pause = next.pause;
                 wake = Instant::now() + pause;
                 if drain.state.ended.is_some() {
@@ -274,9 +275,9 @@ async fn changed(pods: &mut Option<watch::Receiver<Arc<PodTable>>>) {
     std::future::pending().await
 }
 
-async fn granted(queued: &mut Option<BoxFuture<'static, Turn>>) -> Turn {
+async fn granted(queued: &mut Option<(usize, BoxFuture<'static, Turn>)>) -> Turn {
     match queued {
-        Some(turn) => turn.await,
+        Some((_, turn)) => turn.await,
         None => std::future::pending().await,
     }
 }
@@ -345,7 +346,7 @@ impl Drain {
             return Next {
                 actions: Vec::new(),
                 surges: Vec::new(),
-                more: false,
+                more: None,
                 pause: self.pause(now, order.deadline_at),
             };
         }
@@ -395,7 +396,8 @@ impl Drain {
         }
     }
 
-    /// What is next, of which at most what there is a turn for is begun, and whether there is more.
+    /// What is next, of which at most what there is a turn for is begun, and whether there is more: then how
+    /// many turns it leaves to others.
     fn decide(
         &mut self,
         order: &DrainOrder,
@@ -403,7 +405,7 @@ impl Drain {
         node_ready: bool,
         has_turn: bool,
         now: Timestamp,
-    ) -> (Step, bool) {
+    ) -> (Step, Option<usize>) {
         let shared = Arc::clone(&self.shared);
         let going: Vec<&PodFacts> = pods
             .iter()
@@ -453,7 +455,13 @@ impl Drain {
                         account.sent(&self.id(), facts, now, pod_deadline);
                     }
                 }
-                let more = ready_to_go > next.actions.len();
+                let begun = next.actions.len();
+                let spare = if begun < next.links {
+                    0
+                } else {
+                    next.links_waiting
+                };
+                let more = (ready_to_go > begun).then_some(spare);
                 (next, more)
             })
     }

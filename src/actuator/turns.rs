@@ -12,7 +12,7 @@ const UNDER_WAY_MAX: usize = 64;
 /// What the rate is about.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Hands out turns, first come, first served.
+/// Hands out turns, first come, first served; but who may spare some waits behind who may not.
 ///
 /// The API server receives at most so many evictions within *any* second: a request counts until a second
 /// after its answer, since how long it was on its way is not known.
@@ -21,6 +21,8 @@ pub(super) struct Turns {
     per_second: usize,
     /// Who waits longest holds it, and looks whether it may go.
     queue: tokio::sync::Mutex<()>,
+    /// The same for those who leave some to others.
+    sparing: tokio::sync::Mutex<()>,
     book: Mutex<Book>,
     changed: Notify,
 }
@@ -56,7 +58,7 @@ impl Drop for Turn {
             book.over.push_back(Instant::now());
         }
         drop(book);
-        self.turns.changed.notify_one();
+        self.turns.changed.notify_waiters();
     }
 }
 
@@ -66,17 +68,27 @@ impl Turns {
         Self {
             per_second: usize::try_from(turns).unwrap_or(usize::MAX).max(1),
             queue: tokio::sync::Mutex::default(),
+            sparing: tokio::sync::Mutex::default(),
             book: Mutex::default(),
             changed: Notify::new(),
         }
     }
 
-    /// Waits for one's turn. Whoever stops waiting loses nothing but the place in the queue.
-    pub(super) async fn turn(self: Arc<Self>) -> Turn {
-        let _first = self.queue.lock().await;
+    /// Waits for one's turn. Whoever stops waiting loses nothing but the place in the queue. With `spare`, so
+    /// many stay free behind it, a quarter of all at most: for requests whose moment comes later, and that
+    /// others wait for.
+    pub(super) async fn turn(self: Arc<Self>, spare: usize) -> Turn {
+        let spare = spare.min(self.per_second / 4);
+        let queue = if spare == 0 {
+            &self.queue
+        } else {
+            &self.sparing
+        };
+        let _first = queue.lock().await;
         loop {
+            // From here on nothing that changes is missed.
             let changed = self.changed.notified();
-            let free_at = match self.take() {
+            let free_at = match self.take(spare) {
                 Ok(()) => break,
                 Err(free_at) => free_at,
             };
@@ -102,7 +114,7 @@ impl Turns {
     }
 
     /// Takes a turn, or says when one is free if nobody gives one back before.
-    fn take(&self) -> Result<(), Option<Instant>> {
+    fn take(&self, spare: usize) -> Result<(), Option<Instant>> {
         let now = Instant::now();
         let mut book = self.book();
         while book.over.front().is_some_and(|at| *at + SECOND <= now) {
@@ -114,8 +126,11 @@ impl Turns {
         if book.under_way >= UNDER_WAY_MAX {
             return Err(None);
         }
-        if book.under_way + book.over.len() >= self.per_second {
-            return Err(book.over.front().map(|at| *at + SECOND));
+        let used = book.under_way + book.over.len();
+        if used + spare >= self.per_second {
+            // When so many of those that are over do not count any more that one is free.
+            let excess = used + spare - self.per_second;
+            return Err(book.over.get(excess).map(|at| *at + SECOND));
         }
         book.under_way += 1;
         Ok(())
@@ -135,7 +150,7 @@ mod tests {
         let turns = Arc::new(Turns::per_second(20));
         let mut sent = Vec::new();
         for n in 0..100 {
-            let mut turn = Arc::clone(&turns).turn().await;
+            let mut turn = Arc::clone(&turns).turn(0).await;
             turn.send();
             // It arrives at any time until it is answered.
             let arrives = Duration::from_millis(n * 37 % 90);
@@ -159,16 +174,16 @@ mod tests {
         let turns = Arc::new(Turns::per_second(1));
         let start = Instant::now();
         for _ in 0..10 {
-            drop(Arc::clone(&turns).turn().await);
+            drop(Arc::clone(&turns).turn(0).await);
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
         // So is one that is held by whoever stops waiting.
-        let held = Arc::clone(&turns).turn().await;
-        let waits = tokio::spawn(Arc::clone(&turns).turn());
+        let held = Arc::clone(&turns).turn(0).await;
+        let waits = tokio::spawn(Arc::clone(&turns).turn(0));
         tokio::task::yield_now().await;
         waits.abort();
         drop(held);
-        drop(Arc::clone(&turns).turn().await);
+        drop(Arc::clone(&turns).turn(0).await);
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
@@ -177,12 +192,12 @@ mod tests {
         let turns = Arc::new(Turns::per_second(1000));
         let start = Instant::now();
         turns.quiet(Duration::from_secs(10));
-        let mut held = vec![Arc::clone(&turns).turn().await];
+        let mut held = vec![Arc::clone(&turns).turn(0).await];
         assert_eq!(start.elapsed(), Duration::from_secs(10));
         for _ in 1..UNDER_WAY_MAX {
-            held.push(Arc::clone(&turns).turn().await);
+            held.push(Arc::clone(&turns).turn(0).await);
         }
-        let next = tokio::spawn(Arc::clone(&turns).turn());
+        let next = tokio::spawn(Arc::clone(&turns).turn(0));
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(!next.is_finished());
         held.pop();
@@ -190,11 +205,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_spares_some_leaves_them_to_those_whose_moment_comes() {
+        let turns = Arc::new(Turns::per_second(20));
+        let start = Instant::now();
+        let take = async |spare| Arc::clone(&turns).turn(spare).await.send();
+        for _ in 0..15 {
+            take(7).await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        // A quarter is left, and one who spares does not stand in the way of one who does not.
+        let waits = tokio::spawn(Arc::clone(&turns).turn(7));
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(!waits.is_finished());
+        for _ in 0..5 {
+            take(0).await;
+        }
+        assert_eq!(start.elapsed(), Duration::from_millis(400));
+        waits.await.expect("it has its turn").send();
+        assert_eq!(
+            start.elapsed(),
+            SECOND,
+            "fifteen are free again, and five of them are spared"
+        );
+        // Spared or not: twenty within any second.
+        let mut left = 0;
+        while tokio::time::timeout(Duration::ZERO, take(0)).await.is_ok() {
+            left += 1;
+        }
+        assert_eq!(left, 14);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_rate_of_nothing_is_one_a_second() {
         let turns = Arc::new(Turns::per_second(0));
         let start = Instant::now();
         for _ in 0..2 {
-            Arc::clone(&turns).turn().await.send();
+            Arc::clone(&turns).turn(0).await.send();
         }
         assert_eq!(start.elapsed(), Duration::from_secs(1));
     }

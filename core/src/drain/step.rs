@@ -258,8 +258,12 @@ pub enum StepState {
 /// What is next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What to do now.
+    /// What to do now, the most pressing first.
     pub actions: Vec<Action>,
+    /// So many of the first actions are links of chains: others have to wait until these Pods are replaced.
+    pub links: usize,
+    /// Links that cannot go yet. The moment that one can, it should not have to wait for its turn.
+    pub links_waiting: usize,
     /// Pods whose Deployments are to be scaled up now.
     pub surges: Vec<PodId>,
     /// When to call again if nothing happens before.
@@ -300,12 +304,7 @@ pub fn step(
         pods, node_ready, ..
     } = *facts;
     let mut sorted: Vec<&PodFacts> = pods.iter().collect();
-    // Ordinary Pods first, critical ones last. Among them those under a budget come first: each is a link
-    // of a chain that decides how long all of it takes. Ties by name.
-    sorted.sort_by(|a, b| {
-        let rank = |pod: &PodFacts| (pod.critical, pod.budgets.is_empty());
-        rank(a).cmp(&rank(b)).then_with(|| a.id.cmp(&b.id))
-    });
+    sorted.sort_by(|a, b| a.id.cmp(&b.id));
 
     let mut going: Vec<&PodFacts> = Vec::new();
     let mut stuck: Vec<(PodOutcome, String)> = Vec::new();
@@ -319,8 +318,24 @@ pub fn step(
         }
     }
 
+    let mut of_workload: BTreeMap<&Uid, usize> = BTreeMap::new();
+    for workload in going.iter().filter_map(|pod| paced_by(pod)) {
+        *of_workload.entry(workload).or_default() += 1;
+    }
+    // Of a chain, whose Pods go one after the other: under a budget, or several of one workload.
+    let is_link = |pod: &PodFacts| {
+        let paced = |workload| of_workload.get(workload).is_some_and(|count| *count > 1);
+        !pod.budgets.is_empty()
+            || (order.rules.pace == Pace::Owner && paced_by(pod).is_some_and(paced))
+    };
+    // Ordinary Pods first, critical ones last. Among them the links come first: they decide how long all of it
+    // takes. Ties by name.
+    going.sort_by_key(|pod| (pod.critical, !is_link(pod)));
+
     let mut step = Step {
         actions: Vec::new(),
+        links: 0,
+        links_waiting: 0,
         surges: Vec::new(),
         wake_at: order.deadline_at,
         state: StepState::Running { remaining: 0 },
@@ -350,10 +365,6 @@ pub fn step(
                 }
             }
         }
-    }
-    let mut of_workload: BTreeMap<&Uid, usize> = BTreeMap::new();
-    for workload in going.iter().filter_map(|pod| paced_by(pod)) {
-        *of_workload.entry(workload).or_default() += 1;
     }
     // Workloads of which a Pod is asked for in this very step.
     let mut given: BTreeSet<&Uid> = BTreeSet::new();
@@ -432,6 +443,8 @@ pub fn step(
                 }
                 let asked = budget_key(pod).map(|key| asked.entry(key).or_default());
                 if may_ask(pod, state, asked.as_deref()) {
+                    // Critical ones come after all others, so what is no link ends the first links.
+                    step.links += usize::from(is_link(pod) && step.links == step.actions.len());
                     if let Some(asked) = asked {
                         asked.under_way += 1;
                         asked.any = true;
@@ -452,6 +465,20 @@ pub fn step(
         waiting.push(pod);
         ordinary_waiting |= !pod.critical;
     }
+    let is_asked = |pod: &PodFacts| {
+        let of_it =
+            |action: &Action| matches!(action, Action::Evict { pod: id, .. } if *id == pod.id);
+        pod.terminating_until.is_some()
+            || progress
+                .pods
+                .get(&pod.id.uid)
+                .is_some_and(|(_, state)| state.in_flight || state.accepted)
+            || step.actions.iter().take(step.links).any(of_it)
+    };
+    step.links_waiting = waiting
+        .iter()
+        .filter(|pod| is_link(pod) && !is_asked(pod))
+        .count();
 
     step.state = if now >= order.deadline_at && (!waiting.is_empty() || !stuck.is_empty()) {
         over_by_deadline(&waiting, progress, stuck)

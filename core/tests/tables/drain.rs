@@ -1189,3 +1189,38 @@ fn a_critical_pod_that_its_namespace_waits_for_does_not_wait_for_it() {
     walk.answer("critical", Answer::Accepted);
     assert_eq!(walk.ask(), ["late"]);
 }
+
+#[test]
+fn links_of_chains_come_first_and_those_to_come_are_counted() {
+    let mut walk = web(&["web-1", "web-2"], &[], Some(2));
+    walk.pods.extend([
+        budgeted("y-guarded", 1),
+        pod("a-single"),
+        budgeted("z-guarded", 1),
+    ]);
+    let step = walk.step();
+    let names: Vec<&str> = step
+        .actions
+        .iter()
+        .map(|Action::Evict { pod, .. }| pod.name.as_str())
+        .collect();
+    assert_eq!(names, ["web-1", "y-guarded", "a-single"]);
+    assert_eq!((step.links, step.links_waiting), (2, 2));
+    // At the pace of budgets only budgets make chains; of one Pod of a workload nobody waits for another.
+    walk.order.rules.pace = Pace::Budget;
+    let step = walk.step();
+    assert_eq!((step.links, step.links_waiting), (1, 1));
+    walk.order.rules.pace = Pace::Owner;
+    walk.gone("web-2");
+    let step = walk.step();
+    assert_eq!((step.links, step.links_waiting), (1, 1));
+    // What has been asked for is no link that is to come.
+    walk.ask();
+    let step = walk.step();
+    assert_eq!(
+        (step.actions.len(), step.links, step.links_waiting),
+        (0, 0, 1)
+    );
+    walk.gone("z-guarded");
+    assert_eq!(walk.step().links_waiting, 0);
+}
