@@ -342,5 +342,6 @@ expire = "3h"
         kubeconfig = kubeconfig.display(),
     );
     let config = workdir.write("foreshock.toml", &config);
-    Foreshock::start(&config, &[], &[]).await
+    // As the shipped manifests say.
+    Foreshock::start(&config, &[("POD_NAMESPACE", "foreshock")], &[]).await
 }
