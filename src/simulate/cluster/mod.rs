@@ -146,6 +146,7 @@ impl SimulatedCluster {
 
     /// Follows a clock for ever, looking at it every `interval` of tokio's time.
     pub async fn follow(&self, mut clock: impl FnMut() -> Timestamp + Send, interval: Duration) {
+        self.with(|inner| inner.state.lag = interval);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts};
 use foreshock_core::drain::{self, Owner, PodFacts, PodId};
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::{RecordState, Taint, TaintEffect};
 use foreshock_core::room::{Needs, Resources};
-use foreshock_core::time::ago;
+use foreshock_core::time::{after, ago};
 use jiff::Timestamp;
 
 use super::random::Random;
@@ -163,6 +164,8 @@ pub(super) struct Changed {
 pub(super) struct State {
     pub(super) options: SimulatedClusterOptions,
     pub(super) now: Timestamp,
+    /// How far `now` may be behind the clock that it follows.
+    pub(super) lag: Duration,
     pub(super) random: Random,
     pub(super) version: u64,
     pub(super) nodes: BTreeMap<NodeName, Node>,
@@ -183,6 +186,7 @@ impl State {
     pub(super) fn new(options: SimulatedClusterOptions) -> Self {
         let mut state = Self {
             now: options.start,
+            lag: Duration::ZERO,
             random: Random::new(options.seed),
             version: 1,
             nodes: BTreeMap::new(),
@@ -352,7 +356,8 @@ impl State {
         let fresh = ready.iter().filter_map(|pod| {
             let replica = drain::Replica {
                 node: pod.node.clone()?,
-                appeared_at: pod.created_at,
+                // A call creates Pods at the time of the last step.
+                appeared_at: after(pod.created_at, self.lag),
                 ready_at: pod.ready_at?,
             };
             Some((pod.id.uid.clone(), replica))

@@ -149,3 +149,31 @@ async fn it_follows_a_clock() {
     assert!(cluster.now() >= at(4_900));
     assert!(cluster.all_pods().iter().all(|(_, pod)| pod.ready));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_is_no_older_than_the_call_that_made_room_for_it() {
+    let cluster = small(vec![WorkloadSpec::deployment("shop", "web", 3)]);
+    let began = tokio::time::Instant::now();
+    let clock = move || after(start(), began.elapsed());
+    let between_two_steps = async {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let pod = id(&cluster, "web");
+        let facts = now(cluster.read_pod(&pod)).expect("read").expect("there");
+        let owner = facts.workload.expect("known").expect("a Deployment's");
+        let seen = cluster.watch_workload("shop", &owner);
+        let asked_at = clock();
+        evict(&cluster, &pod);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let state = seen.borrow().clone().expect("seen").expect("looked at");
+        let newest = state.fresh.values().max_by_key(|replica| replica.ready_at);
+        let newest = newest.expect("Ready again");
+        assert!(
+            newest.ready_at > asked_at && newest.appeared_at >= asked_at,
+            "{newest:?}"
+        );
+    };
+    tokio::select! {
+        () = between_two_steps => {}
+        () = cluster.follow(clock, Duration::from_millis(100)) => {}
+    }
+}
