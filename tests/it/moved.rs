@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use crate::scene::{LIMIT, Scene};
 use crate::support::cluster::deployment;
-use crate::support::watcher::What;
 use crate::support::{init, wait_until};
 
 /// What one sentence says: `moved 4 Pods from worker-02 to worker-01 (3), worker-03 (1) in 8.2 s`.
@@ -62,30 +61,18 @@ async fn json(scene: &Scene, path: &str) -> Value {
     serde_json::from_str(&body).expect("JSON")
 }
 
-/// Pods that became Ready on Nodes other than these, by the test's own watch. A ReplicaSet may make one too
-/// many and take one away again, so that where Pods are in the end is not where each was replaced.
-fn became_ready_elsewhere(scene: &Scene, nodes: &[String]) -> BTreeMap<String, u32> {
-    let moments = scene.watcher.timeline();
-    let mut bound: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut ready: BTreeMap<&str, &str> = BTreeMap::new();
-    for moment in moments
-        .iter()
-        .filter(|moment| moment.object.starts_with("shop/"))
-    {
-        match &moment.what {
-            What::Bound { node } => drop(bound.insert(&moment.uid, node)),
-            What::Ready(true) => {
-                let node = bound.get(moment.uid.as_str()).expect("bound before");
-                ready.insert(&moment.uid, node);
-            }
-            _ => {}
-        }
-    }
+/// Ready Pods of the workloads by Node, by the word of the API server.
+async fn where_they_are(scene: &Scene) -> BTreeMap<String, u32> {
+    let get = ["get", "pods", "-n", "shop", "-o", "json"];
+    let list = scene.cluster.kubectl(&get).await;
+    let list: Value = serde_json::from_str(&list).expect("kubectl writes JSON");
     let mut on = BTreeMap::new();
-    for node in ready
-        .into_values()
-        .filter(|node| !nodes.iter().any(|one| one == node))
-    {
+    for pod in list["items"].as_array().expect("a list") {
+        assert!(
+            pod["metadata"]["deletionTimestamp"].is_null(),
+            "all is still"
+        );
+        let node = pod["spec"]["nodeName"].as_str().expect("bound");
         *on.entry(node.to_owned()).or_default() += 1;
     }
     on
@@ -132,13 +119,7 @@ async fn is_said_and_true(eviction: &str) {
         assert_eq!(feed.len(), 1, "{feed:?}");
         assert_eq!(feed[0]["message"], sentence);
     }
-    let elsewhere = became_ready_elsewhere(&scene, &nodes);
-    // The Nodes one by one are not yet right where two drains share a workload: see README, "not yet".
-    let sum = |on: &BTreeMap<String, u32>| on.values().sum::<u32>();
-    assert!(
-        sum(&elsewhere) >= sum(&all),
-        "{all:?}, really {elsewhere:?}"
-    );
+    assert_eq!(all, where_they_are(&scene).await, "where they really are");
     let (_, metrics) = scene.foreshock.get("/metrics").await;
     let count = "foreshock_replacement_ready_seconds_count 7";
     assert!(metrics.lines().any(|line| line == count), "{metrics}");

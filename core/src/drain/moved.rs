@@ -20,6 +20,9 @@ const EVICTED_MAX: usize = 20_000;
 /// While its drain runs, a workload that the drain does not look at is left alone for so long: following many
 /// of them at once would slow the drain down, and what is Ready by then says since when.
 const FOLLOW_AFTER: Duration = Duration::from_secs(30);
+/// A replacement that has been counted is remembered for so long. One watch has seen it come up, and another
+/// lists it with times that are cut to seconds: by those it could stand for a Pod that was asked to go later.
+const SPENT_FOR: Duration = Duration::from_secs(60);
 /// Nodes that a sentence names; an Event's note has 250 letters.
 const NODES_NAMED: usize = 5;
 /// Workloads that a sentence names.
@@ -62,6 +65,8 @@ pub struct Moves {
     evicted: BTreeMap<Uid, Uid>,
     /// Of the Pods in `evicted`, by UID.
     workloads: BTreeMap<Uid, Followed>,
+    /// Replacements that a drain has given account of, and until when they are remembered.
+    spent: BTreeMap<Uid, Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,8 +97,6 @@ struct Followed {
     evicted: BTreeMap<Uid, Evicted>,
     /// No more than there are evicted Pods of it.
     replicas: BTreeMap<Uid, Replica>,
-    /// Those that a drain has given account of already.
-    spent: BTreeMap<Uid, Timestamp>,
     /// It has all that it asks for, or is gone: no further replacement will come.
     has_all: bool,
     /// Why it is not known how it stands with it.
@@ -119,7 +122,6 @@ impl Moves {
             owner: owner.clone(),
             evicted: BTreeMap::new(),
             replicas: BTreeMap::new(),
-            spent: BTreeMap::new(),
             has_all: false,
             problem: Some("it was not looked at in time".to_owned()),
         });
@@ -169,7 +171,7 @@ impl Moves {
             return;
         };
         match now {
-            Ok(seen) => followed.see(seen),
+            Ok(seen) => followed.see(seen, &self.spent),
             Err(problem) => followed.problem = Some(problem.clone()),
         }
     }
@@ -207,6 +209,7 @@ impl Moves {
 
     /// Gives account of the drains that are over and wait for no replacement any more, and forgets them.
     pub fn settle(&mut self, now: Timestamp) -> Vec<Moved> {
+        self.spent.retain(|_, until| now < *until);
         let over = self.drains.iter().filter(|(_, over)| **over);
         let over: Vec<DrainId> = over.map(|(drain, _)| drain.clone()).collect();
         over.iter()
@@ -231,8 +234,7 @@ impl Moves {
                 match credits.get(pod) {
                     Some((uid, replica)) => {
                         account.credit(&mut moved, evicted, replica);
-                        let until = replica.replaces_until();
-                        spent.push((workload.clone(), (*uid).clone(), until));
+                        spent.push((workload.clone(), (*uid).clone()));
                     }
                     None if followed.has_all => moved.unneeded += 1,
                     None if now < evicted.until => return None,
@@ -248,11 +250,11 @@ impl Moves {
             }
             account.workloads.push(moved);
         }
-        for (workload, uid, until) in spent {
+        for (workload, uid) in spent {
             if let Some(followed) = self.workloads.get_mut(&workload) {
                 followed.replicas.remove(&uid);
-                followed.spent.insert(uid, until);
             }
+            self.spent.insert(uid, after(now, SPENT_FOR));
         }
         self.drains.remove(drain);
         for followed in self.workloads.values_mut() {
@@ -283,14 +285,8 @@ impl Moves {
 
     /// Forgets what no evicted Pod needs any more.
     fn tidy(&mut self) {
-        self.workloads.retain(|_, followed| {
-            let asked = followed.evicted.values().map(|evicted| evicted.asked_at);
-            let oldest = asked.min();
-            followed
-                .spent
-                .retain(|_, until| oldest.is_some_and(|oldest| oldest <= *until));
-            oldest.is_some()
-        });
+        self.workloads
+            .retain(|_, followed| !followed.evicted.is_empty());
         let workloads = &self.workloads;
         self.evicted.retain(|pod, workload| {
             let followed = workloads.get(workload);
@@ -303,7 +299,7 @@ impl Moves {
 }
 
 impl Followed {
-    fn see(&mut self, seen: &Workload) {
+    fn see(&mut self, seen: &Workload, spent: &BTreeMap<Uid, Timestamp>) {
         self.problem = None;
         let stays = |pod: &&Uid| !self.evicted.contains_key(*pod);
         let left = seen.ready.iter().filter(stays).count();
@@ -313,7 +309,7 @@ impl Followed {
             // One that was asked to go before it was Ready is in nobody's place.
             let itself = self.evicted.get(uid);
             let goes = itself.is_some_and(|own| own.asked_at <= replica.replaces_until());
-            if goes || self.spent.contains_key(uid) {
+            if goes || spent.contains_key(uid) {
                 continue;
             }
             let known = self.replicas.entry(uid.clone());

@@ -92,6 +92,8 @@ fn account(
         missing += moved.missing();
         took.extend(moved.replacements);
     }
+    let minute_later = after(at(10_000), Duration::from_secs(60));
+    assert_eq!(moves.settle(minute_later), []);
     assert_eq!(moves, Moves::default(), "nothing is kept");
     counted.sort();
     took.sort();
