@@ -319,6 +319,27 @@ async fn a_scaling_is_held_back_at_the_very_last_moment() {
 }
 
 #[tokio::test]
+async fn nothing_is_scaled_without_its_version() {
+    let server = MockServer::start().await;
+    let found = json!({
+        "metadata": {"name": "web", "uid": "w"},
+        "spec": {"replicas": 1, "selector": {}, "template": {}},
+    });
+    let answer = ResponseTemplate::new(200).set_body_json(found);
+    mount(&server, "GET", DEPLOYMENT, answer).await;
+    let cluster = cluster(&server).await;
+    let read = cluster.deployment("shop", &deployment()).await;
+    let version = read.expect("read").expect("there").version;
+    let error = cluster.scale("shop", &deployment(), &version, 2).await;
+    let error = error.expect_err("refused").to_string();
+    assert!(
+        error.contains("without knowing its resourceVersion"),
+        "{error}"
+    );
+    assert!(asked(&server, "PATCH", SCALE).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_deployment_of_another_uid_is_gone_and_its_autoscaler_is_found_by_name() {
     let read = async |uid: &str| {
         let server = MockServer::start().await;

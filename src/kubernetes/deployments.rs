@@ -64,6 +64,13 @@ impl KubeCluster {
         replicas: u32,
     ) -> Result<(), ClusterError> {
         let action = format!("scale {owner} in {namespace} to {replicas}");
+        // An empty one would be no condition at all, and another's change would be lost.
+        if version.is_empty() {
+            return Err(ClusterError::Failed {
+                action,
+                detail: "it is not scaled without knowing its resourceVersion".to_owned(),
+            });
+        }
         let path = format!(
             "/apis/apps/v1/namespaces/{namespace}/deployments/{}/scale?fieldManager={CONTROLLER}&timeout={}s",
             owner.name,
