@@ -40,6 +40,9 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 /// After the gate was found closed. Its opening is an event, but for a Lease that is renewed late.
 const GATE_PAUSE: Duration = Duration::from_millis(500);
 
+/// Why a Deployment is not scaled up.
+const NOT_BACK_YET: &str = "an earlier one has not been scaled back yet";
+
 /// The surges of one process.
 pub(super) struct Surges {
     /// Deployments that drains of this process hold, by UID.
@@ -156,6 +159,18 @@ async fn scale_up(
     if !may_send() {
         return SurgeAnswer::Withheld;
     }
+    // By another drain, or by a predecessor that died: what the Deployment asks for now is not its owner's.
+    let is_noted = {
+        let nodes = shared.cluster.nodes();
+        let table = nodes.borrow();
+        table.nodes.values().any(|entry| {
+            let ours = entry.facts.record.ours();
+            ours.is_some_and(|record| record.surges.iter().any(|one| one.uid == owner.uid))
+        })
+    };
+    if is_noted {
+        return SurgeAnswer::Failed(NOT_BACK_YET.to_owned());
+    }
     let mut seen = match shared.cluster.deployment(namespace, owner).await {
         Ok(Some(seen)) => seen,
         Ok(None) => return SurgeAnswer::Without(NoSurge::Deleted),
@@ -166,7 +181,7 @@ async fn scale_up(
         Err(error) => return failed(error),
     };
     if let Err(why) = may_surge(&seen) {
-        return SurgeAnswer::Without(why);
+        return why.into();
     }
     shared.surges.rate.turn().await;
     if !may_send() {
@@ -184,8 +199,7 @@ async fn scale_up(
     let noted = amend(shared, node, "a Deployment is scaled up", |record| {
         let earlier = record.surges.iter().any(|known| known.uid == surge.uid);
         if earlier || record.surges.len() >= NodeRecord::SURGES_MAX {
-            let detail = "an earlier one has not been scaled back yet".to_owned();
-            return Err(detail);
+            return Err(NOT_BACK_YET.to_owned());
         }
         record.surges.push(surge.clone());
         Ok(())
@@ -222,7 +236,7 @@ async fn scale_up(
         };
         seen.autoscaler = autoscaler;
         if let Err(why) = may_surge(&seen) {
-            return SurgeAnswer::Without(why);
+            return why.into();
         }
     }
     SurgeAnswer::Failed("it changes faster than it can be scaled".to_owned())

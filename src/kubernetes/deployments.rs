@@ -5,7 +5,7 @@ use std::time::Duration;
 use foreshock_core::drain::{Owner, Scalable, Undo, undo};
 use foreshock_core::record::SurgeRecord;
 use http::Method;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::Api;
 use serde_json::json;
@@ -158,14 +158,9 @@ fn scalable(found: &Deployment) -> Scalable {
     let (spec, status) = (found.spec.as_ref(), found.status.as_ref());
     let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
     let observed = status.and_then(|status| status.observed_generation);
-    let counts = status.map(|status| {
-        [
-            status.replicas,
-            status.updated_replicas,
-            status.available_replicas,
-        ]
-    });
-    let all = |count: Option<i32>| count.unwrap_or(0) == replicas;
+    let count = |of: fn(&DeploymentStatus) -> Option<i32>| status.and_then(of).unwrap_or(0);
+    let present = count(|status| status.replicas);
+    let scaling = observed != found.metadata.generation || present != replicas;
     Scalable {
         // Kubernetes takes no negative number.
         replicas: u32::try_from(replicas).unwrap_or(0),
@@ -173,8 +168,9 @@ fn scalable(found: &Deployment) -> Scalable {
         version: found.metadata.resource_version.clone().unwrap_or_default(),
         deleted: found.metadata.deletion_timestamp.is_some(),
         paused: spec.and_then(|spec| spec.paused).unwrap_or(false),
-        rolling_out: observed != found.metadata.generation
-            || !counts.is_some_and(|counts| counts.into_iter().all(all)),
+        rolling_out: count(|status| status.updated_replicas) != present
+            || (!scaling && count(|status| status.available_replicas) != present),
+        scaling,
         recreates: spec
             .and_then(|spec| spec.strategy.as_ref()?.type_.as_deref())
             .is_some_and(|strategy| strategy == "Recreate"),
@@ -239,12 +235,17 @@ mod tests {
     fn a_deployment_may_be_scaled_up_only_where_it_has_settled() {
         assert_eq!(may_surge(&read(settled())), Ok(()));
         assert_eq!(read(settled()).version, "7");
-        let cases: [(&str, Value, NoSurge); 9] = [
-            ("/metadata/generation", json!(4), NoSurge::RollingOut),
+        let cases: [(&str, Value, NoSurge); 10] = [
+            ("/metadata/generation", json!(4), NoSurge::Scaling),
             ("/status/updatedReplicas", json!(0), NoSurge::RollingOut),
             ("/status/replicas", json!(2), NoSurge::RollingOut),
             ("/status/availableReplicas", json!(0), NoSurge::RollingOut),
-            ("/status", json!(null), NoSurge::RollingOut),
+            ("/status", json!(null), NoSurge::Scaling),
+            (
+                "/status",
+                json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}),
+                NoSurge::Scaling,
+            ),
             ("/spec/paused", json!(true), NoSurge::Paused),
             ("/spec/replicas", json!(2), NoSurge::Replicas(2)),
             ("/spec/strategy/type", json!("Recreate"), NoSurge::Recreates),

@@ -36,8 +36,10 @@ pub struct Scalable {
     pub deleted: bool,
     /// `spec.paused`.
     pub paused: bool,
-    /// Its Pods are not all of its present specification, or not as many as it asks for.
+    /// Its Pods are not all of its present specification, or not available.
     pub rolling_out: bool,
+    /// It has more or fewer Pods than it asks for, or its controller has not seen yet what it asks for.
+    pub scaling: bool,
     /// Its strategy is `Recreate`: no two of its Pods may run at once.
     pub recreates: bool,
     /// The HorizontalPodAutoscaler that sets its replicas.
@@ -65,6 +67,9 @@ pub enum NoSurge {
     /// It has Pods of two kinds, or is about to.
     #[error("its Deployment is being rolled out")]
     RollingOut,
+    /// Which of its Pods stay is not decided yet. That passes.
+    #[error("its Deployment is being scaled")]
+    Scaling,
     /// Two at once are what its owner does not want.
     #[error("its Deployment has the strategy Recreate")]
     Recreates,
@@ -116,6 +121,8 @@ pub fn may_surge(deployment: &Scalable) -> Result<(), NoSurge> {
         Err(NoSurge::Recreates)
     } else if deployment.rolling_out {
         Err(NoSurge::RollingOut)
+    } else if deployment.scaling {
+        Err(NoSurge::Scaling)
     } else {
         Ok(())
     }
@@ -173,6 +180,24 @@ pub enum SurgeAnswer {
     Failed(String),
     /// It was held back before anything was written.
     Withheld,
+}
+
+impl From<NoSurge> for SurgeAnswer {
+    /// What passes by itself is waited for: a Pod that went without meanwhile may have been the only one that
+    /// stays.
+    fn from(why: NoSurge) -> Self {
+        match why {
+            NoSurge::Scaling => Self::Failed(why.to_string()),
+            NoSurge::NotReady
+            | NoSurge::Claim(_)
+            | NoSurge::Replicas(_)
+            | NoSurge::Deleted
+            | NoSurge::Paused
+            | NoSurge::RollingOut
+            | NoSurge::Recreates
+            | NoSurge::Autoscaled(_) => Self::Without(why),
+        }
+    }
 }
 
 impl DrainProgress {

@@ -280,12 +280,13 @@ fn one() -> Scalable {
 fn a_deployment_that_somebody_works_on_is_left_alone() {
     assert_eq!(may_surge(&one()), Ok(()));
     type Change = fn(&mut Scalable);
-    let cases: [(Change, NoSurge); 7] = [
+    let cases: [(Change, NoSurge); 8] = [
         (|one| one.deleted = true, NoSurge::Deleted),
         (|one| one.replicas = 0, NoSurge::Replicas(0)),
         (|one| one.replicas = 3, NoSurge::Replicas(3)),
         (|one| one.paused = true, NoSurge::Paused),
         (|one| one.rolling_out = true, NoSurge::RollingOut),
+        (|one| one.scaling = true, NoSurge::Scaling),
         (|one| one.recreates = true, NoSurge::Recreates),
         (
             |one| one.autoscaler = Some("web".to_owned()),
@@ -295,7 +296,16 @@ fn a_deployment_that_somebody_works_on_is_left_alone() {
     for (change, why) in cases {
         let mut deployment = one();
         change(&mut deployment);
-        assert_eq!(may_surge(&deployment), Err(why));
+        assert_eq!(may_surge(&deployment), Err(why.clone()));
+        // What passes by itself is waited for.
+        let answer = match why {
+            NoSurge::Scaling => SurgeAnswer::Failed("its Deployment is being scaled".to_owned()),
+            lasting => SurgeAnswer::Without(lasting),
+        };
+        assert_eq!(
+            may_surge(&deployment).map_err(SurgeAnswer::from),
+            Err(answer)
+        );
     }
 }
 
