@@ -58,6 +58,8 @@ const DECISION_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const NODES_BROKEN_MAX: Duration = Duration::from_secs(10);
 /// Pods are asked for on so many Nodes at once.
 const POD_QUERIES_MAX: usize = 4;
+/// And again after a failure, on the same Node.
+const POD_QUERY_PAUSE: Duration = Duration::from_secs(5);
 /// Facts about Pods are asked for again when they are this old: well before a decision calls them stale.
 const POD_FACTS_REFRESH: Duration = Duration::from_secs(20);
 /// Active alerts are read from Alertmanager this often, where that is configured.
@@ -152,6 +154,8 @@ pub struct Cycle {
     led: bool,
     pods: BTreeMap<NodeName, (Uid, Timestamp, Vec<PodFacts>)>,
     pods_asked: BTreeMap<NodeName, Timestamp>,
+    /// Whose Pods could not be read, and when.
+    pods_failed: BTreeMap<NodeName, Instant>,
     answers: JoinSet<Answer>,
     own: OwnWrites,
     times: Times,
@@ -220,6 +224,7 @@ impl Cycle {
             led: false,
             pods: BTreeMap::new(),
             pods_asked: BTreeMap::new(),
+            pods_failed: BTreeMap::new(),
             answers: JoinSet::new(),
         }
     }
@@ -350,13 +355,15 @@ impl Cycle {
         let Some(cluster) = &self.parts.cluster else {
             return;
         };
+        self.pods_failed
+            .retain(|_, at| at.elapsed() < POD_QUERY_PAUSE);
         // A call that never answered is bounded by the cluster's own timeout; the entry only spreads calls.
         let wanted = decision.wants.iter().filter(|(name, from)| {
             let fresh = self
                 .pods
                 .get(*name)
                 .is_some_and(|(_, at, _)| at >= *from && since(*at, now) < POD_FACTS_REFRESH);
-            !fresh && !self.pods_asked.contains_key(*name)
+            !fresh && !self.pods_asked.contains_key(*name) && !self.pods_failed.contains_key(*name)
         });
         let room = POD_QUERIES_MAX.saturating_sub(self.pods_asked.len());
         let ids: Vec<NodeId> = wanted
@@ -421,7 +428,10 @@ impl Cycle {
                     // Asked before the clock was set back: nobody could tell how old it is.
                     Ok(_) if at > self.parts.clock.now() => {}
                     Ok(pods) => drop(self.pods.insert(node.name, (node.uid, at, pods))),
-                    Err(error) => warn!(node = %node, %error, "pods could not be read"),
+                    Err(error) => {
+                        warn!(node = %node, %error, "pods could not be read");
+                        self.pods_failed.insert(node.name, Instant::now());
+                    }
                 }
             }
             Some(Ok(Answer::Alerts(Ok(payload)))) => {

@@ -23,7 +23,7 @@ use crate::features::{TelemetryError, telemetry::Column};
 use crate::kubernetes::ClusterEvent;
 use crate::model::artifact::Source;
 use crate::model::scorer::{Explanation, Score};
-use crate::simulate::cluster::{NodeSpec, SimulatedCluster, SimulatedClusterOptions};
+use crate::simulate::cluster::{Fault, NodeSpec, SimulatedCluster, SimulatedClusterOptions};
 use crate::snapshot::NodeView;
 
 mod fail_static;
@@ -157,7 +157,12 @@ struct Scene {
 
 /// Nodes `n00`, `n01`, … that are well, under a policy with these lines.
 fn scene(nodes: usize, policy: &str) -> Scene {
-    let toml = format!("[policy]\nreach = \"taint\"\n{policy}");
+    scene_to("taint", nodes, policy)
+}
+
+/// The same with another reach.
+fn scene_to(reach: &str, nodes: usize, policy: &str) -> Scene {
+    let toml = format!("[policy]\nreach = \"{reach}\"\n{policy}");
     let config = Config::parse(&toml, Path::new("test.toml"), []).expect("a configuration");
     let mut policy = config.policy;
     policy.model_trusted = true;

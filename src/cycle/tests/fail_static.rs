@@ -137,3 +137,22 @@ async fn prometheus_gone_for_an_hour_marks_nothing_and_gives_nothing_back() {
     assert!(tainted_at >= back_at + 90, "{tainted_at} after {back_at}");
     assert!(released_at >= back_at + RECOVER_FOR);
 }
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_cannot_be_read_are_not_asked_for_in_a_hot_loop() {
+    const FAULTS: usize = 5000;
+    let scene = scene_to("evict", 10, "");
+    scene.pass(MINUTE).await;
+    scene
+        .cluster
+        .with_faults(|faults| faults.reads = vec![Some(Fault::Failed); FAULTS].into());
+    scene.risk("n03", 0.9);
+    scene.pass(5 * MINUTE).await;
+    let left = scene.cluster.with_faults(|faults| faults.reads.len());
+    let nodes_times_pauses = 10 * 5 * 12;
+    assert!(
+        (1..=nodes_times_pauses).contains(&(FAULTS - left)),
+        "{} reads",
+        FAULTS - left
+    );
+}
