@@ -2,6 +2,7 @@
 //! disturb one another they share a control plane.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -391,6 +392,56 @@ fn accepted(bed: &Cluster) -> Vec<String> {
         .collect()
 }
 
+/// The configuration of a service that drains for an alert, one eviction a second.
+fn slow_drains(kubeconfig: &Path) -> String {
+    format!(
+        r#"
+[listen]
+address = "127.0.0.1:0"
+[prometheus]
+url = "http://127.0.0.1:{nobody}"
+[kubernetes]
+kubeconfig = "{kubeconfig}"
+namespace = "foreshock"
+[cycle]
+interval = "1s"
+[policy]
+reach = "evict"
+drain_after = "1s"
+new_node_age = "0s"
+[eviction]
+rate = 1
+[[alerts.rules]]
+match = ['alertname="NodeOnFire"']
+floor = 0.8
+reach = "evict"
+expire = "10m"
+"#,
+        nobody = free_port(),
+        kubeconfig = kubeconfig.display(),
+    )
+}
+
+async fn fire(foreshock: &Foreshock, node: &str) {
+    let alert = json!({
+        "version": "4", "groupKey": "{}", "truncatedAlerts": 0, "status": "firing",
+        "receiver": "foreshock", "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {},
+        "externalURL": "http://alertmanager", "alerts": [{
+            "status": "firing", "labels": {"alertname": "NodeOnFire", "node": node},
+            "annotations": {}, "startsAt": Timestamp::now().to_string(),
+            "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": "f",
+        }],
+    });
+    // Until it leads it says so, and an Alertmanager sends it again.
+    wait_until("the alert to be taken", LIMIT, async || {
+        match foreshock.post_json("/webhook/alertmanager", &alert).await {
+            (202, _) => Ok(()),
+            (status, body) => Err(format!("{status} {body}")),
+        }
+    })
+    .await;
+}
+
 /// The API server is killed and started again in the middle, which breaks every watch. One Pod is under a
 /// budget that can never allow it: that is told before the first write, everything else moves, and the
 /// outcome names it.
@@ -419,32 +470,7 @@ async fn a_drain_survives_its_api_server_and_names_the_budget_that_never_allows(
 
     let workdir = Workdir::new("drain-cases");
     let kubeconfig = bed.kubeconfig_for("foreshock", "foreshock").await;
-    let config = format!(
-        r#"
-[listen]
-address = "127.0.0.1:0"
-[prometheus]
-url = "http://127.0.0.1:{nobody}"
-[kubernetes]
-kubeconfig = "{kubeconfig}"
-namespace = "foreshock"
-[cycle]
-interval = "1s"
-[policy]
-reach = "evict"
-drain_after = "1s"
-new_node_age = "0s"
-[eviction]
-rate = 1
-[[alerts.rules]]
-match = ['alertname="NodeOnFire"']
-floor = 0.8
-reach = "evict"
-expire = "10m"
-"#,
-        nobody = free_port(),
-        kubeconfig = kubeconfig.display(),
-    );
+    let config = slow_drains(&kubeconfig);
     let config = workdir.write("foreshock.toml", &config);
     let foreshock = Foreshock::start(&config, &[], &[]).await;
     let path = format!("/api/nodes/{node}/plan");
@@ -489,17 +515,7 @@ expire = "10m"
     );
     assert!(accepted(&bed).is_empty(), "told before the first eviction");
 
-    let alert = json!({
-        "version": "4", "groupKey": "{}", "truncatedAlerts": 0, "status": "firing",
-        "receiver": "foreshock", "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {},
-        "externalURL": "http://alertmanager", "alerts": [{
-            "status": "firing", "labels": {"alertname": "NodeOnFire", "node": node},
-            "annotations": {}, "startsAt": Timestamp::now().to_string(),
-            "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": "f",
-        }],
-    });
-    let (status, body) = foreshock.post_json("/webhook/alertmanager", &alert).await;
-    assert_eq!(status, 202, "{body}");
+    fire(&foreshock, &node).await;
     wait_for("the first eviction", LIMIT, async || {
         (!accepted(&bed).is_empty()).then_some(())
     })
@@ -541,4 +557,90 @@ expire = "10m"
         assert_eq!(after.contains_key(uid), stays, "{name}");
         assert_eq!(uids.contains(uid), !stays, "{name}");
     }
+}
+
+/// The token is taken back in the middle, so that every request is refused until the file that it came from,
+/// where the next one stands already, is read again: as where a Pod slept through the kubelet's rotation.
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn a_drain_goes_on_when_its_token_has_ended_and_there_is_a_new_one() {
+    let bed = Cluster::start().await;
+    bed.create_nodes(2).await;
+    apply_account(&bed).await;
+    bed.kubectl(&["create", "namespace", "shop"]).await;
+    let all: Vec<String> = ["a", "b", "c", "d", "e", "f"]
+        .map(|name| deployment("shop", name, 6))
+        .into();
+    bed.apply(&all.join("\n---\n")).await;
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        bed.wait_rollout("shop", &format!("deployment/{name}"))
+            .await;
+    }
+    let node = "worker-01".to_owned();
+    let before = on_node(&bed, &node).await;
+    // The API server believes a token for ten seconds before it looks at it again.
+    assert!(before.len() > 14, "{before:?}");
+
+    let workdir = Workdir::new("drain-token");
+    bed.kubectl(&["create", "secret", "generic", "first", "-n", "foreshock"])
+        .await;
+    let first = [
+        "create",
+        "token",
+        "foreshock",
+        "-n",
+        "foreshock",
+        "--bound-object-kind=Secret",
+        "--bound-object-name=first",
+    ];
+    let token = bed.kubectl(&first).await;
+    let file = workdir.write("token", token.trim());
+    let kubeconfig = bed.kubeconfig_of_file(&file);
+    let kubeconfig = workdir.write("kubeconfig", &kubeconfig);
+    let config = workdir.write("foreshock.toml", &slow_drains(&kubeconfig));
+    let foreshock = Foreshock::start(&config, &[], &[]).await;
+    fire(&foreshock, &node).await;
+    wait_for("the first eviction", LIMIT, async || {
+        (!accepted(&bed).is_empty()).then_some(())
+    })
+    .await;
+    workdir.write("token", &bed.token_for("foreshock", "foreshock").await);
+    bed.kubectl(&["delete", "secret", "first", "-n", "foreshock"])
+        .await;
+    wait_until("every Pod to be gone", 4 * LIMIT, async || {
+        let there = on_node(&bed, &node).await;
+        let left = before.keys().filter(|uid| there.contains_key(*uid));
+        match left.count() {
+            0 => Ok(()),
+            left => Err(format!("{left} Pods are left")),
+        }
+    })
+    .await;
+    let refused: Vec<Timestamp> = bed
+        .audit()
+        .into_iter()
+        .filter(|event| event.code == 401)
+        .map(|event| event.received)
+        .collect();
+    assert!(!refused.is_empty(), "the first token had ended");
+    let evicted: Vec<_> = bed
+        .audit()
+        .into_iter()
+        .filter(|event| event.is_eviction() && !event.is_dry_run() && event.succeeded())
+        .collect();
+    let last = evicted.iter().map(|event| event.received).max();
+    assert!(
+        last > refused.iter().min().copied(),
+        "it went on with the next token"
+    );
+    let mut uids = accepted(&bed);
+    let total = uids.len();
+    uids.sort_unstable();
+    uids.dedup();
+    assert_eq!(uids.len(), total, "no Pod was evicted twice");
+    assert!(before.keys().all(|uid| uids.contains(uid)));
+    println!(
+        "{} requests refused in the middle of {total} evictions",
+        refused.len()
+    );
 }

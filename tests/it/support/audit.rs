@@ -114,7 +114,9 @@ impl AuditTail {
             .filter_map(|line| {
                 let event: Value = serde_json::from_str(line)
                     .unwrap_or_else(|error| panic!("audit log: {error} in {line}"));
-                (event["stage"] == "ResponseComplete").then(|| parse(&event))
+                // Whoever is not known is answered at once, and of that there is no other stage.
+                let unknown = event["responseStatus"]["code"] == 401;
+                (unknown || event["stage"] == "ResponseComplete").then(|| parse(&event))
             })
             .collect()
     }

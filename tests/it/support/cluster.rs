@@ -246,6 +246,15 @@ impl Cluster {
             .write(&format!("{namespace}.{service_account}.kubeconfig"), &text)
     }
 
+    /// A kubeconfig whose token is read from a file, again and again.
+    pub(crate) fn kubeconfig_of_file(&self, token: &Path) -> String {
+        kubeconfig_with(
+            &self.url,
+            &json!({"tokenFile": token.display().to_string()}),
+            &certificates(),
+        )
+    }
+
     /// A client with the rights of a ServiceAccount.
     pub(crate) async fn client_for(&self, namespace: &str, service_account: &str) -> kube::Client {
         let token = self.token_for(namespace, service_account).await;
@@ -505,6 +514,10 @@ fn certificates() -> PathBuf {
 
 /// A kubeconfig is YAML, and JSON is YAML.
 fn kubeconfig(url: &str, token: &str, certificates: &Path) -> String {
+    kubeconfig_with(url, &json!({"token": token}), certificates)
+}
+
+fn kubeconfig_with(url: &str, user: &Value, certificates: &Path) -> String {
     json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -512,7 +525,7 @@ fn kubeconfig(url: &str, token: &str, certificates: &Path) -> String {
             "server": url,
             "certificate-authority": certificates.join("cert.pem"),
         }}],
-        "users": [{"name": "bed", "user": {"token": token}}],
+        "users": [{"name": "bed", "user": user}],
         "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": "bed", "namespace": "default"}}],
         "current-context": "bed",
     })
