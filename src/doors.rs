@@ -300,6 +300,60 @@ impl DryRuns {
     }
 }
 
+/// Pods of kube-system for which nobody stands in while they move: name resolution is often one.
+async fn alone(
+    cluster: &dyn Cluster,
+    pods: &[PodFacts],
+    rules: &DrainRules,
+) -> BTreeMap<PodId, String> {
+    let mut said = BTreeMap::new();
+    let mut asked: Vec<(PodId, Owner)> = Vec::new();
+    for pod in pods {
+        let goes = classify(pod, rules) == Disposition::Evict && pod.terminating_until.is_none();
+        if pod.id.namespace != "kube-system" || !pod.budgets.is_empty() || !goes {
+            continue;
+        }
+        let Ok(Some(owner)) = &pod.workload else {
+            continue;
+        };
+        if owner.group == "apps" && owner.kind == "Deployment" && asked.len() < PLAN_SURGES_MAX {
+            said.insert(
+                pod.id.clone(),
+                unknown_alone(owner, "not looked at in time"),
+            );
+            asked.push((pod.id.clone(), owner.clone()));
+        }
+    }
+    let looks = asked.into_iter().map(|(pod, owner)| async move {
+        let found = cluster.deployment(&pod.namespace, &owner).await;
+        (pod, owner, found)
+    });
+    let mut looks = futures::stream::iter(looks).buffer_unordered(PLAN_READS);
+    let look = async {
+        while let Some((pod, owner, found)) = looks.next().await {
+            match found {
+                Ok(Some(found)) if found.replicas == 1 => {
+                    let words = format!(
+                        "is the only one of {owner}, under no PodDisruptionBudget: nobody stands in for it while it moves"
+                    );
+                    said.insert(pod, words);
+                }
+                Ok(_) => drop(said.remove(&pod)),
+                Err(error) => {
+                    said.insert(pod, unknown_alone(&owner, &chain(&error)));
+                }
+            }
+        }
+    };
+    // Of the others it is said that they were not looked at.
+    let _ = tokio::time::timeout(PLAN_SURGES_LIMIT, look).await;
+    said
+}
+
+fn unknown_alone(owner: &Owner, why: &str) -> String {
+    format!("may be the only one of {owner}, under no PodDisruptionBudget: {why}")
+}
+
 fn unknown(why: &str) -> PlanDryRun {
     PlanDryRun::Unknown(why.to_owned())
 }
@@ -568,7 +622,8 @@ impl Plans for PlanDoor {
                 self.dry_runs
                     .of(&**cluster, &*self.clock, reach, &pods, &self.policy.drain);
             let surges = self.surges(&**cluster, &pods);
-            let (room, dry_runs, surges) = tokio::join!(room, dry_runs, surges);
+            let alone = alone(&**cluster, &pods, &self.policy.drain);
+            let (room, dry_runs, surges, alone) = tokio::join!(room, dry_runs, surges, alone);
             Ok(PlanFacts {
                 at,
                 pods,
@@ -577,6 +632,7 @@ impl Plans for PlanDoor {
                 room: room.unwrap_or(None),
                 dry_runs,
                 surges,
+                alone,
             })
         })
     }
@@ -616,6 +672,29 @@ mod tests {
                 DryRun::Allowed
             };
             Box::pin(std::future::ready(answer))
+        }
+
+        fn deployment(
+            &self,
+            _: &str,
+            owner: &Owner,
+        ) -> BoxFuture<'_, Result<Option<Scalable>, ClusterError>> {
+            let replicas = match owner.name.as_str() {
+                "one" => Ok(Some(1)),
+                "two" => Ok(Some(2)),
+                "gone" => Ok(None),
+                _ => Err(ClusterError::Timeout {
+                    action: format!("read {owner}"),
+                    limit: Duration::from_secs(5),
+                }),
+            };
+            let found = replicas.map(|replicas| {
+                replicas.map(|replicas| Scalable {
+                    replicas,
+                    ..Scalable::default()
+                })
+            });
+            Box::pin(std::future::ready(found))
         }
 
         fn set_guard(&self, _: Guard) {
@@ -686,6 +765,8 @@ mod tests {
             grace: Duration::from_secs(30),
             empty_dir: false,
             local_volumes: false,
+            devices: Vec::new(),
+            dependency: None,
             claims: Vec::new(),
             critical: false,
             opted_out: None,
@@ -706,10 +787,63 @@ mod tests {
             unmanaged: Choice::Leave,
             empty_dir: Choice::Leave,
             local_volumes: Choice::Leave,
+            devices: Choice::Evict,
             kube_system: Choice::Leave,
             opted_out: Choice::Leave,
             orphaned_daemon_set: Choice::Leave,
         }
+    }
+
+    #[tokio::test]
+    async fn the_only_pod_of_a_deployment_in_kube_system_is_told() {
+        let of = |name: &str| {
+            let mut pod = pod(name);
+            pod.id.namespace = "kube-system".into();
+            pod.workload = Ok(Some(Owner {
+                group: "apps".into(),
+                kind: "Deployment".into(),
+                name: name.into(),
+                uid: name.into(),
+            }));
+            pod
+        };
+        let mut elsewhere = of("one");
+        elsewhere.id = pod("elsewhere").id;
+        let mut covered = of("one");
+        covered.id.name = "covered".into();
+        covered.budgets.push(foreshock_core::drain::Budget {
+            name: "dns".into(),
+            allowance: foreshock_core::drain::EvictionAllowance::Now(1),
+            observed: true,
+            detail: String::new(),
+        });
+        let pods = [
+            of("one"),
+            of("two"),
+            of("gone"),
+            of("mute"),
+            elsewhere,
+            covered,
+        ];
+        let mut chosen = rules();
+        let cluster = Tried::default();
+        assert!(
+            alone(&cluster, &pods, &chosen).await.is_empty(),
+            "none of them goes"
+        );
+        chosen.kube_system = Choice::Evict;
+        let said = alone(&cluster, &pods, &chosen).await;
+        let names: Vec<&str> = said.keys().map(|pod| pod.name.as_str()).collect();
+        assert_eq!(names, ["mute", "one"]);
+        let words: Vec<&String> = said.values().collect();
+        assert!(
+            words[0].starts_with("may be the only one of Deployment/mute"),
+            "{words:?}"
+        );
+        assert!(
+            words[1].starts_with("is the only one of Deployment/one"),
+            "{words:?}"
+        );
     }
 
     async fn said(

@@ -677,6 +677,8 @@ pub(super) fn pod(name: &str) -> PodFacts {
         grace: Duration::from_secs(30),
         empty_dir: false,
         local_volumes: false,
+        devices: Vec::new(),
+        dependency: None,
         claims: Vec::new(),
         critical: false,
         opted_out: None,

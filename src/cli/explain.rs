@@ -324,6 +324,12 @@ fn plan(page: &mut Page, node: &Node) {
     if more > 0 {
         page.line(&format!("slow: … and {more} more (--output json)"));
     }
+    for note in &plan.warnings {
+        page.line(&format!(
+            "note: {}/{} {}",
+            note.namespace, note.name, note.reason
+        ));
+    }
     if plan.pods.is_empty() {
         page.line("no Pods");
         return;

@@ -20,7 +20,7 @@ fn the_table_reads_like_kubectl_describe() {
         ],
         "plan": {
             "at": "2026-11-25T12:00:00Z", "node": "worker-03", "possible": true, "estimated_seconds": 30.1,
-            "estimate": "at most", "impossible": [], "slow": [{"namespace": "shop", "name": "web-1", "reason": "may take 600 s to finish"}], "daemon_sets": [],
+            "estimate": "at most", "impossible": [], "slow": [{"namespace": "shop", "name": "web-1", "reason": "may take 600 s to finish"}], "warnings": [{"namespace": "shop", "name": "web-1", "reason": "uses nvidia.com/gpu: what it has computed there may be lost"}], "daemon_sets": [],
             "pods": [{
                 "namespace": "shop", "name": "web-1", "uid": "p", "disposition": "evict", "reason": null, "owner": "ReplicaSet/web",
                 "pdb": "web", "headroom": 2, "pdb_detail": "", "dry_run": "allowed", "dry_run_detail": null, "dry_run_at": "2026-11-25T12:00:00Z", "surge": true, "surge_detail": null, "fits_on": ["worker-05", "worker-06"], "grace_seconds": 30, "volumes": [],
@@ -64,6 +64,7 @@ Contributions (log-odds; above zero raises the risk):
 Drain plan (what a drain would do now):
   possible; 30 s, at most
   slow: shop/web-1 may take 600 s to finish
+  note: shop/web-1 uses nvidia.com/gpu: what it has computed there may be lost
   shop/web-1 goes when a second Pod is Ready
   Namespace  Pod    Drain  Budget       Grace  Fits on         Dry run  Why
   ---------  ---    -----  ------       -----  -------         -------  ---

@@ -49,6 +49,7 @@ pub(super) fn policy(
             unmanaged: Choice::Leave,
             empty_dir: Choice::Leave,
             local_volumes: Choice::Leave,
+            devices: Choice::Evict,
             kube_system: Choice::Leave,
             opted_out: Choice::Leave,
             orphaned_daemon_set: Choice::Leave,
@@ -354,6 +355,7 @@ pub(super) fn eviction(section: &mut Section<'_>, rules: &mut DrainRules) -> u32
     rules.unmanaged = section.one_of("unmanaged", Choice::Leave, &choices);
     rules.empty_dir = section.one_of("empty_dir", Choice::Leave, &choices);
     rules.local_volumes = section.one_of("local_volumes", Choice::Leave, &choices);
+    rules.devices = section.one_of("devices", Choice::Evict, &choices);
     rules.kube_system = section.one_of("kube_system", Choice::Leave, &choices);
     rules.opted_out = section.one_of("opted_out", Choice::Leave, &choices);
     rules.orphaned_daemon_set = section.one_of("orphaned_daemon_set", Choice::Leave, &choices);

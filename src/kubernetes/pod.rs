@@ -6,7 +6,8 @@ use std::time::Duration;
 use foreshock_core::drain::{Owner, PodFacts, PodId};
 use foreshock_core::node::Uid;
 use foreshock_core::record::Taint;
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use foreshock_core::room::Needs;
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::needs::needs;
@@ -115,6 +116,8 @@ pub(super) fn seen(pod: &Pod, around: &Surroundings) -> Option<SeenPod> {
         ),
         empty_dir: volumes.iter().any(|volume| volume.empty_dir.is_some()),
         local_volumes: volumes.iter().any(|volume| volume.host_path.is_some()),
+        devices: devices(spec, &needs),
+        dependency: dependency(metadata.labels.as_ref()),
         claims: volumes
             .iter()
             .filter_map(|volume| claim(volume, &id.name))
@@ -144,6 +147,31 @@ pub(super) fn seen(pod: &Pod, around: &Surroundings) -> Option<SeenPod> {
             .map(|volume| own_claim(volume, &name))
             .collect(),
     })
+}
+
+/// The longest name that the API server takes.
+const NAME_MAX: usize = 253;
+
+/// Extended resources, as Kubernetes tells them from its own: with a domain that is not its.
+fn devices(spec: Option<&PodSpec>, needs: &Needs) -> Vec<String> {
+    let requested = needs.requests.other.keys();
+    let extended = requested
+        .filter(|name| name.contains('/') && !name.contains("kubernetes.io/"))
+        .map(|name| clean(name, NAME_MAX));
+    let claims = spec.and_then(|spec| spec.resource_claims.as_deref());
+    let claims = claims.unwrap_or_default().iter();
+    extended
+        .chain(claims.map(|claim| format!("resource claim {}", clean(&claim.name, NAME_MAX))))
+        .collect()
+}
+
+/// By the label of their charts and operators.
+fn dependency(labels: Option<&BTreeMap<String, String>>) -> Option<String> {
+    match labels?.get("app.kubernetes.io/name")?.as_str() {
+        "prometheus" => Some("Prometheus".to_owned()),
+        "alertmanager" => Some("Alertmanager".to_owned()),
+        _ => None,
+    }
 }
 
 pub(super) fn is_replica_set(owner: &Owner) -> bool {
@@ -390,6 +418,7 @@ mod tests {
             pod.facts.empty_dir && pod.facts.local_volumes && pod.facts.critical && pod.pending
         );
         assert_eq!(pod.facts.claims, ["data-p", "p-tmp"]);
+        assert!(pod.facts.devices.is_empty() && pod.facts.dependency.is_none());
         assert_eq!(pod.facts.grace, Duration::ZERO);
         let plain = facts(
             json!({}),
@@ -417,5 +446,39 @@ mod tests {
         assert!(!own(
             json!({"namespace": "shop", "name": "foreshock-0", "labels": {"app.kubernetes.io/name": "foreshock"}})
         ));
+    }
+
+    #[test]
+    fn devices_are_told_from_what_every_pod_asks_for() {
+        let pod = facts(
+            json!({}),
+            json!({
+                "containers": [{"name": "main", "resources": {
+                    "limits": {"nvidia.com/gpu": "2"},
+                    "requests": {
+                        "cpu": "1", "memory": "1Gi", "hugepages-2Mi": "2Mi", "nvidia.com/gpu": "2",
+                        "example.kubernetes.io/native": "1", "example.org/fpga": "1",
+                    },
+                }}],
+                "resourceClaims": [{"name": "nic", "resourceClaimName": "nic-0"}],
+            }),
+            json!({"phase": "Running"}),
+        );
+        let expected = ["example.org/fpga", "nvidia.com/gpu", "resource claim nic"];
+        assert_eq!(pod.facts.devices, expected);
+    }
+
+    #[test]
+    fn a_prometheus_and_an_alertmanager_are_known_by_their_label() {
+        let of = |labels: Value| {
+            let metadata = json!({"labels": labels});
+            let pod = facts(metadata, json!({"containers": []}), json!({}));
+            pod.facts.dependency
+        };
+        let name = |name: &str| of(json!({"app.kubernetes.io/name": name}));
+        assert_eq!(name("prometheus").as_deref(), Some("Prometheus"));
+        assert_eq!(name("alertmanager").as_deref(), Some("Alertmanager"));
+        assert_eq!(name("prometheus-adapter"), None);
+        assert_eq!(of(json!({"app": "web"})), None);
     }
 }

@@ -238,6 +238,9 @@ pub struct PlanFacts {
     pub dry_runs: BTreeMap<PodId, PlanDryRun>,
     /// Single replicas that may have a second Pod before they go. Empty without `eviction.surge`.
     pub surges: BTreeMap<PodId, PlanSurge>,
+    /// Pods of kube-system under no budget that are the only ones of their Deployment, or of which that could
+    /// not be looked at: in words.
+    pub alone: BTreeMap<PodId, String>,
 }
 
 /// Whether a second Pod is to be Ready before this one goes.

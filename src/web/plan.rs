@@ -37,6 +37,10 @@ pub struct DrainPlan {
     /// period, finalizers.
     #[serde(default)]
     pub slow: Vec<ObstacleView>,
+    /// Pods that can go, and of which the operator may want to know before: those with devices, a Prometheus or
+    /// Alertmanager, the only Pod of a Deployment in kube-system.
+    #[serde(default)]
+    pub warnings: Vec<ObstacleView>,
     /// DaemonSets that do not tolerate our taint: a Pod of theirs that dies here does not come back.
     pub daemon_sets: Vec<DaemonSetView>,
     /// Every Pod of the Node: the impossible first, then in the order of eviction, then the rest.
@@ -161,7 +165,11 @@ impl DrainPlan {
         pods.sort_by(|(a, a_goes), (b, b_goes)| {
             let key = |pod: &PodFacts, goes: &Disposition| {
                 let cannot = cannot(pod, goes, facts).is_some();
-                (if cannot { 0 } else { rank(goes) }, pod.critical)
+                (
+                    if cannot { 0 } else { rank(goes) },
+                    pod.critical,
+                    pod.dependency.is_some(),
+                )
             };
             (key(a, a_goes), &a.id).cmp(&(key(b, b_goes), &b.id))
         });
@@ -187,6 +195,7 @@ impl DrainPlan {
             estimate,
             impossible,
             slow: slow(&pods, facts),
+            warnings: warnings(&pods, facts),
             daemon_sets: daemon_sets(&facts.pods),
             pods: pods
                 .iter()
@@ -253,6 +262,27 @@ fn slow(pods: &[(&PodFacts, Disposition)], facts: &PlanFacts) -> Vec<ObstacleVie
                 reasons.push(format!("stays until its finalizers are taken away: {finalizers}"));
             }
             (!reasons.is_empty()).then(|| ObstacleView::new(pod, reasons.join("; ")))
+        })
+        .collect()
+}
+
+/// What the operator may want to know of Pods that can go, in the order of the plan.
+fn warnings(pods: &[(&PodFacts, Disposition)], facts: &PlanFacts) -> Vec<ObstacleView> {
+    pods.iter()
+        .filter(|(pod, goes)| *goes == Disposition::Evict && pod.terminating_until.is_none())
+        .filter_map(|(pod, _)| {
+            let mut words = Vec::new();
+            if !pod.devices.is_empty() {
+                let devices = pod.devices.join(", ");
+                words.push(format!("uses {devices}: what it has computed there may be lost"));
+            }
+            if let Some(dependency) = &pod.dependency {
+                words.push(format!(
+                    "is a {dependency}, which foreshock may rely on: it goes after the others, and until it is back nothing new is decided"
+                ));
+            }
+            words.extend(facts.alone.get(&pod.id).cloned());
+            (!words.is_empty()).then(|| ObstacleView::new(pod, words.join("; ")))
         })
         .collect()
 }
@@ -492,6 +522,8 @@ mod tests {
             grace: Duration::from_secs(30),
             empty_dir: false,
             local_volumes: false,
+            devices: Vec::new(),
+            dependency: None,
             claims: Vec::new(),
             critical: false,
             opted_out: None,
@@ -532,6 +564,7 @@ mod tests {
                 unmanaged: Choice::Leave,
                 empty_dir: Choice::Leave,
                 local_volumes: Choice::Leave,
+                devices: Choice::Evict,
                 kube_system: Choice::Leave,
                 opted_out: Choice::Leave,
                 orphaned_daemon_set: Choice::Leave,
@@ -540,6 +573,7 @@ mod tests {
             room,
             dry_runs: BTreeMap::new(),
             surges: BTreeMap::new(),
+            alone: BTreeMap::new(),
         }
     }
 
@@ -670,6 +704,42 @@ mod tests {
         assert_eq!(plan.estimated_seconds, None);
         assert!(plan.estimate.contains("shop/web-pdb"), "{}", plan.estimate);
         assert_eq!(plan.pods[0].headroom, Some(1));
+    }
+
+    #[test]
+    fn what_to_know_before_is_said_of_pods_that_go_and_of_no_others() {
+        let (mut gpu, mut prometheus) = (pod("gpu"), pod("a-prometheus"));
+        gpu.devices = vec!["nvidia.com/gpu".into()];
+        prometheus.dependency = Some("Prometheus".into());
+        let mut left = gpu.clone();
+        left.id = pod("left").id;
+        left.empty_dir = true;
+        let mut facts = facts(vec![gpu, prometheus, left, pod("dns")], None);
+        facts.alone = [(pod("dns").id, "is the only one of Deployment/dns".into())].into();
+        let plan = DrainPlan::new(&NodeName::from("worker-1"), &facts);
+        let said: Vec<(&str, &str)> = plan
+            .warnings
+            .iter()
+            .map(|one| (one.name.as_str(), one.reason.as_str()))
+            .collect();
+        let [dns, gpu, prometheus] = said[..] else {
+            panic!("{said:?}")
+        };
+        assert_eq!(dns, ("dns", "is the only one of Deployment/dns"));
+        assert_eq!(
+            gpu,
+            (
+                "gpu",
+                "uses nvidia.com/gpu: what it has computed there may be lost"
+            )
+        );
+        assert_eq!(prometheus.0, "a-prometheus", "it goes after the others");
+        assert!(
+            prometheus.1.starts_with("is a Prometheus"),
+            "{}",
+            prometheus.1
+        );
+        assert!(plan.possible, "a note keeps nobody");
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn every_case_has_the_tests_that_the_table_names() {
         counts,
         [
             ("Calling eviction", 20),
-            ("Choosing pods", 13),
+            ("Choosing pods", 16),
             ("Control", 13),
             ("Grace and deletion", 5),
             ("Marks on the node", 13)

@@ -77,6 +77,9 @@ pub enum LeaveReason {
     /// Its volumes do not move.
     #[error("its local volumes do not move (eviction.local_volumes)")]
     LocalVolumes,
+    /// It uses devices, whose state does not move.
+    #[error("it uses {0} (eviction.devices)")]
+    Devices(String),
     /// It asked to be left alone.
     #[error("it asks to be left alone by {0} (eviction.opted_out)")]
     OptedOut(String),
@@ -149,6 +152,9 @@ pub fn classify(pod: &PodFacts, rules: &DrainRules) -> Disposition {
     }
     if pod.local_volumes && rules.local_volumes == Choice::Leave {
         return Disposition::Leave(LeaveReason::LocalVolumes);
+    }
+    if !pod.devices.is_empty() && rules.devices == Choice::Leave {
+        return Disposition::Leave(LeaveReason::Devices(pod.devices.join(", ")));
     }
     if pod.tolerates_taint {
         return Disposition::Leave(LeaveReason::Tolerates);

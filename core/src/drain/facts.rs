@@ -107,6 +107,11 @@ pub struct PodFacts {
     pub empty_dir: bool,
     /// It has a hostPath volume, or one bound to this Node.
     pub local_volumes: bool,
+    /// Devices that it uses: extended resources such as `nvidia.com/gpu`, and claims of dynamic resource
+    /// allocation as `resource claim NAME`.
+    pub devices: Vec<String>,
+    /// What foreshock may live on: `Prometheus` or `Alertmanager`, by its labels.
+    pub dependency: Option<String>,
     /// Names of its persistent volume claims.
     pub claims: Vec<String>,
     /// Its priority class is system-cluster-critical or system-node-critical.

@@ -58,6 +58,8 @@ pub struct DrainRules {
     pub empty_dir: Choice,
     /// Pods with hostPath or local volumes.
     pub local_volumes: Choice,
+    /// Pods that use devices: what they have computed there may be lost.
+    pub devices: Choice,
     /// Pods in `kube-system`.
     pub kube_system: Choice,
     /// Pods that ask to be left alone.

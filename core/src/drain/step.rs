@@ -330,7 +330,7 @@ pub fn step(
     };
     // Ordinary Pods first, critical ones last. Among them the links come first: they decide how long all of it
     // takes. Ties by name.
-    going.sort_by_key(|pod| (pod.critical, !is_link(pod)));
+    going.sort_by_key(|pod| (pod.critical, pod.dependency.is_some(), !is_link(pod)));
 
     let mut step = Step {
         actions: Vec::new(),

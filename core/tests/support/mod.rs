@@ -69,6 +69,7 @@ pub fn rules() -> DrainRules {
         unmanaged: Choice::Leave,
         empty_dir: Choice::Leave,
         local_volumes: Choice::Leave,
+        devices: Choice::Leave,
         kube_system: Choice::Leave,
         opted_out: Choice::Leave,
         orphaned_daemon_set: Choice::Leave,

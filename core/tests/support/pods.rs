@@ -33,6 +33,8 @@ pub fn pod(name: &str) -> PodFacts {
         grace: seconds(30),
         empty_dir: false,
         local_volumes: false,
+        devices: Vec::new(),
+        dependency: None,
         claims: Vec::new(),
         critical: false,
         opted_out: None,

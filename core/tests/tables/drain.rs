@@ -24,6 +24,7 @@ fn everything() -> DrainRules {
         unmanaged: Choice::Evict,
         empty_dir: Choice::Evict,
         local_volumes: Choice::Evict,
+        devices: Choice::Evict,
         kube_system: Choice::Evict,
         opted_out: Choice::Evict,
         orphaned_daemon_set: Choice::Evict,
@@ -118,6 +119,7 @@ fn what_is_the_operators_choice_is_left_with_its_reason_until_chosen() {
             (only.unmanaged, &mut others.unmanaged),
             (only.empty_dir, &mut others.empty_dir),
             (only.local_volumes, &mut others.local_volumes),
+            (only.devices, &mut others.devices),
             (only.kube_system, &mut others.kube_system),
             (only.opted_out, &mut others.opted_out),
             (only.orphaned_daemon_set, &mut others.orphaned_daemon_set),
@@ -142,6 +144,11 @@ fn what_is_the_operators_choice_is_left_with_its_reason_until_chosen() {
         |pod| pod.local_volumes = true,
         |rules| rules.local_volumes = Choice::Evict,
         "its local volumes do not move (eviction.local_volumes)",
+    );
+    check(
+        |pod| pod.devices = vec!["nvidia.com/gpu".into(), "resource claim nic".into()],
+        |rules| rules.devices = Choice::Evict,
+        "it uses nvidia.com/gpu, resource claim nic (eviction.devices)",
     );
     check(
         |pod| pod.id.namespace = "kube-system".into(),
@@ -231,6 +238,22 @@ fn critical_pods_go_after_the_last_ordinary_one_is_gone() {
     assert_eq!(walk.ask(), Vec::<String>::new());
     walk.gone("c");
     assert_eq!(walk.ask(), ["a-critical"]);
+}
+
+#[test]
+fn what_foreshock_may_live_on_goes_after_the_other_ordinary_pods() {
+    let others = (0..12).map(|n| pod(&format!("p{n:02}")));
+    let prometheus = with(pod("a-prometheus"), |pod| {
+        pod.dependency = Some("Prometheus".to_owned());
+    });
+    let critical = with(pod("a-critical"), |pod| pod.critical = true);
+    let mut walk = Walk::of([prometheus, critical].into_iter().chain(others));
+    let first = walk.ask();
+    assert_eq!((first[0].as_str(), first.len()), ("p00", 10));
+    for name in &first {
+        walk.answer(name, Answer::Accepted).gone(name);
+    }
+    assert_eq!(walk.ask(), ["p10", "p11", "a-prometheus"]);
 }
 
 #[test]

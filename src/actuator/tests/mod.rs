@@ -183,6 +183,7 @@ fn rules() -> DrainRules {
         unmanaged: Choice::Leave,
         empty_dir: Choice::Leave,
         local_volumes: Choice::Leave,
+        devices: Choice::Evict,
         kube_system: Choice::Leave,
         opted_out: Choice::Leave,
         orphaned_daemon_set: Choice::Leave,

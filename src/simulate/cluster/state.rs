@@ -318,6 +318,8 @@ impl State {
             grace: spec.grace,
             empty_dir: spec.empty_dir,
             local_volumes: spec.local_volumes,
+            devices: Vec::new(),
+            dependency: None,
             claims: Vec::from_iter(spec.claims.then(|| format!("data-{}", pod.id.name))),
             critical: spec.critical,
             opted_out: spec.opted_out.clone(),

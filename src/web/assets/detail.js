@@ -223,6 +223,7 @@ function plans() {
     .map(([n, words]) => `${n} ${words}`);
   const time = plan.estimated_seconds === null ? `Duration unknown: ${plan.estimate}.` : `At most ${format.duration(plan.estimated_seconds)}: ${plan.estimate.replace(/^at most, /, "")}.`;
   const slow = new Map(plan.slow.map((one) => [`${one.namespace}/${one.name}`, one.reason]));
+  const warnings = new Map(plan.warnings.map((one) => [`${one.namespace}/${one.name}`, one.reason]));
   return [
     head,
     h("p", {}, plan.pods.length === 0 ? "There are no Pods." : `${counts.join(", ")}. ${time}`),
@@ -231,7 +232,7 @@ function plans() {
       h("thead", {}, h("tr", {}, ["Pod", "Outcome", "Budget", "Dry run", "Grace"].map((title) => h("th", { scope: "col" }, title)))),
       h("tbody", {}, plan.pods.map((pod) => h("tr", { class: pod.disposition },
         h("th", { scope: "row" }, h("code", {}, `${pod.namespace}/${pod.name}`), h("small", {}, [pod.owner ?? "no controller", ...pod.volumes].join(" · "))),
-        h("td", {}, h("span", { class: `chip ${pod.disposition}` }, DISPOSITIONS[pod.disposition]), pod.terminating_until === null ? null : " terminating", pod.reason === null ? null : h("small", {}, pod.reason), slowly(slow.get(`${pod.namespace}/${pod.name}`))),
+        h("td", {}, h("span", { class: `chip ${pod.disposition}` }, DISPOSITIONS[pod.disposition]), pod.terminating_until === null ? null : " terminating", pod.reason === null ? null : h("small", {}, pod.reason), slowly(slow.get(`${pod.namespace}/${pod.name}`)), warned(warnings.get(`${pod.namespace}/${pod.name}`))),
         h("td", {}, pod.pdb === null ? "–" : [pod.pdb, h("small", {}, pod.headroom === null ? "status out of date" : `lets ${pod.headroom} go now`)]),
         h("td", {}, pod.dry_run ?? "–", pod.disposition !== "evict" || pod.dry_run_detail === null ? null : h("small", {}, pod.dry_run_detail)),
         h("td", { class: "number" }, format.duration(pod.grace_seconds))))))),
@@ -240,6 +241,9 @@ function plans() {
 
 /** Why a Pod does not go at once. */
 const slowly = (reason) => (reason === undefined ? null : h("small", {}, `slowly: it ${reason}`));
+
+/** What to know before it goes. */
+const warned = (reason) => (reason === undefined ? null : h("small", {}, `note: it ${reason}`));
 
 function inputs(node) {
   if (node.inputs.length === 0) return [];

@@ -72,6 +72,7 @@ async fn every_answer_has_the_shape_of_the_contract() {
     let plan = json!({
         "at": "time", "node": "text", "possible": "flag", "estimated_seconds": null,
         "impossible": [{"namespace": "text", "name": "text", "reason": "text"}],
+        "warnings": [{"namespace": "text", "name": "text", "reason": "text"}],
         "daemon_sets": [{"namespace": "text", "name": "text"}],
         "pods": [{"namespace": "text", "name": "text", "uid": "text", "disposition": "text",
                   "reason": "text", "owner": "text", "pdb": "text", "headroom": "number",

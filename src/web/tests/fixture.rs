@@ -57,6 +57,7 @@ pub(super) fn rules() -> DrainRules {
         unmanaged: Choice::Leave,
         empty_dir: Choice::Leave,
         local_volumes: Choice::Leave,
+        devices: Choice::Evict,
         kube_system: Choice::Leave,
         opted_out: Choice::Leave,
         orphaned_daemon_set: Choice::Leave,
@@ -674,6 +675,8 @@ pub(super) fn pod(name: &str) -> PodFacts {
         grace: Duration::from_secs(30),
         empty_dir: false,
         local_volumes: false,
+        devices: Vec::new(),
+        dependency: None,
         claims: Vec::new(),
         critical: false,
         opted_out: None,
@@ -696,6 +699,7 @@ fn pods() -> Vec<PodFacts> {
         pod.budgets = vec![budget("cart", EvictionAllowance::Now(1))];
     }
     pods[0].terminating_until = Some(at(60));
+    pods[4].devices = vec!["nvidia.com/gpu".into()];
     let mut ledger = pod("ledger-0");
     ledger.budgets = vec![budget("ledger", EvictionAllowance::Never)];
     ledger.claims = vec!["data-ledger-0".into()];
@@ -792,6 +796,7 @@ impl Plans for Doors {
                 room: None,
                 dry_runs: std::collections::BTreeMap::new(),
                 surges: std::collections::BTreeMap::new(),
+                alone: std::collections::BTreeMap::new(),
             })
         };
         Box::pin(async move { result })
