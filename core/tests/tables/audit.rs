@@ -13,7 +13,7 @@ use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts, OwnWrite, Scor
 use foreshock_core::decision::{Decision, decide};
 use foreshock_core::drain::{EvictionAllowance, PodFacts};
 use foreshock_core::record::{
-    Ramp, RecordState, RecordedPhase, Storm, SurgeRecord, Taint, TaintEffect,
+    DrainRecord, Ramp, RecordState, RecordedPhase, Storm, SurgeRecord, Taint, TaintEffect,
 };
 use foreshock_core::room::{HostPort, PodTerm, Protocol, Spread, VolumeTopology};
 use foreshock_core::time::{after, ago};
@@ -53,6 +53,37 @@ pub(crate) fn starting() -> Good {
             .at_risk("n3", 0.9, MINUTE)
             .marked("n3", RecordedPhase::Tainted, 2 * MINUTE),
     )
+}
+
+/// Its label alone is written.
+fn labelling() -> Good {
+    let scene = scene().with_policy(|policy| policy.rules.caution_taint = None);
+    let scene = scene.score("n3", Ok(0.55)).remember("n3", |memory| {
+        memory.caution_differs_since = Some(ago(now(), MINUTE));
+    });
+    Good::of(scene)
+}
+
+/// A drain that begins ten minutes after another, which has ended: of that the Node's record tells too.
+fn starting_after_another() -> Good {
+    let mut scene = scene()
+        .at_risk("n3", 0.9, MINUTE)
+        .marked("n3", RecordedPhase::Tainted, 2 * MINUTE)
+        .with_policy(|policy| policy.limits.tainted_max = Limit::Count(5))
+        .at_risk("n5", 0.9, MINUTE)
+        .marked("n5", RecordedPhase::Tainted, 2 * HOUR)
+        .record("n5", |record| {
+            record.drain = Some(DrainRecord {
+                started_at: ago(now(), 10 * MINUTE),
+                attempts: 3,
+                ended: None,
+            });
+        });
+    let cluster = scene.world.cluster.as_mut().expect("known");
+    cluster
+        .drains
+        .insert((ago(now(), 10 * MINUTE), "n5".into()), "uid-n5".into());
+    Good::of(scene)
 }
 
 /// A drain that begins while `n5` is being drained; both have a Pod under a budget of its own.
@@ -247,6 +278,10 @@ fn every_limit_is_refused_by_its_name() {
                 instance: "other".into(),
             }
         }),
+        (Broken::Ownership, starting, |good| {
+            let record = good.plan.marks[0].record.as_mut();
+            record.expect("a record").phase = RecordedPhase::Drained;
+        }),
         (Broken::Ownership, releasing, |good| {
             good.plan.marks[0].expects = None
         }),
@@ -318,6 +353,22 @@ fn every_limit_is_refused_by_its_name() {
                 input: None,
                 calm_since: None,
             })
+        }),
+        (Broken::Storm, labelling, |good| {
+            good.memory.storm = Some(Storm {
+                since: now(),
+                about: "4 of 10 Nodes".into(),
+                input: None,
+                calm_since: None,
+            })
+        }),
+        (Broken::DrainsPerHour, starting_after_another, |good| {
+            good.policy.limits.drains_per_hour = 1
+        }),
+        (Broken::Recovery, releasing, |good| {
+            // Not a person's doing, as far as the order says.
+            n3(good).taints.clear();
+            good.world.scores.get_mut("n3").expect("scored").risk = Ok(crate::support::risk(0.9));
         }),
         (Broken::Storm, draining, |good| {
             good.memory.storm = Some(Storm {
@@ -466,6 +517,21 @@ fn every_limit_is_refused_by_its_name() {
             let places = good.plan.places.get_mut("n3").expect("moving");
             places.iter_mut().for_each(|place| place.on = "n3".into());
         }),
+        // One Pod in two places, each of which has room for it.
+        (Broken::NoRoom, moving, |good| {
+            let taken = target(good).id.name.clone();
+            let places = good.plan.places.get_mut("n3").expect("moving");
+            let all: Vec<_> = places.iter().map(|place| place.on.clone()).collect();
+            let again = places.iter().find(|place| place.on == taken).cloned();
+            let free = good
+                .world
+                .nodes
+                .keys()
+                .find(|name| !all.contains(name) && !["n3", "n5"].contains(&name.as_str()));
+            let mut again = again.expect("placed");
+            again.on = free.expect("another Node").clone();
+            places.push(again);
+        }),
         // Both Pods on one Node, which has room for one.
         (Broken::NoRoom, moving, |good| {
             let on = target(good).id.name.clone();
@@ -548,4 +614,43 @@ fn every_limit_is_refused_by_its_name() {
     let named: std::collections::BTreeSet<Broken> =
         faults.iter().map(|(limit, ..)| *limit).collect();
     assert_eq!(named.len(), 30, "every limit has its fault");
+}
+
+#[test]
+fn a_drain_of_exactly_an_hour_ago_is_none_of_the_hour_and_one_that_never_began_neither() {
+    let passes = |age: Duration, last: Option<Duration>| {
+        let mut scene = scene()
+            .with_policy(|policy| {
+                policy.limits.tainted_max = Limit::Count(5);
+                policy.limits.drains_per_hour = 1;
+            })
+            .at_risk("n3", 0.9, MINUTE)
+            .marked("n3", RecordedPhase::Tainted, 2 * MINUTE)
+            .marked("n5", RecordedPhase::Tainted, 2 * HOUR)
+            .record("n5", |record| {
+                record.drain = last.map(|last| DrainRecord {
+                    started_at: ago(now(), last),
+                    attempts: 3,
+                    ended: None,
+                });
+            });
+        let cluster = scene.world.cluster.as_mut().expect("known");
+        cluster
+            .drains
+            .insert((ago(now(), age), "n5".into()), "uid-n5".into());
+        Good::of(scene)
+    };
+    for good in [
+        passes(HOUR, Some(HOUR)),
+        passes(10 * MINUTE, Some(11 * MINUTE)),
+        passes(10 * MINUTE, None),
+    ] {
+        let orders = good.plan.marks.iter();
+        assert_eq!(
+            orders
+                .filter(|order| order.node.name.as_str() == "n3")
+                .count(),
+            1
+        );
+    }
 }

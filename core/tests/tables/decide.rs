@@ -1180,6 +1180,24 @@ fn no_room_holds_the_drain_and_never_the_taint_or_the_release() {
 }
 
 #[test]
+fn those_who_come_late_are_looked_at_where_the_first_have_no_room() {
+    let full = |free: &str| {
+        let mut scene = due_with(vec![sized("a", 3_000)]);
+        let names: Vec<String> = scene.world.nodes.keys().map(ToString::to_string).collect();
+        for name in names.iter().filter(|name| *name != "n3" && *name != free) {
+            scene = scene.node(name, |node| {
+                node.pods = Fact::Known(now(), vec![sized("x", 3_950)]);
+            });
+        }
+        scene
+    };
+    for free in ["n1", "n9"] {
+        check(&full(free), "n3", Expect::Does(Cause::DrainStart));
+    }
+    check(&full("none"), "n3", Expect::Holds(HoldReason::NoRoom));
+}
+
+#[test]
 fn only_nodes_that_are_well_and_take_work_have_room() {
     let due = || only_room_on(due_with(vec![sized("a", 100)]), &["n7"]);
     check(&due(), "n3", Expect::Does(Cause::DrainStart));

@@ -3,9 +3,10 @@
 use foreshock_core::decision::plan::Cause;
 use foreshock_core::decision::policy::{ControlPlane, Limit, Reach};
 use foreshock_core::decision::verdict::HoldReason;
+use foreshock_core::decision::world::Fact;
 use foreshock_core::decision::{Decision, decide};
 use foreshock_core::drain::{DrainReport, NodeOutcome};
-use foreshock_core::record::{RecordState, RecordedPhase};
+use foreshock_core::record::{DrainRecord, RecordState, RecordedPhase};
 use foreshock_core::time::ago;
 
 use crate::support::{HOUR, MINUTE, Scene, alert, now, scene, taint};
@@ -145,6 +146,54 @@ fn the_hour_has_only_drains_that_are_recent_and_began() {
         "too soon to say"
     );
     assert_eq!(recorded(90 * MINUTE, true), 0);
+}
+
+#[test]
+fn a_drain_of_the_hour_is_told_from_an_earlier_one_of_the_same_node() {
+    // The cluster's record says that one began ten minutes ago; the Node's says when its last one did.
+    let with_last = |age: std::time::Duration| {
+        let mut scene = wide()
+            .marked("n1", RecordedPhase::Tainted, 2 * HOUR)
+            .record("n1", |record| {
+                record.drain = Some(DrainRecord {
+                    started_at: ago(now(), age),
+                    attempts: 1,
+                    ended: None,
+                });
+            });
+        let cluster = scene.world.cluster.as_mut().expect("known");
+        cluster
+            .drains
+            .insert((ago(now(), 10 * MINUTE), "n1".into()), "uid-n1".into());
+        decided(&scene).usage.drains_last_hour
+    };
+    assert_eq!(
+        with_last(11 * MINUTE),
+        0,
+        "an earlier one: this never began"
+    );
+    assert_eq!(with_last(10 * MINUTE), 1, "this very one");
+    assert_eq!(with_last(9 * MINUTE), 1, "a later one was tried");
+}
+
+#[test]
+fn pods_that_were_seen_too_long_ago_are_not_known() {
+    let seen = |age: std::time::Duration| {
+        let scene = due(wide(), "n1").node("n1", |node| {
+            node.pods = Fact::Known(ago(now(), age), Vec::new());
+        });
+        let decision = decided(&scene);
+        let hold = decision.verdicts["n1"].hold();
+        hold.map(|hold| (hold.reason, hold.detail.clone()))
+    };
+    assert_eq!(seen(MINUTE), None);
+    assert_eq!(
+        seen(MINUTE + std::time::Duration::from_millis(1)),
+        Some((
+            HoldReason::FactsUnknown,
+            "its Pods are not known yet".to_owned()
+        ))
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use foreshock_core::record::{
 use foreshock_core::time::{after, ago};
 
 use crate::decide::{Expect, check, confirmed, drain_due, draining, order_for};
+use crate::support::timeline::{Timeline, fleet, name};
 use crate::support::{HOUR, MINUTE, Scene, alert, caution_taint, now, risk, scene, taint};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -601,6 +602,32 @@ fn cautious(p: f64, differs: Duration) -> Scene {
 }
 
 const CONFIRM: Duration = Duration::from_secs(45);
+
+#[test]
+fn a_floor_at_the_threshold_is_caution_and_one_above_it_at_risk() {
+    let label = |floor: f64| {
+        let scene = scene()
+            .alert("n3", alert("Hot", floor, Reach::Label))
+            .remember("n3", |memory| {
+                memory.caution_differs_since = Some(ago(now(), HOUR));
+            });
+        record_of(&order_for(&scene, "n3")).marks.label
+    };
+    assert_eq!(label(0.65), Some(RiskLabel::Caution));
+    assert_eq!(label(0.66), Some(RiskLabel::AtRisk));
+}
+
+#[test]
+fn the_wait_of_confirm_for_begins_above_the_threshold() {
+    let mut all = Timeline::new(fleet(10));
+    all.risk(&name(3), 0.65);
+    all.run(10 * MINUTE);
+    all.risk(&name(3), 0.7);
+    all.run(CONFIRM - Duration::from_secs(15));
+    assert_eq!(all.count(Cause::Taint), 0, "0.65 is not above 0.65");
+    all.run(MINUTE);
+    assert_eq!(all.count(Cause::Taint), 1);
+}
 
 #[test]
 fn caution_marks_come_after_confirm_for_and_change_at_most_every_five_minutes() {

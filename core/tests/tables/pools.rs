@@ -361,6 +361,19 @@ fn windows_run_past_midnight_on_the_clock_of_their_place() {
         ),
         Err(Some(at("2026-02-27T22:00:00Z")))
     );
+    // One that ends as it begins lasts a whole day.
+    let day = window(&[Weekday::Friday], (22, 0), (22, 0), "UTC0");
+    for (text, open) in [
+        ("2026-02-27T21:59:59Z", false),
+        ("2026-02-28T10:00:00Z", true),
+        ("2026-02-28T22:00:00Z", false),
+    ] {
+        assert_eq!(day.contains(at(text)), open, "{text}");
+    }
+    // One that lies in the gap as a whole does not open on that day, not even for the moment that it becomes.
+    let lost = window(&[], (2, 30), (3, 0), "CET-1CEST,M3.5.0,M10.5.0/3");
+    let at_the_moment = foreshock_core::decision::window::open(&[lost], at("2026-03-29T01:30:00Z"));
+    assert_eq!(at_the_moment, Err(Some(at("2026-03-30T00:30:00Z"))));
     assert_eq!(foreshock_core::decision::window::open(&[], now()), Ok(()));
     let once_a_week = foreshock_core::decision::window::open(&[night], at("2026-02-28T05:00:00Z"));
     assert_eq!(once_a_week, Err(Some(at("2026-03-06T22:00:00Z"))));
