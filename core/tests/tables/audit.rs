@@ -538,6 +538,11 @@ fn every_limit_is_refused_by_its_name() {
             let places = good.plan.places.get_mut("n3").expect("moving");
             places.iter_mut().for_each(|place| place.on = on.clone());
         }),
+        // Its own Pod is forgotten, and the other's has its place.
+        (Broken::NoRoom, moving, |good| {
+            let places = good.plan.places.get_mut("n3").expect("moving");
+            places.retain(|place| place.pod.name == "b");
+        }),
         // The Pod of the other drain is forgotten, and may need that very room.
         (Broken::NoRoom, moving, |good| {
             let places = good.plan.places.get_mut("n3").expect("moving");

@@ -194,6 +194,20 @@ fn pods_that_were_seen_too_long_ago_are_not_known() {
             "its Pods are not known yet".to_owned()
         ))
     );
+    // It is said beside another reason too, where nobody looks for room yet.
+    let early = wide()
+        .at_risk("n1", 0.9, HOUR)
+        .marked("n1", RecordedPhase::Tainted, MINUTE / 2)
+        .node("n1", |node| {
+            node.pods = Fact::Known(ago(now(), 2 * MINUTE), Vec::new());
+        });
+    let decision = decided(&early);
+    let holds = decision.verdicts["n1"].holds.iter();
+    let reasons: Vec<HoldReason> = holds.map(|hold| hold.reason).collect();
+    assert!(
+        reasons.contains(&HoldReason::DrainAfter) && reasons.contains(&HoldReason::FactsUnknown),
+        "{reasons:?}"
+    );
 }
 
 #[test]
