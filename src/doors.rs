@@ -300,54 +300,97 @@ impl DryRuns {
     }
 }
 
-/// Pods of kube-system for which nobody stands in while they move: name resolution is often one.
-async fn alone(
-    cluster: &dyn Cluster,
-    pods: &[PodFacts],
-    rules: &DrainRules,
-) -> BTreeMap<PodId, String> {
-    let mut said = BTreeMap::new();
-    let mut asked: Vec<(PodId, Owner)> = Vec::new();
-    for pod in pods {
-        let goes = classify(pod, rules) == Disposition::Evict && pod.terminating_until.is_none();
-        if pod.id.namespace != "kube-system" || !pod.budgets.is_empty() || !goes {
-            continue;
-        }
-        let Ok(Some(owner)) = &pod.workload else {
-            continue;
-        };
-        if owner.group == "apps" && owner.kind == "Deployment" && asked.len() < PLAN_SURGES_MAX {
-            said.insert(
-                pod.id.clone(),
-                unknown_alone(owner, "not looked at in time"),
-            );
-            asked.push((pod.id.clone(), owner.clone()));
-        }
+/// What was found lately, by UID: whoever asks for plans again and again reads no more.
+struct Lately<T>(std::sync::Mutex<BTreeMap<Uid, (Timestamp, T)>>);
+
+impl<T> Default for Lately<T> {
+    fn default() -> Self {
+        Self(std::sync::Mutex::default())
     }
-    let looks = asked.into_iter().map(|(pod, owner)| async move {
-        let found = cluster.deployment(&pod.namespace, &owner).await;
-        (pod, owner, found)
-    });
-    let mut looks = futures::stream::iter(looks).buffer_unordered(PLAN_READS);
-    let look = async {
-        while let Some((pod, owner, found)) = looks.next().await {
-            match found {
-                Ok(Some(found)) if found.replicas == 1 => {
-                    let words = format!(
-                        "is the only one of {owner}, under no PodDisruptionBudget: nobody stands in for it while it moves"
-                    );
-                    said.insert(pod, words);
+}
+
+impl<T: Clone> Lately<T> {
+    fn known(&self, now: Timestamp) -> BTreeMap<Uid, (Timestamp, T)> {
+        let mut known = self.lock();
+        known.retain(|_, (at, _)| since(*at, now) < PLAN_READ_AGE);
+        known.clone()
+    }
+
+    fn insert(&self, uid: Uid, now: Timestamp, found: T) {
+        self.lock().insert(uid, (now, found));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uid, (Timestamp, T)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Finds the Pods of kube-system for which nobody stands in while they move: name resolution is often one.
+#[derive(Default)]
+struct Alone {
+    /// What is to be said about the Pod of a Deployment, if anything.
+    known: Lately<Option<String>>,
+}
+
+impl Alone {
+    async fn of(
+        &self,
+        cluster: &dyn Cluster,
+        clock: &dyn Clock,
+        pods: &[PodFacts],
+        rules: &DrainRules,
+    ) -> BTreeMap<PodId, String> {
+        let mut said = BTreeMap::new();
+        let mut asked: Vec<(PodId, Owner)> = Vec::new();
+        let known = self.known.known(clock.now());
+        for pod in pods {
+            let goes =
+                classify(pod, rules) == Disposition::Evict && pod.terminating_until.is_none();
+            if pod.id.namespace != "kube-system" || !pod.budgets.is_empty() || !goes {
+                continue;
+            }
+            let Ok(Some(owner)) = &pod.workload else {
+                continue;
+            };
+            if owner.group != "apps" || owner.kind != "Deployment" {
+                continue;
+            }
+            let words = match known.get(&owner.uid) {
+                Some((_, words)) => words.clone(),
+                None => {
+                    if asked.len() < PLAN_SURGES_MAX {
+                        asked.push((pod.id.clone(), owner.clone()));
+                    }
+                    Some(unknown_alone(owner, "not looked at in time"))
                 }
-                Ok(_) => drop(said.remove(&pod)),
-                Err(error) => {
-                    said.insert(pod, unknown_alone(&owner, &chain(&error)));
+            };
+            said.extend(words.map(|words| (pod.id.clone(), words)));
+        }
+        let looks = asked.into_iter().map(|(pod, owner)| async move {
+            let found = cluster.deployment(&pod.namespace, &owner).await;
+            (pod, owner, found)
+        });
+        let mut looks = futures::stream::iter(looks).buffer_unordered(PLAN_READS);
+        let look = async {
+            while let Some((pod, owner, found)) = looks.next().await {
+                let words = match found {
+                    Ok(Some(found)) if found.replicas == 1 => Some(format!(
+                        "is the only one of {owner}, under no PodDisruptionBudget: nobody stands in for it while it moves"
+                    )),
+                    Ok(_) => None,
+                    Err(error) => Some(unknown_alone(&owner, &chain(&error))),
+                };
+                self.known.insert(owner.uid, clock.now(), words.clone());
+                match words {
+                    Some(words) => drop(said.insert(pod, words)),
+                    None => drop(said.remove(&pod)),
                 }
             }
-        }
-    };
-    // Of the others it is said that they were not looked at.
-    let _ = tokio::time::timeout(PLAN_SURGES_LIMIT, look).await;
-    said
+        };
+        // Of the others it is said that they were not looked at.
+        let _ = tokio::time::timeout(PLAN_SURGES_LIMIT, look).await;
+        said
+    }
 }
 
 fn unknown_alone(owner: &Owner, why: &str) -> String {
@@ -372,7 +415,8 @@ pub(crate) struct PlanDoor {
     read: Mutex<BTreeMap<NodeId, PodsRead>>,
     dry_runs: DryRuns,
     /// What was found of Deployments lately, by UID.
-    surges: std::sync::Mutex<BTreeMap<Uid, (Timestamp, PlanSurge)>>,
+    surges: Lately<PlanSurge>,
+    alone: Alone,
 }
 
 impl PlanDoor {
@@ -392,7 +436,8 @@ impl PlanDoor {
             snapshots,
             read: Mutex::default(),
             dry_runs: DryRuns::new(may_write),
-            surges: std::sync::Mutex::default(),
+            surges: Lately::default(),
+            alone: Alone::default(),
         }
     }
 
@@ -483,7 +528,7 @@ impl PlanDoor {
         let rules = &self.policy.drain;
         let mut said = BTreeMap::new();
         let mut asked: Vec<(PodId, Owner)> = Vec::new();
-        let known = self.surges_known();
+        let known = self.surges.known(self.clock.now());
         for pod in pods {
             if classify(pod, rules) != Disposition::Evict {
                 continue;
@@ -521,25 +566,14 @@ impl PlanDoor {
                     (Ok(None), _) => PlanSurge::No(NoSurge::Deleted.to_string()),
                     (Err(error), _) | (_, Err(error)) => PlanSurge::Unknown(chain(&error)),
                 };
-                let entry = (self.clock.now(), answer.clone());
-                self.surges_lock().insert(owner.uid, entry);
+                let now = self.clock.now();
+                self.surges.insert(owner.uid, now, answer.clone());
                 said.insert(pod, answer);
             }
         };
         // What was found by then is told.
         let _ = tokio::time::timeout(PLAN_SURGES_LIMIT, look).await;
         said
-    }
-
-    fn surges_known(&self) -> BTreeMap<Uid, (Timestamp, PlanSurge)> {
-        let now = self.clock.now();
-        let mut known = self.surges_lock();
-        known.retain(|_, (at, _)| since(*at, now) < PLAN_READ_AGE);
-        known.clone()
-    }
-
-    fn surges_lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uid, (Timestamp, PlanSurge)>> {
-        self.surges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The furthest that the policy lets foreshock go with this very Node.
@@ -622,7 +656,9 @@ impl Plans for PlanDoor {
                 self.dry_runs
                     .of(&**cluster, &*self.clock, reach, &pods, &self.policy.drain);
             let surges = self.surges(&**cluster, &pods);
-            let alone = alone(&**cluster, &pods, &self.policy.drain);
+            let alone = self
+                .alone
+                .of(&**cluster, &*self.clock, &pods, &self.policy.drain);
             let (room, dry_runs, surges, alone) = tokio::join!(room, dry_runs, surges, alone);
             Ok(PlanFacts {
                 at,
@@ -652,10 +688,11 @@ mod tests {
         PodTable, WorkloadState,
     };
 
-    /// Takes dry runs, and nothing else.
+    /// Takes dry runs and reads Deployments, and nothing else.
     #[derive(Default)]
     struct Tried {
         asked: AtomicUsize,
+        read: AtomicUsize,
         busy: AtomicBool,
     }
 
@@ -679,6 +716,7 @@ mod tests {
             _: &str,
             owner: &Owner,
         ) -> BoxFuture<'_, Result<Option<Scalable>, ClusterError>> {
+            self.read.fetch_add(1, Ordering::Relaxed);
             let replicas = match owner.name.as_str() {
                 "one" => Ok(Some(1)),
                 "two" => Ok(Some(2)),
@@ -794,7 +832,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_only_pod_of_a_deployment_in_kube_system_is_told() {
         let of = |name: &str| {
             let mut pod = pod(name);
@@ -826,13 +864,19 @@ mod tests {
             covered,
         ];
         let mut chosen = rules();
-        let cluster = Tried::default();
-        assert!(
-            alone(&cluster, &pods, &chosen).await.is_empty(),
-            "none of them goes"
-        );
+        let (cluster, alone) = (Tried::default(), Alone::default());
+        let clock = VirtualClock::new(Timestamp::UNIX_EPOCH);
+        let none = alone.of(&cluster, &clock, &pods, &chosen).await;
+        assert!(none.is_empty(), "none of them goes");
         chosen.kube_system = Choice::Evict;
-        let said = alone(&cluster, &pods, &chosen).await;
+        let said = alone.of(&cluster, &clock, &pods, &chosen).await;
+        let read = || cluster.read.load(Ordering::Relaxed);
+        assert_eq!(read(), 4);
+        for (later, reads) in [(19, 4), (1, 8)] {
+            tokio::time::advance(Duration::from_secs(later)).await;
+            let again = alone.of(&cluster, &clock, &pods, &chosen).await;
+            assert_eq!((&again, read()), (&said, reads));
+        }
         let names: Vec<&str> = said.keys().map(|pod| pod.name.as_str()).collect();
         assert_eq!(names, ["mute", "one"]);
         let words: Vec<&String> = said.values().collect();
