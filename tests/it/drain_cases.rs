@@ -2,7 +2,6 @@
 //! disturb one another they share a control plane.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +15,13 @@ use serde_json::{Value, json};
 
 use crate::scenario::{ACCOUNT, apply_account};
 use crate::support::cluster::{Cluster, budget, deployment};
-use crate::support::foreshock::Foreshock;
+use crate::support::foreshock::{Foreshock, drains_for_alerts};
 use crate::support::server::Workdir;
-use crate::support::{free_port, wait_for, wait_until};
+use crate::support::{wait_for, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// Slow enough for something to happen in the middle.
+const ONE_A_SECOND: &str = "[eviction]\nrate = 1";
 
 async fn document(bed: &Cluster, args: &[&str]) -> Value {
     let mut all = vec!["get", "-o", "json"];
@@ -392,36 +393,6 @@ fn accepted(bed: &Cluster) -> Vec<String> {
         .collect()
 }
 
-/// The configuration of a service that drains for an alert, one eviction a second.
-fn slow_drains(kubeconfig: &Path) -> String {
-    format!(
-        r#"
-[listen]
-address = "127.0.0.1:0"
-[prometheus]
-url = "http://127.0.0.1:{nobody}"
-[kubernetes]
-kubeconfig = "{kubeconfig}"
-namespace = "foreshock"
-[cycle]
-interval = "1s"
-[policy]
-reach = "evict"
-drain_after = "1s"
-new_node_age = "0s"
-[eviction]
-rate = 1
-[[alerts.rules]]
-match = ['alertname="NodeOnFire"']
-floor = 0.8
-reach = "evict"
-expire = "10m"
-"#,
-        nobody = free_port(),
-        kubeconfig = kubeconfig.display(),
-    )
-}
-
 async fn fire(foreshock: &Foreshock, node: &str) {
     let alert = json!({
         "version": "4", "groupKey": "{}", "truncatedAlerts": 0, "status": "firing",
@@ -470,7 +441,7 @@ async fn a_drain_survives_its_api_server_and_names_the_budget_that_never_allows(
 
     let workdir = Workdir::new("drain-cases");
     let kubeconfig = bed.kubeconfig_for("foreshock", "foreshock").await;
-    let config = slow_drains(&kubeconfig);
+    let config = drains_for_alerts(&kubeconfig, ONE_A_SECOND);
     let config = workdir.write("foreshock.toml", &config);
     let foreshock = Foreshock::start(&config, &[], &[]).await;
     let path = format!("/api/nodes/{node}/plan");
@@ -597,7 +568,10 @@ async fn a_drain_goes_on_when_its_token_has_ended_and_there_is_a_new_one() {
     let file = workdir.write("token", token.trim());
     let kubeconfig = bed.kubeconfig_of_file(&file);
     let kubeconfig = workdir.write("kubeconfig", &kubeconfig);
-    let config = workdir.write("foreshock.toml", &slow_drains(&kubeconfig));
+    let config = workdir.write(
+        "foreshock.toml",
+        &drains_for_alerts(&kubeconfig, ONE_A_SECOND),
+    );
     let foreshock = Foreshock::start(&config, &[], &[]).await;
     fire(&foreshock, &node).await;
     wait_for("the first eviction", LIMIT, async || {

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use crate::scenario::{ACCOUNT, apply_account};
 use crate::support::cluster::{Cluster, NodeShape, budget, deployment};
-use crate::support::foreshock::Foreshock;
+use crate::support::foreshock::{Foreshock, drains_for_alerts};
 use crate::support::server::Workdir;
-use crate::support::{free_port, wait_for, wait_until};
+use crate::support::{wait_for, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -34,35 +34,9 @@ impl Scene {
         cluster.kubectl(&["create", "namespace", "shop"]).await;
         let workdir = Workdir::new("room");
         let kubeconfig = cluster.kubeconfig_for("foreshock", "foreshock").await;
-        let config = format!(
-            r#"
-[listen]
-address = "127.0.0.1:0"
-[prometheus]
-url = "http://127.0.0.1:{nobody}"
-[kubernetes]
-kubeconfig = "{kubeconfig}"
-namespace = "foreshock"
-[cycle]
-interval = "1s"
-[policy]
-reach = "evict"
-drain_after = "1s"
-new_node_age = "0s"
-[policy.limits]
-tainted_max = 3
-draining_max = 3
-# Half of these few Nodes are at risk in the end, one by one.
-storm_min = 20
-[[alerts.rules]]
-match = ['alertname="NodeOnFire"']
-floor = 0.8
-reach = "evict"
-expire = "10m"
-"#,
-            nobody = free_port(),
-            kubeconfig = kubeconfig.display(),
-        );
+        // Half of these few Nodes are at risk in the end, one by one.
+        let limits = "[policy.limits]\ntainted_max = 3\ndraining_max = 3\nstorm_min = 20";
+        let config = drains_for_alerts(&kubeconfig, limits);
         let config = workdir.write("foreshock.toml", &config);
         let foreshock = Foreshock::start(&config, &[], &[]).await;
         Self {

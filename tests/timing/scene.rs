@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::support::audit::{AuditEvent, AuditTail};
 use crate::support::cluster::{Cluster, NodeShape};
-use crate::support::foreshock::{ACCOUNT, Foreshock, apply_account};
+use crate::support::foreshock::{ACCOUNT, Foreshock, apply_account, drains_for_alerts};
 use crate::support::server::Workdir;
+use crate::support::wait_until;
 use crate::support::watcher::{Kind, Moment, Watcher, What};
-use crate::support::{free_port, wait_until};
 
 /// `kubectl drain` of the largest Node takes less than a minute.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
@@ -311,36 +311,10 @@ fn is_ready(pod: &Value) -> bool {
 /// waiting times before a drain are shortened; how a drain goes is the default but for `eviction`.
 async fn start_foreshock(cluster: &Cluster, workdir: &Workdir, eviction: &str) -> Foreshock {
     let kubeconfig = cluster.kubeconfig_for("foreshock", "foreshock").await;
-    let config = format!(
-        r#"
-[listen]
-address = "127.0.0.1:0"
-[prometheus]
-url = "http://127.0.0.1:{nobody}"
-[kubernetes]
-kubeconfig = "{kubeconfig}"
-namespace = "foreshock"
-[cycle]
-interval = "1s"
-[policy]
-reach = "evict"
-drain_after = "1s"
-new_node_age = "0s"
-[policy.limits]
-tainted_max = 50
-draining_max = 50
-drains_per_hour = 300
-storm_min = 10000
-[[alerts.rules]]
-match = ['alertname="NodeOnFire"']
-floor = 0.8
-reach = "evict"
-expire = "3h"
-{eviction}
-"#,
-        nobody = free_port(),
-        kubeconfig = kubeconfig.display(),
+    let more = format!(
+        "[policy.limits]\ntainted_max = 50\ndraining_max = 50\ndrains_per_hour = 300\nstorm_min = 10000\n{eviction}"
     );
+    let config = drains_for_alerts(&kubeconfig, &more);
     let config = workdir.write("foreshock.toml", &config);
     // As the shipped manifests say.
     Foreshock::start(&config, &[("POD_NAMESPACE", "foreshock")], &[]).await

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::cluster::Cluster;
-use super::http;
 use super::server::{Server, Workdir, listening};
+use super::{free_port, http};
 
 /// Who it is to the API server.
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:foreshock:foreshock";
@@ -152,4 +152,34 @@ pub(crate) async fn apply_account(cluster: &Cluster) {
     );
     cluster.kubectl(&["create", "namespace", "foreshock"]).await;
     cluster.apply(&parts.join("\n---\n")).await;
+}
+
+/// The configuration of a service that drains Nodes for the alert `NodeOnFire`, without telemetry: waiting times
+/// before a drain are shortened, and `more` says what else differs from the defaults.
+pub(crate) fn drains_for_alerts(kubeconfig: &Path, more: &str) -> String {
+    format!(
+        r#"
+[listen]
+address = "127.0.0.1:0"
+[prometheus]
+url = "http://127.0.0.1:{nobody}"
+[kubernetes]
+kubeconfig = "{kubeconfig}"
+namespace = "foreshock"
+[cycle]
+interval = "1s"
+[policy]
+reach = "evict"
+drain_after = "1s"
+new_node_age = "0s"
+[[alerts.rules]]
+match = ['alertname="NodeOnFire"']
+floor = 0.8
+reach = "evict"
+expire = "3h"
+{more}
+"#,
+        nobody = free_port(),
+        kubeconfig = kubeconfig.display(),
+    )
 }
