@@ -203,7 +203,7 @@ struct Audit<'a> {
     draining: Counted<'a>,
     /// Nodes that are Ready and not cordoned.
     eligible: Counted<'a>,
-    begun: Vec<NodeId>,
+    begun: Vec<(Timestamp, NodeId)>,
     /// Nodes on which a taint or a drain is begun.
     beginnings: Vec<NodeId>,
     refusals: Vec<Refusal>,
@@ -552,7 +552,17 @@ impl<'a> Audit<'a> {
             windows.is_empty() || windows.iter().any(|window| window.contains(self.world.at));
         self.require(open, Limit::Window, what);
         self.draining.insert(node);
-        self.begun.push(node.id.clone());
+        let start = order
+            .record
+            .as_ref()
+            .and_then(|record| record.drain.as_ref())
+            .map_or(Timestamp::MAX, |drain| drain.started_at);
+        self.require(
+            start == self.world.at || self.waits(node, start),
+            Limit::ClusterRecord,
+            &format!("{what}: another time than now"),
+        );
+        self.begun.push((start, node.id.clone()));
         self.beginnings.push(node.id.clone());
         let limits = &self.policy.limits;
         let (cluster, zone) = (Some(limits.draining_max), limits.zone_draining_max);
@@ -560,12 +570,14 @@ impl<'a> Audit<'a> {
         let fits = self.within(node, &self.draining, [cluster, zone, pool]);
         self.require(fits, Limit::DrainingMax, what);
         let per_hour = |max: u32, of_pool: Option<&str>| {
-            let begun = self.begun.iter().map(|node| &node.name);
+            let begun = self.begun.iter().map(|(_, node)| &node.name);
+            let earlier = self.recent_drains().filter(|key| !self.is_begun(key));
+            let earlier = earlier.map(|(_, name)| name);
             let counts = |name: &&NodeName| {
                 let pool = self.world.nodes.get(*name).map(|node| node.pool.as_deref());
                 of_pool.is_none() || pool.is_none_or(|pool| pool == of_pool)
             };
-            self.recent_drains().chain(begun).filter(counts).count() <= max as usize
+            earlier.chain(begun).filter(counts).count() <= max as usize
         };
         let fits = per_hour(limits.drains_per_hour, None)
             && self.pool(node).is_none_or(|pool| {
@@ -861,10 +873,10 @@ impl<'a> Audit<'a> {
             .drains
             .keys()
             .any(|key| recent(key.0) && self.came_to_be(key) && !next.drains.contains_key(key));
-        let begun: Vec<NodeId> = std::mem::take(&mut self.begun);
+        let begun = std::mem::take(&mut self.begun);
         let lacks = begun
             .iter()
-            .any(|node| next.drains.get(&(self.world.at, node.name.clone())) != Some(&node.uid));
+            .any(|(at, node)| next.drains.get(&(*at, node.name.clone())) != Some(&node.uid));
         self.require(
             !forgets,
             Limit::ClusterRecord,
@@ -1053,7 +1065,7 @@ impl<'a> Audit<'a> {
     }
 
     /// Nodes on which a drain was started within the hour.
-    fn recent_drains(&self) -> impl Iterator<Item = &'a NodeName> {
+    fn recent_drains(&self) -> impl Iterator<Item = &'a (Timestamp, NodeName)> {
         let now = self.world.at;
         let drains = self
             .world
@@ -1063,7 +1075,30 @@ impl<'a> Audit<'a> {
         drains
             .filter(move |(at, _)| now.duration_since(*at).abs().as_secs_f64() < 3600.0)
             .filter(|key| self.came_to_be(key))
-            .map(|(_, name)| name)
+    }
+
+    /// Whether this entry of the cluster's record is a start that the plan makes.
+    fn is_begun(&self, (at, name): &(Timestamp, NodeName)) -> bool {
+        let mut begun = self.begun.iter();
+        begun.any(|(start, node)| start == at && node.name == *name)
+    }
+
+    /// Whether a start from some seconds ago is on the cluster's record and still to be made.
+    fn waits(&self, node: &NodeFacts, start: Timestamp) -> bool {
+        let recorded = self
+            .world
+            .cluster
+            .as_ref()
+            .and_then(|cluster| cluster.drains.get(&(start, node.id.name.clone())));
+        let age = self.world.at.duration_since(start).as_secs_f64();
+        let RecordState::Ours(record) = &node.record else {
+            return false;
+        };
+        let made = |drain: &crate::record::DrainRecord| drain.started_at >= start;
+        recorded == Some(&node.id.uid)
+            && (0.0..10.0).contains(&age)
+            && record.since < start
+            && !record.drain.as_ref().is_some_and(made)
     }
 
     /// Whether a drain on the cluster's record was started on its Node too, as far as can be told: an entry

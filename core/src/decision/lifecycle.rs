@@ -9,8 +9,8 @@ use super::memory::NodeMemory;
 use super::plan::{Cause, MarkOrder};
 use super::policy::{ControlPlane, Policy, Reach, Rules};
 use super::verdict::{Hold, HoldReason, Phase, Verdict};
-use super::window;
 use super::world::{Fact, HoldUntil, NodeFacts, OwnWrite, ScoreUnknown, World};
+use super::{waiting_start, window};
 use crate::drain::{DrainOrder, NodeOutcome, PodOutcome};
 use crate::node::NodeId;
 use crate::record::{
@@ -764,7 +764,7 @@ fn drain_order(s: &Situation<'_>, record: &NodeRecord) -> MarkOrder {
             phase: RecordedPhase::Draining,
             since: s.world.at,
             drain: Some(DrainRecord {
-                started_at: s.world.at,
+                started_at: waiting_start(s.policy, s.world, s.node).unwrap_or(s.world.at),
                 attempts,
                 ended: None,
             }),

@@ -10,7 +10,9 @@ use super::policy::{ControlPlane, Limit, Policy, PoolLimits};
 use super::room::{After, Look, Looking};
 use super::verdict::{Hold, HoldReason};
 use super::world::{NodeFacts, OwnWrite, World};
-use super::{Group as Named, GroupUsage, HOUR, Usage, cluster_record, is_recent, never_began};
+use super::{
+    Group as Named, GroupUsage, HOUR, Usage, cluster_record, is_recent, never_began, waiting_start,
+};
 use crate::node::NodeName;
 use crate::record::{Ramp, RecordState, RecordedPhase, Storm, Taint, TaintEffect};
 use crate::risk::Band;
@@ -96,7 +98,8 @@ pub(super) fn choose(
                     Beginning::Taint => room.taint(&name),
                     Beginning::Drain => {
                         room.drain(&name);
-                        started.push(order.node.clone());
+                        let start = order.record.as_ref().and_then(|to| to.drain.as_ref());
+                        started.extend(start.map(|to| (to.started_at, order.node.clone())));
                     }
                 }
                 life.level = None;
@@ -212,6 +215,8 @@ struct Room<'a> {
     freed: BTreeMap<NodeName, Vec<Taint>>,
     /// The last time at which a drain ended that this plan says has ended.
     ended: Option<jiff::Timestamp>,
+    /// Nodes whose start counts already: it stands on the cluster's record, and waits to be made.
+    waiting: BTreeSet<NodeName>,
 }
 
 impl<'a> Room<'a> {
@@ -233,8 +238,12 @@ impl<'a> Room<'a> {
             first_drain: None,
             freed: BTreeMap::new(),
             ended: None,
+            waiting: BTreeSet::new(),
         };
         for (name, node) in &world.nodes {
+            if waiting_start(policy, world, node).is_some() {
+                room.waiting.insert(name.clone());
+            }
             let recorded = node
                 .record
                 .ours()
@@ -359,11 +368,17 @@ impl<'a> Room<'a> {
 
     fn drain(&mut self, name: &NodeName) {
         let new = usize::from(self.draining.insert(name.clone()));
-        self.drains_last_hour += 1;
+        let of_the_hour = 1 - self.counted(name);
+        self.drains_last_hour += of_the_hour;
         self.each_group(name, |count| {
             count.draining += new;
-            count.drains_last_hour += 1;
+            count.drains_last_hour += of_the_hour;
         });
+    }
+
+    /// How many of the drains of the last hour are the one of this Node that is about to begin.
+    fn counted(&self, name: &NodeName) -> usize {
+        usize::from(self.waiting.contains(name))
     }
 
     fn last_node(&self, name: &NodeName) -> Option<Hold> {
@@ -439,7 +454,7 @@ impl<'a> Room<'a> {
         ));
         holds.extend(self.drains_per_hour(
             "the cluster",
-            self.drains_last_hour,
+            self.drains_last_hour - self.counted(name),
             limits.drains_per_hour,
         ));
         for (group, count) in self.counts_of(name) {
@@ -463,7 +478,8 @@ impl<'a> Room<'a> {
             }));
             let per_hour = self.pool_limit(group, |limits| limits.drains_per_hour);
             holds.extend(per_hour.and_then(|max| {
-                self.drains_per_hour(&group.to_string(), count.drains_last_hour, max)
+                let used = count.drains_last_hour - self.counted(name);
+                self.drains_per_hour(&group.to_string(), used, max)
             }));
         }
         holds

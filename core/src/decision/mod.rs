@@ -237,15 +237,15 @@ fn turned_at(world: &World, node: &NodeFacts) -> Timestamp {
 fn cluster_record(
     world: &World,
     before: &ClusterRecord,
-    started: impl IntoIterator<Item = NodeId>,
+    started: impl IntoIterator<Item = (Timestamp, NodeId)>,
     storm: Option<&Storm>,
     ramp: Option<&Ramp>,
 ) -> ClusterRecord {
     let mut drains = before.drains.clone();
     drains.retain(|(at, _), _| is_recent(*at, world.at));
-    for node in started {
+    for (at, node) in started {
         drains.retain(|(at, name), _| *name != node.name || !never_began(world, name, *at));
-        drains.insert((world.at, node.name), node.uid);
+        drains.insert((at, node.name), node.uid);
     }
     ClusterRecord {
         drains,
@@ -262,6 +262,31 @@ fn cluster_record(
 fn is_recent(drain: Timestamp, now: Timestamp) -> bool {
     drain.duration_since(now).unsigned_abs() < HOUR
 }
+
+/// The start of a drain of this Node that stands on the cluster's record and not on its own: it is made
+/// now, instead of one more that would count as well. Marks wait for each other, and meanwhile every
+/// decision has it again. One that was made, of which the answer is lost, has this very time.
+fn waiting_start(policy: &Policy, world: &World, node: &NodeFacts) -> Option<Timestamp> {
+    let record = node
+        .record
+        .ours()
+        .filter(|record| record.phase == RecordedPhase::Tainted)?;
+    let last = record.drain.as_ref().map(|drain| drain.started_at);
+    let longest = START_WAITS_MAX.min(policy.drain.deadline / 10);
+    let drains = world.cluster.as_ref()?.drains.iter();
+    let waiting = drains.filter(|((at, name), uid)| {
+        *name == node.id.name
+            && **uid == node.id.uid
+            && *at <= world.at
+            && since(*at, world.at) < longest
+            && record.since < *at
+            && last.is_none_or(|last| last < *at)
+    });
+    waiting.map(|((at, _), _)| *at).max()
+}
+
+/// A start that waits for longer is a new one: its deadline runs from its time, and so does its hour.
+const START_WAITS_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Whether a drain on the cluster's record never came to be: its Node has had our taint since before, and
 /// not started one. The cluster's record is written first, so a mark that fails leaves such an entry.

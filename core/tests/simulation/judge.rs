@@ -795,8 +795,9 @@ impl Judge {
         ];
         self.within(now, "draining_max", limits, name, |ours| ours.draining);
         self.drains.push_back(wall);
-        // The program counts from its decision; the write came a little later.
-        self.drains.retain(|at| since(*at, wall) + BEHIND < HOUR);
+        // The program counts from its first decision for it; the write came a little later, after others.
+        self.drains
+            .retain(|at| since(*at, wall) + 2 * BEHIND < HOUR);
         if self.drains.len() > self.rules.drains_per_hour {
             let detail = format!("{} drains were begun within the hour", self.drains.len());
             self.refuse(now, "drains_per_hour", detail);

@@ -23,6 +23,7 @@ use foreshock_core::room::Resources;
 use foreshock_core::time::{after, ago};
 use jiff::Timestamp;
 
+pub const SECOND: Duration = Duration::from_secs(1);
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
 

@@ -659,3 +659,89 @@ fn a_drain_of_exactly_an_hour_ago_is_none_of_the_hour_and_one_that_never_began_n
         );
     }
 }
+
+#[test]
+fn a_start_that_waits_passes_and_no_other_time_than_now() {
+    let waiting = |age: Duration| {
+        let mut good = starting();
+        let at = ago(now(), age);
+        let (key, uid) = ((at, "n3".into()), "uid-n3".into());
+        let order = good.plan.marks.iter_mut();
+        let drains = order.filter_map(|order| order.record.as_mut()?.drain.as_mut());
+        drains.for_each(|drain| drain.started_at = at);
+        good.plan.cluster = None;
+        let cluster = good.world.cluster.as_mut().expect("known");
+        cluster.drains.insert(key, uid);
+        good.policy.limits.drains_per_hour = 1;
+        good
+    };
+    let refused = |good: &Good| {
+        let judged = audit(&good.policy, &good.memory, &good.world, good.plan.clone());
+        let refusals = judged.err().unwrap_or_default();
+        let limits = refusals.iter().map(|refusal| refusal.limit);
+        limits.collect::<Vec<Broken>>()
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(refused(&waiting(second)), []);
+    assert_eq!(refused(&waiting(10 * second - second / 1000)), []);
+    let broken = [Broken::ClusterRecord];
+    assert_eq!(refused(&waiting(10 * second)), broken, "for too long");
+
+    let with = |change: fn(&mut Good)| {
+        let mut good = waiting(Duration::from_secs(1));
+        change(&mut good);
+        refused(&good)
+    };
+    let not_there = with(|good| good.world.cluster.as_mut().expect("known").drains.clear());
+    assert_eq!(not_there, [Broken::ClusterRecord, Broken::ClusterRecord]);
+    let of_another = with(|good| {
+        let uids = good
+            .world
+            .cluster
+            .as_mut()
+            .expect("known")
+            .drains
+            .values_mut();
+        uids.for_each(|uid| *uid = "another".into());
+    });
+    assert_eq!(of_another, [Broken::ClusterRecord, Broken::ClusterRecord]);
+    let since = |good: &mut Good, age: Duration| {
+        let node = good.world.nodes.get_mut("n3").expect("there");
+        let RecordState::Ours(record) = &mut node.record else {
+            unreachable!("marked")
+        };
+        record.since = ago(now(), age);
+        let record = record.clone();
+        good.policy.rules.drain_after = Duration::ZERO;
+        good.plan.marks[0].expects = Some(record);
+    };
+    let mut younger = waiting(second);
+    since(&mut younger, second);
+    assert_eq!(refused(&younger), broken, "from before the taint");
+    since(&mut younger, second + second / 1000);
+    assert_eq!(refused(&younger), []);
+    let last = |age: Duration| {
+        let mut good = waiting(Duration::from_secs(1));
+        let node = good.world.nodes.get_mut("n3").expect("there");
+        let RecordState::Ours(record) = &mut node.record else {
+            unreachable!("marked")
+        };
+        record.drain = Some(DrainRecord {
+            started_at: ago(now(), age),
+            attempts: 1,
+            ended: None,
+        });
+        good.plan.marks[0].expects = Some(record.clone());
+        refused(&good)
+    };
+    assert_eq!(last(second), broken, "it was made");
+    assert_eq!(last(second + second / 1000), []);
+
+    // Others count beside it.
+    let mut full = waiting(second);
+    let cluster = full.world.cluster.as_mut().expect("known");
+    cluster
+        .drains
+        .insert((ago(now(), second), "n4".into()), "uid-n4".into());
+    assert_eq!(refused(&full), [Broken::DrainsPerHour]);
+}

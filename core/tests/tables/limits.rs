@@ -1,15 +1,18 @@
 //! What counts against the limits, and what a plan frees for itself before it uses it.
 
-use foreshock_core::decision::plan::Cause;
-use foreshock_core::decision::policy::{ControlPlane, Limit, Reach};
+use std::time::Duration;
+
+use foreshock_core::decision::plan::{Cause, Plan};
+use foreshock_core::decision::policy::{ControlPlane, Limit, Pool, PoolLimits, Reach};
 use foreshock_core::decision::verdict::HoldReason;
 use foreshock_core::decision::world::Fact;
 use foreshock_core::decision::{Decision, decide};
 use foreshock_core::drain::{DrainReport, NodeOutcome};
 use foreshock_core::record::{DrainRecord, RecordState, RecordedPhase};
-use foreshock_core::time::ago;
+use foreshock_core::time::{after, ago};
 
-use crate::support::{HOUR, MINUTE, Scene, alert, now, scene, taint};
+use crate::audit;
+use crate::support::{HOUR, MINUTE, SECOND, Scene, alert, apply, now, scene, taint};
 
 fn wide() -> Scene {
     scene().with_policy(|policy| {
@@ -174,6 +177,174 @@ fn a_drain_of_the_hour_is_told_from_an_earlier_one_of_the_same_node() {
     );
     assert_eq!(with_last(10 * MINUTE), 1, "this very one");
     assert_eq!(with_last(9 * MINUTE), 1, "a later one was tried");
+}
+
+/// A Node that is due, and a start of its drain that stands on the cluster's record for so long.
+fn waiting(age: Duration) -> Scene {
+    let mut scene = due(wide(), "n1").with_policy(|policy| policy.limits.drains_per_hour = 1);
+    let cluster = scene.world.cluster.as_mut().expect("known");
+    cluster
+        .drains
+        .insert((ago(now(), age), "n1".into()), "uid-n1".into());
+    scene
+}
+
+/// When the drains start that are begun now.
+fn starts(scene: &Scene) -> Vec<(String, jiff::Timestamp)> {
+    let good = audit::Good::of(scene.clone());
+    let starts = good.plan.marks.iter().filter_map(|order| {
+        let record = order.record.as_ref()?;
+        let drain = record.drain.as_ref()?;
+        (order.cause == Cause::DrainStart).then(|| (order.node.to_string(), drain.started_at))
+    });
+    starts.collect()
+}
+
+#[test]
+fn a_start_that_waits_for_other_marks_is_planned_again_and_counts_once() {
+    let ten = 10 * SECOND;
+    for age in [Duration::ZERO, SECOND / 10, ten - Duration::from_millis(1)] {
+        let scene = waiting(age);
+        assert_eq!(starts(&scene), [("n1".to_owned(), ago(now(), age))]);
+        let decision = decided(&scene);
+        assert_eq!(decision.plan.cluster, None, "it stands there");
+        assert_eq!(decision.usage.drains_last_hour, 1);
+    }
+    // Its deadline runs from its time, so a tenth of that is the longest that it may wait.
+    let hasty = |age| waiting(age).with_policy(|policy| policy.drain.deadline = 10 * SECOND);
+    assert_eq!(starts(&hasty(SECOND - Duration::from_millis(1))).len(), 1);
+    assert_eq!(
+        held_by(&hasty(SECOND), "n1"),
+        Some(HoldReason::DrainsPerHour)
+    );
+    assert_eq!(
+        held_by(&waiting(ten), "n1"),
+        Some(HoldReason::DrainsPerHour)
+    );
+}
+
+#[test]
+fn many_starts_that_wait_leave_one_entry_each() {
+    let mut scene = wide().with_policy(|policy| policy.limits.drains_per_hour = 3);
+    for name in ["n1", "n3", "n5"] {
+        scene = due(scene, name);
+    }
+    let first = decided(&scene).plan.cluster.expect("three begin");
+    assert_eq!(first.drains.len(), 3);
+    scene.world.cluster = Some(first.clone());
+    scene.world.at = after(now(), SECOND / 10);
+    let again = decided(&scene);
+    assert_eq!(again.plan.cluster, None);
+    let begun = |plan: &Plan| {
+        let marks = plan.marks.iter();
+        marks
+            .filter(|order| order.cause == Cause::DrainStart)
+            .count()
+    };
+    assert_eq!(begun(&again.plan), 3);
+    // One more has no room, whoever is made first.
+    let more = due(scene, "n2");
+    assert_eq!(held_by(&more, "n2"), Some(HoldReason::DrainsPerHour));
+    assert_eq!(begun(&decided(&more).plan), 3);
+}
+
+#[test]
+fn a_start_whose_answer_was_lost_counts_as_what_it_was() {
+    // Made at its first attempt, seen after a second was planned.
+    let scene = waiting(SECOND);
+    let plan = decided(&scene).plan;
+    for age in [SECOND, 5 * MINUTE, 50 * MINUTE] {
+        let mut later = scene.clone();
+        apply(&mut later.world, &plan);
+        later.world.at = after(now(), age);
+        assert_eq!(decided(&later).usage.drains_last_hour, 1, "{age:?} later");
+    }
+}
+
+#[test]
+fn what_is_not_a_start_of_this_drain_is_not_made_again() {
+    let with = |change: fn(&mut Scene)| {
+        let mut scene = waiting(SECOND);
+        scene.policy.limits.drains_per_hour = 2;
+        change(&mut scene);
+        let new = starts(&scene) == [("n1".to_owned(), now())];
+        (new, decided(&scene).usage.drains_last_hour)
+    };
+    assert_eq!(with(|_| ()), (false, 1));
+    let uid = |scene: &mut Scene| {
+        let cluster = scene.world.cluster.as_mut().expect("known");
+        let uids = cluster.drains.values_mut();
+        uids.for_each(|uid| *uid = "another".into());
+    };
+    assert_eq!(with(uid), (true, 2), "of a Node that was here before");
+    let made = |scene: &mut Scene| {
+        *scene = scene.clone().record("n1", |record| {
+            record.drain = Some(DrainRecord {
+                started_at: ago(now(), SECOND),
+                attempts: 1,
+                ended: None,
+            });
+        });
+    };
+    assert_eq!(with(made), (true, 2), "it was made");
+    let earlier = |scene: &mut Scene| {
+        *scene = scene.clone().record("n1", |record| {
+            record.drain = Some(DrainRecord {
+                started_at: ago(now(), 2 * SECOND),
+                attempts: 1,
+                ended: None,
+            });
+        });
+    };
+    assert_eq!(with(earlier), (false, 1), "an earlier one was made");
+    let before_the_taint = |scene: &mut Scene| {
+        scene.policy.rules.drain_after = Duration::ZERO;
+        *scene = scene
+            .clone()
+            .record("n1", |record| record.since = ago(now(), SECOND));
+    };
+    assert_eq!(with(before_the_taint), (true, 2));
+    let to_come = |scene: &mut Scene| {
+        let cluster = scene.world.cluster.as_mut().expect("known");
+        cluster.drains.clear();
+        let key = (after(now(), SECOND), "n1".into());
+        cluster.drains.insert(key, "uid-n1".into());
+    };
+    assert_eq!(with(to_come), (true, 2), "from a clock that was set back");
+    let two = |scene: &mut Scene| {
+        let cluster = scene.world.cluster.as_mut().expect("known");
+        let key = (ago(now(), 2 * SECOND), "n1".into());
+        cluster.drains.insert(key, "uid-n1".into());
+    };
+    assert_eq!(with(two), (false, 2), "the last of two");
+    assert_eq!(
+        starts(&{
+            let mut scene = waiting(SECOND);
+            scene.policy.limits.drains_per_hour = 2;
+            two(&mut scene);
+            scene
+        }),
+        [("n1".to_owned(), ago(now(), SECOND))]
+    );
+}
+
+#[test]
+fn a_start_that_waits_counts_once_in_its_pool_too() {
+    let scene = waiting(SECOND).with_policy(|policy| {
+        policy.limits.drains_per_hour = 10;
+        policy.pools = vec![Pool {
+            name: "small".to_owned(),
+            rules: policy.rules.clone(),
+            limits: PoolLimits {
+                drains_per_hour: Some(1),
+                ..PoolLimits::default()
+            },
+        }];
+    });
+    let scene = scene.node("n1", |node| node.pool = Some("small".to_owned()));
+    assert_eq!(starts(&scene).len(), 1);
+    let groups = decided(&scene).usage.groups;
+    assert_eq!((groups[0].used, groups[0].max), (1, 1));
 }
 
 #[test]
