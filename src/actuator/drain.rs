@@ -401,7 +401,7 @@ impl Drain {
     fn decide(
         &mut self,
         order: &DrainOrder,
-        pods: &[PodFacts],
+        pods: &[Arc<PodFacts>],
         node_ready: bool,
         has_turn: bool,
         now: Timestamp,
@@ -409,6 +409,7 @@ impl Drain {
         let shared = Arc::clone(&self.shared);
         let going: Vec<&PodFacts> = pods
             .iter()
+            .map(Arc::as_ref)
             .filter(|pod| classify(pod, &order.rules) == Disposition::Evict)
             .collect();
         let workloads = going.iter().filter_map(|pod| paced_by(pod).cloned());
@@ -432,7 +433,7 @@ impl Drain {
                 let looked_at = self.looked_at.keys().cloned().collect();
                 shared.account.looks_at(&name, looked_at);
                 let facts = DrainFacts {
-                    pods,
+                    pods: pods.iter().map(Arc::as_ref).collect(),
                     node_ready,
                     workloads: board,
                 };
@@ -678,7 +679,7 @@ impl Drain {
     }
 
     /// Reports how many Pods wait for which budget, where that has changed.
-    fn blocked(&mut self, pods: &[PodFacts]) {
+    fn blocked(&mut self, pods: &[Arc<PodFacts>]) {
         let mut budgets: BTreeMap<(String, String), u32> = BTreeMap::new();
         for pod in pods.iter().filter(|pod| pod.terminating_until.is_none()) {
             let progress = self.state.progress.pods.get(&pod.id.uid);
@@ -762,7 +763,13 @@ impl Drain {
     }
 
     /// What came of each Pod that is still there at the end.
-    fn outcomes(&self, order: &DrainOrder, pods: &[PodFacts], node_ready: bool, now: Timestamp) {
+    fn outcomes(
+        &self,
+        order: &DrainOrder,
+        pods: &[Arc<PodFacts>],
+        node_ready: bool,
+        now: Timestamp,
+    ) {
         for pod in pods {
             let progress = self
                 .state

@@ -236,7 +236,7 @@ impl Fake {
             synced: true,
             at: Some(now),
             problem: None,
-            pods,
+            pods: pods.into_iter().map(Arc::new).collect(),
         }));
     }
 
@@ -366,6 +366,7 @@ impl Cluster for Fake {
 
     fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>> {
         let pods = self.table(node.name.as_str()).borrow().pods.clone();
+        let pods = pods.into_iter().map(Arc::unwrap_or_clone).collect();
         std::future::ready(Ok(pods)).boxed()
     }
 
@@ -404,7 +405,7 @@ impl Cluster for Fake {
                 .find(|facts| facts.id == *pod)
                 .cloned()
         });
-        std::future::ready(Ok(found)).boxed()
+        std::future::ready(Ok(found.map(Arc::unwrap_or_clone))).boxed()
     }
 
     fn deployment(
@@ -636,7 +637,7 @@ impl Fake {
             table.send_modify(|table| {
                 for facts in &mut Arc::make_mut(table).pods {
                     if facts.id == *pod {
-                        facts.terminating_until.get_or_insert(until);
+                        Arc::make_mut(facts).terminating_until.get_or_insert(until);
                     }
                 }
             });

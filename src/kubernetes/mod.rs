@@ -81,8 +81,9 @@ pub struct PodTable {
     pub at: Option<Timestamp>,
     /// Why it is not up to date, if it is not.
     pub problem: Option<String>,
-    /// All Pods of the Node, with the budgets that cover them.
-    pub pods: Vec<PodFacts>,
+    /// All Pods of the Node, with the budgets that cover them. What does not change is shared with the
+    /// tables before and after.
+    pub pods: Vec<Arc<PodFacts>>,
 }
 
 /// How it stands with a workload: `None` while it is being looked at, `Err` with the reason why it cannot be.

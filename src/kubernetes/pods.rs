@@ -229,9 +229,8 @@ pub(super) async fn keep(
             let pods = book.snapshot();
             let budgets = table.borrow_and_update().clone();
             let synced = pods.synced && budgets.synced;
-            let facts = lookups
-                .complete(pods.pods.values().map(Arc::as_ref), &budgets)
-                .await;
+            let before = tx.borrow().clone();
+            let facts = lookups.complete_again(&pods, &budgets, &before).await;
             let problem = pods.problem.or_else(|| budgets.problem.clone());
             let unresolved = facts.iter().any(|pod| pod.workload.is_err());
             let next = PodTable {
@@ -359,16 +358,40 @@ impl Lookups {
     ) -> Vec<PodFacts> {
         let mut complete = Vec::new();
         for pod in pods {
-            let in_namespace = budgets.namespaces.get(&pod.facts.id.namespace);
-            let mut facts = pod.facts.clone();
-            facts.budgets = covering(
-                pod,
-                in_namespace.iter().flat_map(|budgets| budgets.values()),
-            );
-            self.look_up(&mut facts, &pod.own_claims).await;
-            complete.push(facts);
+            complete.push(self.complete_one(pod, budgets).await);
         }
         complete
+    }
+
+    /// The same, sharing what is as it was. Tables are made several times a second, and some are kept for
+    /// a while: whole copies of hundreds of Pods would be spread all over the memory.
+    async fn complete_again(
+        &self,
+        pods: &Pods,
+        budgets: &BudgetTable,
+        before: &PodTable,
+    ) -> Vec<Arc<PodFacts>> {
+        let mut complete = Vec::with_capacity(pods.pods.len());
+        // Both are in the order of their UIDs.
+        let mut before = before.pods.iter().peekable();
+        for (uid, pod) in &pods.pods {
+            let facts = self.complete_one(pod, budgets).await;
+            while before.next_if(|had| had.id.uid < *uid).is_some() {}
+            let same = before.next_if(|had| ***had == facts);
+            complete.push(same.cloned().unwrap_or_else(|| Arc::new(facts)));
+        }
+        complete
+    }
+
+    async fn complete_one(&self, pod: &SeenPod, budgets: &BudgetTable) -> PodFacts {
+        let in_namespace = budgets.namespaces.get(&pod.facts.id.namespace);
+        let mut facts = pod.facts.clone();
+        facts.budgets = covering(
+            pod,
+            in_namespace.iter().flat_map(|budgets| budgets.values()),
+        );
+        self.look_up(&mut facts, &pod.own_claims).await;
+        facts
     }
 
     async fn look_up(&self, facts: &mut PodFacts, own_claims: &[String]) {

@@ -283,10 +283,10 @@ enum Need {
 }
 
 /// What is known while a Node is drained.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DrainFacts<'a> {
     /// All Pods of the Node, as known now.
-    pub pods: &'a [PodFacts],
+    pub pods: Vec<&'a PodFacts>,
     /// The Node's condition, which tells a Pod that is slow to go from one that nobody is there to stop.
     pub node_ready: bool,
     /// The workloads of its Pods, and what all drains have asked of them.
@@ -300,10 +300,8 @@ pub fn step(
     progress: &DrainProgress,
     now: Timestamp,
 ) -> Step {
-    let DrainFacts {
-        pods, node_ready, ..
-    } = *facts;
-    let mut sorted: Vec<&PodFacts> = pods.iter().collect();
+    let node_ready = facts.node_ready;
+    let mut sorted = facts.pods.clone();
     sorted.sort_by(|a, b| a.id.cmp(&b.id));
 
     let mut going: Vec<&PodFacts> = Vec::new();

@@ -82,12 +82,12 @@ pub enum NoSurge {
 /// that is not asked for, or where it is not of a Deployment that has one Pod.
 pub fn surges<'a>(
     pod: &'a PodFacts,
-    pods: &[PodFacts],
+    pods: impl IntoIterator<Item = &'a PodFacts>,
     rules: &DrainRules,
 ) -> Option<Result<&'a Owner, NoSurge>> {
     let owner = pod.workload.as_ref().ok()?.as_ref()?;
     let is_deployment = owner.group == "apps" && owner.kind == "Deployment";
-    let others = pods.iter().any(|other| {
+    let others = pods.into_iter().any(|other| {
         let of_it = matches!(&other.workload, Ok(Some(of)) if of.uid == owner.uid);
         of_it && other.id != pod.id && other.terminating_until.is_none() && !other.finished
     });
@@ -382,7 +382,7 @@ pub(super) fn turn(
         },
         // It was asked to go before there could be a second one.
         None if progress.was_asked(&pod.id) => SurgeTurn::Goes,
-        None => match surges(pod, facts.pods, &order.rules) {
+        None => match surges(pod, facts.pods.iter().copied(), &order.rules) {
             None | Some(Err(_)) => SurgeTurn::Goes,
             // The end of another one is an event.
             Some(Ok(_)) if surging >= SURGES_MAX => SurgeTurn::Waits(order.deadline_at),

@@ -479,7 +479,7 @@ impl<'a> Simulation<'a> {
             self.workloads
                 .settle(&concerned, self.time(), order.rules.pod_deadline);
             let facts = DrainFacts {
-                pods: &self.seen,
+                pods: self.seen.iter().collect(),
                 node_ready: true,
                 workloads: &self.workloads,
             };

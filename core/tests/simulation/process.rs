@@ -846,7 +846,7 @@ impl Process {
         let pods = cluster.facts(&name);
         self.look_at_workloads(&pods, cluster, wall);
         let facts = DrainFacts {
-            pods: &pods,
+            pods: pods.iter().collect(),
             node_ready: ready,
             workloads: &self.workloads,
         };

@@ -145,7 +145,7 @@ impl Walk {
 
     pub fn facts(&self) -> DrainFacts<'_> {
         DrainFacts {
-            pods: &self.pods,
+            pods: self.pods.iter().collect(),
             node_ready: self.node_ready,
             workloads: &self.workloads,
         }

@@ -423,7 +423,7 @@ async fn a_watch_that_broke_sends_nothing_and_concludes_nothing_until_it_is_back
     assert_eq!(scene.ended(), None);
     cluster.change_pods("a", |table| {
         table.problem = None;
-        table.pods = vec![pod("p"), pod("late")];
+        table.pods = vec![Arc::new(pod("p")), Arc::new(pod("late"))];
     });
     scene
         .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
@@ -443,7 +443,7 @@ async fn pods_that_appear_after_the_taint_are_caught() {
         None,
         "the scheduler may have bound some already"
     );
-    cluster.change_pods("a", |table| table.pods.push(pod("late")));
+    cluster.change_pods("a", |table| table.pods.push(Arc::new(pod("late"))));
     scene
         .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
         .await;

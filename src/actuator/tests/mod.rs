@@ -210,7 +210,7 @@ fn draining_node(cluster: &Arc<Fake>, pods: Vec<PodFacts>) {
 fn set_allowed(cluster: &Fake, allowed: u32) {
     cluster.change_pods("a", |table| {
         for pod in &mut table.pods {
-            for budget in &mut pod.budgets {
+            for budget in &mut Arc::make_mut(pod).budgets {
                 budget.allowance = EvictionAllowance::Now(allowed);
             }
         }

@@ -306,6 +306,7 @@ impl Inner {
                     return false;
                 }
                 let pods = self.state.pods_of_id(id).unwrap_or_default();
+                let pods: Vec<Arc<PodFacts>> = pods.into_iter().map(Arc::new).collect();
                 let differs = table.pods != pods;
                 table.pods = pods;
                 differs
@@ -381,7 +382,13 @@ impl Cluster for SimulatedCluster {
             synced: true,
             at: Some(inner.state.now),
             problem: None,
-            pods: inner.state.pods_of_id(node).unwrap_or_default(),
+            pods: inner
+                .state
+                .pods_of_id(node)
+                .unwrap_or_default()
+                .into_iter()
+                .map(Arc::new)
+                .collect(),
         };
         let (sender, receiver) = watch::channel(Arc::new(table));
         inner.pods_tx.insert(node.clone(), sender);

@@ -62,7 +62,7 @@ fn the_watch_of_a_nodes_pods_shows_their_changes_and_only_those() {
     assert!(!a.has_changed().expect("open") && !b.has_changed().expect("open"));
     assert_eq!(a.borrow().at, Some(at(500)), "it is as true as ever");
     evict(&cluster, &pod.id);
-    let goes = |found: &&PodFacts| found.id == pod.id && found.terminating_until.is_some();
+    let goes = |found: &&Arc<PodFacts>| found.id == pod.id && found.terminating_until.is_some();
     assert_eq!(a.borrow_and_update().pods.iter().filter(goes).count(), 1);
     // The budget they share is spent: that is news on the other Node as well.
     assert!(b.has_changed().expect("open"));
