@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::policy::{Policy, Reach};
 use foreshock_core::decision::verdict::{HoldReason, Phase, Verdict};
-use foreshock_core::drain::{DrainReport, Moved, PodOutcome};
+use foreshock_core::drain::{Difference, DrainReport, Moved, PodOutcome};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::{Ramp, Storm};
 use foreshock_core::risk::Band;
@@ -217,6 +217,21 @@ pub struct NodeView {
     pub drain: Option<DrainReport>,
     /// Where the Pods of its last drain went, once that is known.
     pub moved: Option<MovedView>,
+    /// With which Pods of its last drain it went otherwise than planned.
+    pub differs: Option<DiffersView>,
+}
+
+/// How a drain differed from what was planned when it began.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DiffersView {
+    /// Which drain: its start.
+    pub drain: Timestamp,
+    /// When it was over.
+    pub at: Timestamp,
+    /// In one sentence, fit to be shown; empty where it went as planned.
+    pub message: String,
+    /// Each Pod with which it went otherwise.
+    pub differences: Arc<Vec<Difference>>,
 }
 
 /// Where the Pods of a drain went.

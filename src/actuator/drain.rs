@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use foreshock_core::drain::{
     Action, Answer, Disposition, DrainFacts, DrainId, DrainOrder, DrainProgress, DrainReport,
-    ImpossibleReason, NodeOutcome, Owner, Pace, PodFacts, PodId, PodOutcome, Step, StepState,
-    SurgeAnswer, Workloads, classify, paced_by, step, surges_over,
+    ImpossibleReason, Intent, NodeOutcome, Owner, Pace, PodFacts, PodId, PodOutcome, Step,
+    StepState, SurgeAnswer, Workloads, classify, differences_in_words, paced_by, step, surges_over,
 };
 use foreshock_core::node::{NodeId, Uid};
 use foreshock_core::time::since;
@@ -32,6 +32,7 @@ use super::reports::{PodReport, Report, ReportTx};
 use super::surge::{self, Begun, Held, Surges};
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
+use crate::kubernetes::text::clean;
 use crate::kubernetes::{Cluster, ClusterEvent, NodeTable, PodTable, WorkloadState};
 
 /// An eviction with everything that belongs to it is over within this; the cluster has its own limit
@@ -39,6 +40,8 @@ use crate::kubernetes::{Cluster, ClusterEvent, NodeTable, PodTable, WorkloadStat
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at least, whatever time is asked for.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The longest sentence that is reported.
+const TEXT_MAX: usize = 500;
 /// Between two looks at most: the wall clock, which deadlines are on, can be set forwards meanwhile.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// After the gate was found closed. Its opening is an event, but for a Lease that is renewed late.
@@ -108,6 +111,8 @@ pub(super) struct DrainState {
     progress: DrainProgress,
     /// Pods seen that are to go, and whether they are gone.
     going: BTreeMap<Uid, Going>,
+    /// What was to become of each.
+    intent: Intent,
     ended: Option<DrainReport>,
     reported: Option<DrainReport>,
     blocked: BTreeMap<(String, String), u32>,
@@ -370,8 +375,9 @@ impl Drain {
                 self.say(0, None, table.problem.clone());
             }
             StepState::Over { outcome, detail } => {
-                self.outcomes(order, &table.pods, node_ready, now);
+                let stayed = self.outcomes(order, &table.pods, node_ready, now);
                 self.end(now, outcome, detail);
+                self.differs(&stayed, now);
             }
         }
         if let Some(until) = self.closed_until {
@@ -512,6 +518,8 @@ impl Drain {
 
     /// Notes which Pods are to go, and which of them are gone.
     fn see(&mut self, order: &DrainOrder, table: &PodTable, now: Timestamp) {
+        let pods = table.pods.iter().map(Arc::as_ref);
+        self.state.intent.see(pods, &order.rules);
         for pod in &table.pods {
             if classify(pod, &order.rules) == Disposition::Evict {
                 let going = Going {
@@ -762,6 +770,35 @@ impl Drain {
         self.shared.account.over(&self.id());
     }
 
+    /// Reports with which Pods it went otherwise than was planned when the drain began.
+    fn differs(&self, stayed: &BTreeMap<Uid, PodOutcome>, at: Timestamp) {
+        let came_of = |pod: &PodId| {
+            let progress = self.state.progress.pods.get(&pod.uid);
+            let evicted = progress.is_some_and(|(_, progress)| progress.accepted);
+            let outcome = stayed.get(&pod.uid).copied();
+            outcome.or_else(|| evicted.then_some(PodOutcome::Evicted))
+        };
+        let differences = self.state.intent.differences(came_of);
+        let message = clean(&differences_in_words(&differences), TEXT_MAX);
+        if !differences.is_empty() {
+            info!(node = %self.node, message, "not as planned");
+            self.shared.events.publish(ClusterEvent {
+                node: Some(self.node.clone()),
+                pod: None,
+                reason: "DrainNotAsPlanned",
+                warning: false,
+                note: message.clone(),
+            });
+        }
+        self.shared.reports.send(Report::Differs {
+            node: self.node.clone(),
+            drain: self.started_at,
+            differences: Arc::new(differences),
+            message,
+            at,
+        });
+    }
+
     /// What came of each Pod that is still there at the end.
     fn outcomes(
         &self,
@@ -769,7 +806,8 @@ impl Drain {
         pods: &[Arc<PodFacts>],
         node_ready: bool,
         now: Timestamp,
-    ) {
+    ) -> BTreeMap<Uid, PodOutcome> {
+        let mut stayed = BTreeMap::new();
         for pod in pods {
             let progress = self
                 .state
@@ -797,6 +835,7 @@ impl Drain {
                 },
             };
             info!(node = %self.node, pod = %pod.id, outcome = %outcome, detail, "pod not moved");
+            stayed.insert(pod.id.uid.clone(), outcome);
             self.shared.reports.send(Report::Pod(PodReport {
                 node: self.node.clone(),
                 pod: pod.id.clone(),
@@ -806,6 +845,7 @@ impl Drain {
                 gone_at: None,
             }));
         }
+        stayed
     }
 
     /// The drain was withdrawn. Pods that were accepted go on their way; the others stay.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foreshock_core::decision::plan::Cause;
-use foreshock_core::drain::{Answer, DrainReport, Moved, PodId, PodOutcome};
+use foreshock_core::drain::{Answer, Difference, DrainReport, Moved, PodId, PodOutcome};
 use foreshock_core::node::NodeId;
 use foreshock_core::record::ClusterRecord;
 use jiff::Timestamp;
@@ -100,6 +100,19 @@ pub enum Report {
         /// The same in one sentence, fit to be shown.
         message: String,
         /// When it was known.
+        at: Timestamp,
+    },
+    /// With which Pods a drain that is over went otherwise than planned; there may be none.
+    Differs {
+        /// The Node.
+        node: NodeId,
+        /// Which drain: its start.
+        drain: Timestamp,
+        /// Each of them.
+        differences: Arc<Vec<Difference>>,
+        /// The same in one sentence, fit to be shown.
+        message: String,
+        /// When it was over.
         at: Timestamp,
     },
     /// So many reports were lost, because nobody took them.

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::actuator::Report;
 use crate::kubernetes::{ClusterError, NodeTable};
-use crate::snapshot::MovedView;
+use crate::snapshot::{DiffersView, MovedView};
 
 /// The pause after a first failed write; it doubles with each further one.
 const RETRY_MIN: Duration = Duration::from_secs(2);
@@ -39,6 +39,8 @@ pub(super) struct OwnWrites {
     blocked: BTreeMap<NodeName, BTreeMap<(String, String), u32>>,
     /// Where the Pods of each Node's last drain went.
     pub(super) moved: BTreeMap<NodeId, MovedView>,
+    /// How each Node's last drain differed from its plan.
+    pub(super) differs: BTreeMap<NodeId, DiffersView>,
 }
 
 impl OwnWrites {
@@ -133,6 +135,21 @@ impl OwnWrites {
                 };
                 drop(self.moved.insert(node.clone(), view));
             }
+            Report::Differs {
+                node,
+                drain,
+                differences,
+                message,
+                at,
+            } => {
+                let view = DiffersView {
+                    drain: *drain,
+                    at: *at,
+                    message: message.clone(),
+                    differences: Arc::clone(differences),
+                };
+                drop(self.differs.insert(node.clone(), view));
+            }
             // What became of a write may be among what was lost.
             Report::Lost { .. } => {
                 for write in self.writes.values_mut() {
@@ -160,6 +177,7 @@ impl OwnWrites {
             entry.is_some_and(|entry| entry.facts.id == *node)
         };
         self.moved.retain(|node, _| is_there(node));
+        self.differs.retain(|node, _| is_there(node));
     }
 
     pub(super) fn writes(&self) -> BTreeMap<NodeName, OwnWrite> {

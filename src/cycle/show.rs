@@ -164,6 +164,14 @@ impl Shown {
                         .reason(if all { "ready" } else { "not_ready" }),
                 );
             }
+            Report::Differs {
+                node, message, at, ..
+            } => {
+                if !message.is_empty() {
+                    let event = NewEvent::new(*at, EventKind::Drain, message.as_str());
+                    events.push(event.node(&node.name).reason("not_as_planned"));
+                }
+            }
             Report::Lost { count } => {
                 error!(
                     count,
@@ -504,6 +512,7 @@ impl Cycle {
                 entry: table.nodes.get(name).cloned(),
                 drain: world.drains.get(name).cloned(),
                 moved: self.own.moved.get(&verdict.node).cloned(),
+                differs: self.own.differs.get(&verdict.node).cloned(),
                 verdict,
             }
         });

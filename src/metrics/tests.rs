@@ -106,6 +106,7 @@ fn node(name: &str, risk: Option<f64>, band: Band, phase: Phase) -> NodeView {
         entry: None,
         drain: None,
         moved: None,
+        differs: None,
     }
 }
 

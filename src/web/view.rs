@@ -22,7 +22,7 @@ use super::words::{
 use crate::alertmanager::{AlertOutcome, ShownAlert};
 use crate::events::{Event, EventPage};
 use crate::features::basics::Asked;
-use crate::snapshot::{Contribution, Input, ModelName, MovedView, NodeView, Snapshot};
+use crate::snapshot::{Contribution, DiffersView, Input, ModelName, MovedView, NodeView, Snapshot};
 
 /// How many contributions the list of Nodes shows of each.
 const TOP: usize = 5;
@@ -311,6 +311,59 @@ impl MovedJson {
     }
 }
 
+/// Pods that went otherwise than planned which are listed.
+const DIFFERENCES: usize = 100;
+
+/// How the last drain differed from what was planned when it began.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Differs)]
+pub(super) struct DiffersJson {
+    /// Which drain: its start.
+    drain: Time,
+    /// When it was over.
+    at: Time,
+    /// In one sentence; empty where everything went as planned.
+    message: String,
+    /// The Pods with which it did not; at most 100.
+    pods: Vec<DifferenceJson>,
+    /// Pods that are not listed.
+    pods_left_out: usize,
+}
+
+/// One Pod with which it went otherwise than planned.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Difference)]
+pub(super) struct DifferenceJson {
+    /// Its namespace.
+    namespace: String,
+    /// Its name.
+    name: String,
+    /// Its UID.
+    uid: String,
+    /// What is different, in words.
+    difference: String,
+}
+
+impl DiffersJson {
+    fn new(view: &DiffersView) -> Self {
+        let listed = view.differences.iter().take(DIFFERENCES);
+        Self {
+            drain: Time(view.drain),
+            at: Time(view.at),
+            message: view.message.clone(),
+            pods: listed
+                .map(|each| DifferenceJson {
+                    namespace: each.pod.namespace.clone(),
+                    name: each.pod.name.clone(),
+                    uid: each.pod.uid.as_str().to_owned(),
+                    difference: each.what.to_string(),
+                })
+                .collect(),
+            pods_left_out: view.differences.len().saturating_sub(DIFFERENCES),
+        }
+    }
+}
+
 /// The Nodes. Written piece by piece from the cache; this says what it looks like.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Nodes)]
@@ -361,6 +414,9 @@ pub(super) struct NodeDetailJson {
     /// Where the Pods of its last drain went; `null` before all replacements are accounted for, and after a
     /// restart.
     moved: Option<MovedJson>,
+    /// How its last drain differed from what was planned when it began; `null` before its end, and after a
+    /// restart.
+    differs: Option<DiffersJson>,
     /// What happened to it since foreshock started.
     history: HistoryJson,
 }
@@ -417,6 +473,7 @@ impl NodeDetailJson {
             plan,
             plan_problem,
             moved: node.moved.as_ref().map(MovedJson::new),
+            differs: node.differs.as_ref().map(DiffersJson::new),
             history,
         }
     }
@@ -1223,6 +1280,10 @@ pub(super) fn signature(node: &NodeView) -> u64 {
     }
     // That there is more to be read of it in detail.
     node.moved.as_ref().map(|moved| moved.at).hash(&mut hash);
+    node.differs
+        .as_ref()
+        .map(|differs| differs.at)
+        .hash(&mut hash);
     (&node.pool, node.zone()).hash(&mut hash);
     if verdict.band != foreshock_core::risk::Band::Healthy {
         for top in node.contributions.iter().take(TOP) {

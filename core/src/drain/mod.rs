@@ -5,6 +5,7 @@
 
 mod classify;
 mod facts;
+mod intent;
 mod moved;
 mod outcome;
 mod pace;
@@ -13,6 +14,7 @@ mod surge;
 
 pub use classify::{Disposition, ImpossibleReason, LeaveReason, SkipReason, classify};
 pub use facts::{Budget, EvictionAllowance, Owner, PodFacts, PodId};
+pub use intent::{Difference, Differs, Intent, differences_in_words};
 pub use moved::{DrainId, Moved, MovedWorkload, Moves, Replica};
 pub use outcome::{NodeOutcome, PodOutcome};
 pub use pace::{Pace, Workload, Workloads, paced_by};

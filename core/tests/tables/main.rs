@@ -7,6 +7,7 @@ mod decide;
 mod drain;
 mod edges;
 mod findings;
+mod intent;
 mod limits;
 mod margins;
 mod moved;

@@ -432,6 +432,31 @@ async fn a_watch_that_broke_sends_nothing_and_concludes_nothing_until_it_is_back
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_that_went_as_planned_says_so_without_an_event() {
+    let cluster = Fake::new();
+    let alone = PodFacts {
+        owner: None,
+        ..pod("alone")
+    };
+    draining_node(&cluster, vec![pod("p"), alone]);
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("said", |scene| scene.not_as_planned() == Some(""))
+        .await;
+    assert_eq!(scene.ended(), Some(NodeOutcome::Drained));
+    assert!(told_of_the_plan(&cluster).is_empty());
+}
+
+fn told_of_the_plan(cluster: &Fake) -> Vec<String> {
+    let inner = cluster.inner();
+    let said = inner.said.iter();
+    said.filter(|event| event.reason == "DrainNotAsPlanned")
+        .map(|event| event.note.clone())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_that_appear_after_the_taint_are_caught() {
     let cluster = Fake::new();
     draining_node(&cluster, Vec::new());
@@ -448,6 +473,11 @@ async fn pods_that_appear_after_the_taint_are_caught() {
         .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
         .await;
     assert_eq!(cluster.evictions(), ["late"]);
+    let said = "1 Pod not as planned: shop/late came after the drain had begun";
+    scene
+        .until("said", |scene| scene.not_as_planned() == Some(said))
+        .await;
+    assert_eq!(told_of_the_plan(&cluster), [said]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,6 +132,16 @@ impl Scene {
         self.drain_report()?.ended.map(|(_, outcome)| outcome)
     }
 
+    /// What the drain that is over says of its plan.
+    fn not_as_planned(&self) -> Option<&str> {
+        let of = |report: &'_ Report| matches!(report, Report::Differs { .. });
+        let last = self.seen.iter().rfind(|report| of(report));
+        match last {
+            Some(Report::Differs { message, .. }) => Some(message),
+            _ => None,
+        }
+    }
+
     fn outcomes(&self) -> BTreeMap<String, PodOutcome> {
         let of = |report: &Report| match report {
             Report::Pod(report) => Some((report.pod.name.clone(), report.outcome)),

@@ -89,7 +89,7 @@ function section(name, key, make) {
 function draw(node) {
   section("verdict", [node.risk, node.model_risk, node.band, node.phase, node.since, node.reach, node.holds, node.alerts, node.reasons, node.taints, node.ready, node.cordoned, node.missing], () => verdict(node));
   section("trend", node.history.risk, () => [h("h2", {}, "Recent risk"), trend(node.history.risk, state.stats.policy)]);
-  section("drain", [node.drain, node.phase, node.moved], () => drain(node));
+  section("drain", [node.drain, node.phase, node.moved, node.differs], () => drain(node));
   section("basics", node.basics, () => basics(node));
   section("drivers", [node.contributions, node.model_risk], () => drivers(node));
   section("plan", [plan, planProblem], () => plans());
@@ -156,7 +156,8 @@ function drain(node) {
   const one = node.drain;
   // It may be known only when the drain is over, and the Node given back.
   const moved = node.moved === null ? null : h("p", {}, `${format.clock(node.moved.at)}: ${node.moved.message}`);
-  if (one === null) return moved === null ? [] : [h("h2", {}, "Where its Pods went"), moved];
+  const differs = node.differs === null || node.differs.message === "" ? null : h("p", { class: "quiet" }, node.differs.message);
+  if (one === null) return moved === null && differs === null ? [] : [h("h2", {}, "Its last drain"), moved, differs];
   const all = one.gone + one.remaining;
   const running = one.ended_at === null;
   const words = running
@@ -168,6 +169,7 @@ function drain(node) {
     h("p", {}, `${one.gone} of ${all} Pods gone, ${one.remaining} to go · `, words),
     one.detail === "" ? null : h("p", { class: "quiet" }, one.detail),
     moved,
+    differs,
   ];
 }
 

@@ -343,6 +343,27 @@ async fn where_the_pods_of_a_drain_went_is_told_of_the_node() {
 }
 
 #[tokio::test]
+async fn how_a_drain_differed_from_its_plan_is_told_of_the_node() {
+    let server = fleet(12).await;
+    let node = fetch(server.address, "/api/nodes/worker-09?plan=false").await;
+    let differs = node.json()["differs"].clone();
+    has_shape(&differs, &json!({"drain": "time", "at": "time"}), "differs");
+    let late = "came after the drain had begun";
+    assert_eq!(
+        differs["message"],
+        format!("1 Pod not as planned: shop/late-1 {late}")
+    );
+    let pods =
+        json!([{"namespace": "shop", "name": "late-1", "uid": "uid-late-1", "difference": late}]);
+    assert_eq!(
+        (&differs["pods"], &differs["pods_left_out"]),
+        (&pods, &json!(0))
+    );
+    let other = fetch(server.address, "/api/nodes/worker-01?plan=false").await;
+    assert_eq!(other.json()["differs"], Value::Null);
+}
+
+#[tokio::test]
 async fn before_the_first_decision_nothing_is_claimed() {
     let now = at(5);
     let policy = snapshot(0, 5).policy;

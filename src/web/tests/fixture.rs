@@ -8,8 +8,8 @@ use foreshock_core::decision::policy::{ControlPlane, Limit, Limits, Policy, Reac
 use foreshock_core::decision::verdict::{Hold, HoldReason, Phase, Verdict};
 use foreshock_core::decision::world::{Fact, NodeFacts};
 use foreshock_core::drain::{
-    Budget, Choice, DrainId, DrainReport, DrainRules, EvictionAllowance, Moved, MovedWorkload,
-    NodeOutcome, Owner, PodFacts, PodId, PodOutcome,
+    Budget, Choice, Difference, Differs, DrainId, DrainReport, DrainRules, EvictionAllowance,
+    Moved, MovedWorkload, NodeOutcome, Owner, PodFacts, PodId, PodOutcome, differences_in_words,
 };
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::{ActingAlert, RecordState, Taint, TaintEffect};
@@ -25,8 +25,9 @@ use crate::events::{EventKind, EventLog, NewEvent};
 use crate::features::{FeatureMatrix, Schema, Usual};
 use crate::kubernetes::NodeEntry;
 use crate::snapshot::{
-    CalibrationBin, CardFeature, Contribution, Counters, Cycles, Health, KubernetesHealth,
-    LimitUse, ModelCard, ModelName, MovedView, NodeView, PrometheusHealth, Shortened, Snapshot,
+    CalibrationBin, CardFeature, Contribution, Counters, Cycles, DiffersView, Health,
+    KubernetesHealth, LimitUse, ModelCard, ModelName, MovedView, NodeView, PrometheusHealth,
+    Shortened, Snapshot,
 };
 use crate::web::{
     Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, Plans, Switched, WebState,
@@ -116,6 +117,7 @@ struct Case {
     holds: Vec<Hold>,
     drain: Option<DrainReport>,
     moved: Option<MovedView>,
+    differs: Option<DiffersView>,
     alerts: Vec<ActingAlert>,
     drivers: &'static [(&'static str, f64, f64)],
 }
@@ -146,6 +148,23 @@ const MEMORY: &[(&str, f64, f64)] = &[
 const WELL: &[(&str, f64, f64)] = &[("cpu_used", 0.34, -0.21), ("mem_used", 0.48, -0.18)];
 
 /// Of a drain of `worker-09`.
+fn differs(now: i64) -> DiffersView {
+    let differences = vec![Difference {
+        pod: PodId {
+            namespace: "shop".into(),
+            name: "late-1".into(),
+            uid: "uid-late-1".into(),
+        },
+        what: Differs::Came,
+    }];
+    DiffersView {
+        drain: at(now - 900),
+        at: at(now - 880),
+        message: differences_in_words(&differences),
+        differences: Arc::new(differences),
+    }
+}
+
 fn moved(now: i64) -> MovedView {
     let workload = |name: &str, to: &[(&str, u32)], missing| MovedWorkload {
         namespace: "shop".into(),
@@ -190,6 +209,7 @@ fn case(n: usize, now: i64) -> Case {
         holds: Vec::new(),
         drain: None,
         moved: None,
+        differs: None,
         alerts: Vec::new(),
         drivers: WELL,
     };
@@ -266,6 +286,7 @@ fn case(n: usize, now: i64) -> Case {
                 detail: String::new(),
             }),
             moved: Some(moved(now)),
+            differs: Some(differs(now)),
             drivers: DISK,
             ..well
         },
@@ -491,6 +512,7 @@ fn view(
         })),
         drain: case.drain,
         moved: case.moved,
+        differs: case.differs,
     }
 }
 

@@ -62,6 +62,7 @@ fn picture(step: usize, policy: &Arc<Policy>) -> Snapshot {
         entry: None,
         drain: None,
         moved: None,
+        differs: None,
     };
     let mut snapshot = Snapshot::starting(now, "0.1.0", Arc::clone(policy));
     snapshot.synced = true;
