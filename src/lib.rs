@@ -3,13 +3,12 @@
 //! The library behind the binary of the same name. `ARCHITECTURE.md` draws the whole picture.
 
 pub use foreshock_core as core;
+pub use foreshock_shell::{actuator, clock};
 
-pub mod actuator;
 pub mod alertmanager;
 pub mod app;
 pub mod check;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod cycle;
 pub mod demo;

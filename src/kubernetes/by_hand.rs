@@ -15,10 +15,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
 
 use super::client::{conflict, refused, superseded};
-use super::deployments::surge_words;
-use super::marks::{self, Release};
+use super::marks::{self, Release, surge_words};
 use super::names::{ANNOTATION_PAUSED, CONTROLLER};
-use super::{ClusterError, KubeCluster, LeaseView, lease};
+use super::{ByHand, ClusterError, KubeCluster, LeaseView, lease};
 
 /// A Node that meets changes by others is read and written again so often. A kubelet's heartbeat is such
 /// a change, and so is every write of another controller.
@@ -29,31 +28,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAGE: u32 = 100;
 /// A list whose continue token expires is begun again so often.
 const RESTARTS_MAX: u32 = 3;
-
-/// The cluster, as a command meets it.
-pub trait ByHand: Send + Sync {
-    /// Throws the switch on the Lease, which is created where there is none to be paused. Returns the
-    /// Lease as it was before, if there was one.
-    fn set_paused(&self, paused: bool) -> BoxFuture<'_, Result<Option<LeaseView>, ClusterError>>;
-
-    /// Whether the Lease says that foreshock is paused.
-    fn is_paused(&self) -> BoxFuture<'_, Result<bool, ClusterError>>;
-
-    /// Every Node of the cluster with what a release would do to it, those without anything left out.
-    fn find<'a>(
-        &'a self,
-        taints: &'a [Taint],
-        adopt: bool,
-    ) -> BoxFuture<'a, Result<Vec<(NodeName, Release)>, ClusterError>>;
-
-    /// Takes everything of ours off one Node, in one patch. What it returns is what was done, or why not.
-    fn take_off<'a>(
-        &'a self,
-        node: &'a NodeName,
-        taints: &'a [Taint],
-        adopt: bool,
-    ) -> BoxFuture<'a, Result<Release, ClusterError>>;
-}
 
 impl KubeCluster {
     /// The namespaces that have a Lease of our name: where the service runs, or ran.

@@ -49,13 +49,11 @@ use super::text::clean;
 use super::watch::{Scope, follow, list, said};
 use super::workloads::{self, Means};
 use super::{
-    Cluster, ClusterError, ClusterEvent, DryRun, LeaseState, LeaseView, LeaseWrite, NodeEntry,
-    NodeTable, PodTable, WorkloadState,
+    Cluster, ClusterError, ClusterEvent, DryRun, Guard, LeaseState, LeaseView, LeaseWrite,
+    NodeEntry, NodeTable, PodTable, WRITE_LIMIT, WorkloadState,
 };
 use crate::clock::Clock;
 
-/// A mark or an eviction is over within this, read included: well inside the 15 s of the Lease.
-pub const WRITE_LIMIT: Duration = Duration::from_secs(8);
 /// A write of the Lease is over within this: two fit before a leader must stand down.
 const LEASE_LIMIT: Duration = Duration::from_secs(4);
 /// A read of one object, and a question about rights.
@@ -72,9 +70,6 @@ const EVENTS_PER_SECOND: u32 = 10;
 const NAMESPACES_MAX: usize = 8;
 /// Whole Nodes in a page: with their images each can take 30 KiB, and few are in memory at once.
 const NODES_PAGE: u32 = 250;
-
-/// Says whether a write may leave now; the reason if not. Asked at the very last moment.
-pub type Guard = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// The real cluster.
 pub struct KubeCluster {

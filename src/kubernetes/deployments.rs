@@ -10,10 +10,10 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::Api;
 use serde_json::json;
 
-use super::client::{WRITE_LIMIT, cluster_error, refused};
+use super::client::{cluster_error, refused};
 use super::names::CONTROLLER;
 use super::watch::{ListError, list};
-use super::{ClusterError, KubeCluster, pods};
+use super::{ClusterError, KubeCluster, WRITE_LIMIT, pods};
 
 /// Reading one Deployment, or the autoscalers of one namespace.
 const READ_LIMIT: Duration = Duration::from_secs(5);
@@ -201,14 +201,6 @@ fn scales(autoscaler: &HorizontalPodAutoscaler, owner: &Owner) -> Option<String>
     let of_group = group.is_empty() || group.split('/').next() == Some("apps");
     (of_group && target.kind == "Deployment" && target.name == owner.name)
         .then(|| autoscaler.metadata.name.clone().unwrap_or_default())
-}
-
-/// What a release says about a surge before it is looked at.
-pub(super) fn surge_words(surge: &SurgeRecord) -> String {
-    format!(
-        "Deployment {}/{}, back to {} unless somebody else has scaled it",
-        surge.namespace, surge.deployment, surge.before
-    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -16,7 +15,7 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tracing::debug;
 
-use super::rate::Rate;
+use super::rate::{Rate, chance};
 use super::text::clean;
 
 /// One page, or the start of a watch, must answer within this.
@@ -294,15 +293,6 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         full.mul_f64(0.5 + chance() / 2.0).max(Self::FLOOR)
     }
-}
-
-/// A number from 0 to 1 that differs from process to process and call to call. Only for spreading
-/// retries: nothing that is decided depends on it.
-pub(crate) fn chance() -> f64 {
-    let hash = RandomState::new().hash_one(0_u8) >> 11;
-    #[expect(clippy::cast_precision_loss, reason = "53 bits fit exactly")]
-    let share = hash as f64 / (1_u64 << 53) as f64;
-    share
 }
 
 /// Whether version `a` of an object is older than `b`. They are opaque by contract before Kubernetes

@@ -1,6 +1,8 @@
 //! At most so many in any second.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -93,6 +95,15 @@ impl Turns {
         }
         self.given.push_back(at);
     }
+}
+
+/// A number from 0 to 1 that differs from process to process and call to call. Only for spreading
+/// retries: nothing that is decided depends on it.
+pub fn chance() -> f64 {
+    let hash = RandomState::new().hash_one(0_u8) >> 11;
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit exactly")]
+    let share = hash as f64 / (1_u64 << 53) as f64;
+    share
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::gate::{LeaderHandle, Leadership, LeaseError, Request};
 use crate::clock::Clock;
-use crate::kubernetes::watch::chance;
+use crate::kubernetes::rate::chance;
 use crate::kubernetes::{Cluster, ClusterError, LeaseState, LeaseView, LeaseWrite};
 
 /// Requests that may wait for the Lease's writer; each takes a few milliseconds.

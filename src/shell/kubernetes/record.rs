@@ -523,7 +523,7 @@ impl TryFrom<TaintWire> for Taint {
 }
 
 /// The effect of this name, if Kubernetes has it.
-pub(super) fn effect(name: &str) -> Option<TaintEffect> {
+pub fn effect(name: &str) -> Option<TaintEffect> {
     [
         TaintEffect::NoSchedule,
         TaintEffect::PreferNoSchedule,

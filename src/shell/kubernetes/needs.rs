@@ -21,7 +21,7 @@ use super::text::clean;
 
 /// Why a text is no quantity of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum QuantityError {
+pub enum QuantityError {
     /// It is not written like one.
     #[error("{0:?} is no quantity")]
     Malformed(String),
@@ -31,12 +31,12 @@ pub(super) enum QuantityError {
 }
 
 /// An amount in thousandths, rounded up.
-pub(super) fn thousandths(quantity: &Quantity) -> Result<u64, QuantityError> {
+pub fn thousandths(quantity: &Quantity) -> Result<u64, QuantityError> {
     scaled(&quantity.0, 1000)
 }
 
 /// An amount in whole units, rounded up.
-pub(super) fn units(quantity: &Quantity) -> Result<u64, QuantityError> {
+pub fn units(quantity: &Quantity) -> Result<u64, QuantityError> {
     scaled(&quantity.0, 1)
 }
 
@@ -108,7 +108,7 @@ fn factor(suffix: &str) -> Option<(u128, u128)> {
 }
 
 /// `status.allocatable`. What cannot be read counts as nothing: no Pod is said to fit there.
-pub(super) fn allocatable(list: Option<&BTreeMap<String, Quantity>>) -> Resources {
+pub fn allocatable(list: Option<&BTreeMap<String, Quantity>>) -> Resources {
     let mut resources = Resources::default();
     for (name, quantity) in list.into_iter().flatten() {
         set(&mut resources, name, quantity).unwrap_or(());
@@ -133,7 +133,7 @@ fn set(into: &mut Resources, name: &str, quantity: &Quantity) -> Result<(), Quan
 }
 
 /// What a Pod asks for, but for where its volumes can be reached.
-pub(super) fn needs(pod: &Pod) -> Needs {
+pub fn needs(pod: &Pod) -> Needs {
     let Some(spec) = &pod.spec else {
         return Needs {
             uncountable: vec!["a Pod without a specification".to_owned()],
@@ -435,7 +435,7 @@ fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
 
 /// Where a volume can be reached: by its node affinity, and by the labels of its zone and region, which
 /// volumes from before CSI have instead. `None`: everywhere.
-pub(super) fn topology(claim: &str, volume: &PersistentVolume) -> Option<VolumeTopology> {
+pub fn topology(claim: &str, volume: &PersistentVolume) -> Option<VolumeTopology> {
     const LABELS: [&str; 4] = [
         "topology.kubernetes.io/zone",
         "topology.kubernetes.io/region",

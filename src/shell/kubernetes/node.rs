@@ -84,7 +84,7 @@ const CONTROL_PLANE_LABELS: [&str; 2] = [
 ];
 
 /// What stands in the Node, or nothing for an object without a name or UID, which the API never sends.
-pub(super) fn entry(node: &Node, instance: &str) -> Option<NodeEntry> {
+pub fn entry(node: &Node, instance: &str) -> Option<NodeEntry> {
     let metadata = &node.metadata;
     let uid = Uid::from(metadata.uid.as_deref()?);
     let id = NodeId::new(NodeName::from(metadata.name.as_deref()?), uid);
@@ -159,7 +159,8 @@ fn taints(node: &Node) -> Vec<Taint> {
         .collect()
 }
 
-pub(super) fn hold_until(text: &str) -> HoldUntil {
+/// What the annotation `foreshock.dev/hold-until` says.
+pub fn hold_until(text: &str) -> HoldUntil {
     text.trim()
         .parse::<Timestamp>()
         .map_or_else(|_| HoldUntil::Malformed(clean(text, 64)), HoldUntil::Time)

@@ -16,8 +16,7 @@ mod surge;
 mod turns;
 
 pub use events::EventTx;
-#[cfg(test)]
-pub(crate) use events::channel as event_channel;
+pub use events::channel as event_channel;
 pub use gate::{Closed, Gate, LeaderHandle, Leadership, LeaseError};
 pub use leader::{Leader, LeaderOptions, LeaseTimes, identity};
 pub use release::{Progress, ReleaseError, ReleaseOptions, Summary, rehearse, release};

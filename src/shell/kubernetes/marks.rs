@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Map, Value, json};
 
-use super::deployments::surge_words;
 use super::names::{ANNOTATION_STATE, LABEL_RISK};
 use super::{NodeEntry, node, record};
 
@@ -272,7 +271,7 @@ pub fn release_order(node: &NodeId, record: &NodeRecord, note: &str) -> MarkOrde
 }
 
 /// The entry of a Node document.
-pub(crate) fn read(document: &Value, instance: &str) -> Result<NodeEntry, Superseded> {
+pub fn read(document: &Value, instance: &str) -> Result<NodeEntry, Superseded> {
     let typed: Node = serde::Deserialize::deserialize(document)
         .map_err(|error: serde_json::Error| Superseded::Unreadable(error.to_string()))?;
     node::entry(&typed, instance)
@@ -488,6 +487,14 @@ fn shown(raw: &Value) -> String {
     super::text::clean(
         &format!("{}={}:{}", part("key"), part("value"), part("effect")),
         200,
+    )
+}
+
+/// What a release says about a surge before it is looked at.
+pub fn surge_words(surge: &SurgeRecord) -> String {
+    format!(
+        "Deployment {}/{}, back to {} unless somebody else has scaled it",
+        surge.namespace, surge.deployment, surge.before
     )
 }
 

@@ -18,6 +18,6 @@ pub const ANNOTATION_CLUSTER_STATE: &str = "foreshock.dev/cluster-state";
 pub const CONTROLLER: &str = "foreshock";
 
 /// Whether an annotation that is set by its presence is set: with any value but `false`.
-pub(super) fn is_set(value: Option<&String>) -> bool {
+pub fn is_set(value: Option<&String>) -> bool {
     value.is_some_and(|value| value.trim() != "false")
 }

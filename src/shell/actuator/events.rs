@@ -36,7 +36,7 @@ impl EventTx {
 }
 
 /// The two ends.
-pub(crate) fn channel() -> (EventTx, mpsc::Receiver<ClusterEvent>) {
+pub fn channel() -> (EventTx, mpsc::Receiver<ClusterEvent>) {
     let (tx, rx) = mpsc::channel(EVENTS_MAX);
     (
         EventTx {
