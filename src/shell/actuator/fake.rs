@@ -89,6 +89,8 @@ pub(super) struct Inner {
     pub(super) lease_fails: bool,
     /// Pods cannot be listed.
     pub(super) pods_fail: bool,
+    /// The next eviction brings its task down.
+    pub(super) evict_panics: bool,
 }
 
 impl Fake {
@@ -487,6 +489,8 @@ impl Cluster for Fake {
     fn evict(&self, pod: &PodId, _: Option<Duration>) -> BoxFuture<'_, Answer> {
         let pod = pod.clone();
         async move {
+            let panics = std::mem::take(&mut self.inner().evict_panics);
+            assert!(!panics, "scripted");
             let slow = self.log(Write::Evict(pod.name.clone()));
             let answer = self
                 .inner()

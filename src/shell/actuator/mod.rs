@@ -269,7 +269,7 @@ impl Run {
                 () = gate.changed() => self.closed_until = None,
                 Ok(()) = nodes.changed() => {
                     nodes.borrow_and_update();
-                    self.sync_drains(false);
+                    self.start_drains();
                 }
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -295,7 +295,8 @@ impl Run {
         // know of it. The next plan after it has landed is taken over whole.
         if self.record_writing {
             self.wanted = drains_of(plan);
-            self.sync_drains(true);
+            self.tell_drains();
+            self.start_drains();
             return;
         }
         // A plan that was decided before the last mark was sent may not count it. What it begins waits
@@ -314,7 +315,8 @@ impl Run {
             .filter(|_| !self.paused && at >= self.marks_from && counts_all);
         self.record_failed = None;
         self.wanted = drains_of(plan);
-        self.sync_drains(true);
+        self.tell_drains();
+        self.start_drains();
     }
 
     /// The wall clock may be set back. Times from before that would shut out every plan until it has
@@ -553,29 +555,29 @@ impl Run {
                 self.queue.retain(|queued| *queued != order);
                 self.finished
                     .insert(order.node.name.clone(), (order, now, success));
-                self.sync_drains(false);
+                self.start_drains();
             }
         }
     }
 
-    /// Starts the drains that are wanted and recorded, tells the running ones their orders, and
-    /// withdraws the others. `again` also where the orders are the same: a drain that is over says so
-    /// again with every plan.
-    fn sync_drains(&mut self, again: bool) {
+    /// Tells the running drains their orders, also where they are the same, since a drain that is over says so
+    /// again with every plan, and withdraws those that are not wanted.
+    fn tell_drains(&self) {
         for (name, running) in &self.drains {
             let wanted = self.wanted.get(name).filter(|order| {
                 order.node == running.node && order.started_at == running.started_at
             });
-            let before = running.orders.borrow().clone();
-            let orders = match (wanted, &before) {
-                (Some(order), _) => Orders::Go(order.clone()),
-                (None, Orders::Go(_)) => Orders::Cancelled,
-                (None, Orders::Cancelled | Orders::Stopped) => continue,
-            };
-            if again || orders != before {
-                running.orders.send_replace(orders);
+            let goes = matches!(*running.orders.borrow(), Orders::Go(_));
+            match wanted {
+                Some(order) => drop(running.orders.send_replace(Orders::Go(order.clone()))),
+                None if goes => drop(running.orders.send_replace(Orders::Cancelled)),
+                None => {}
             }
         }
+    }
+
+    /// Starts the drains that are wanted and recorded.
+    fn start_drains(&mut self) {
         let table = self.nodes.borrow().clone();
         let due: Vec<DrainOrder> = self
             .wanted
@@ -640,7 +642,7 @@ impl Run {
                 self.drains.retain(|_, running| !running.orders.is_closed());
             }
         }
-        self.sync_drains(false);
+        self.start_drains();
     }
 
     /// Begins nothing more, and waits for what is under way.

@@ -640,3 +640,98 @@ async fn two_nodes_that_are_drained_at_once_take_one_pod_of_a_workload_at_a_time
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_is_ordered_again_goes_on_and_another_of_the_same_node_begins_anew() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![pod("p"), budgeted("q", 1)]);
+    never_allow(&cluster, "q");
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    let gone = |scene: &Scene| {
+        scene
+            .drain_report()
+            .map(|report| (report.started_at, report.gone))
+    };
+    scene
+        .until("p is gone", |scene| gone(scene) == Some((START, 1)))
+        .await;
+    scene.plan(|_| {});
+    scene.pass(Duration::from_secs(5)).await;
+    scene.seen.clear();
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(1)).await;
+    assert_eq!(
+        gone(&scene).unwrap_or((START, 1)),
+        (START, 1),
+        "it says nothing, or what it was"
+    );
+    scene.plan(|_| {});
+    scene.pass(Duration::from_secs(5)).await;
+    let later = after(START, Duration::from_secs(60));
+    cluster.node("a", Some(&draining("a", later)));
+    scene.seen.clear();
+    scene.plan(|plan| plan.drains = vec![drain_it("a", later)]);
+    scene
+        .until("begun", |scene| scene.drain_report().is_some())
+        .await;
+    assert_eq!(gone(&scene), Some((later, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_drain_of_the_same_node_takes_the_place_of_the_one_that_runs() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![budgeted("q", 1)]);
+    never_allow(&cluster, "q");
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("runs", |scene| scene.drain_report().is_some())
+        .await;
+    let later = after(START, Duration::from_secs(60));
+    cluster.node("a", Some(&draining("a", later)));
+    scene.plan(|plan| plan.drains = vec![drain_it("a", later)]);
+    scene
+        .until("the other runs", |scene| {
+            scene
+                .drain_report()
+                .is_some_and(|report| report.started_at == later)
+        })
+        .await;
+    assert_eq!(scene.outcomes().get("q"), Some(&PodOutcome::Cancelled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_whose_task_fails_is_begun_again_and_no_other_with_it() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![pod("p")]);
+    cluster.node("b", Some(&draining("b", START)));
+    cluster.set_pods("b", vec![budgeted("q", 1)]);
+    never_allow(&cluster, "q");
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("b", START)]);
+    scene
+        .until("b runs", |scene| scene.drain_report().is_some())
+        .await;
+    cluster.inner().evict_panics = true;
+    scene.seen.clear();
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START), drain_it("b", START)]);
+    scene
+        .until("a is drained", |scene| {
+            scene.ended() == Some(NodeOutcome::Drained)
+        })
+        .await;
+    // b's drain still runs, and hears that it is not wanted.
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("b is cancelled", |scene| {
+            scene.outcomes().get("q") == Some(&PodOutcome::Cancelled)
+        })
+        .await;
+}
+
+/// Every request for this Pod is answered by its budget.
+fn never_allow(cluster: &Fake, name: &str) {
+    let answers = std::iter::repeat_with(blocked).take(1_000).collect();
+    cluster.inner().answers.insert(name.to_owned(), answers);
+}
