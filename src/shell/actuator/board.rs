@@ -147,4 +147,74 @@ mod tests {
         let (now, led) = led_for(DEADLINE);
         assert!(is_trusted(&board, now, led));
     }
+
+    /// What the drain of `node`, whose Pods are of `web`, does in a look.
+    fn look<T>(
+        board: &Board,
+        node: &str,
+        at: Timestamp,
+        act: impl FnOnce(&mut Workloads) -> T,
+    ) -> T {
+        let workloads = BTreeSet::from([Uid::from("web")]);
+        board.look(&NodeName::from(node), workloads, at, None, DEADLINE, act)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_hear_when_something_is_settled_and_not_at_every_look() {
+        let board = Board::new();
+        let begin = Timestamp::UNIX_EPOCH;
+        let mut changes = board.changes();
+        let mut heard = || {
+            let heard = changes.has_changed().expect("open");
+            changes.mark_unchanged();
+            heard
+        };
+        let pod = of_a_deployment();
+        look(&board, "a", begin, |workloads| workloads.sent(&pod, begin));
+        assert!(!heard(), "nothing is settled");
+        let early = after(begin, DEADLINE - Duration::from_millis(1));
+        look(&board, "a", early, |_| ());
+        assert!(!heard());
+        let late = after(begin, DEADLINE);
+        look(&board, "a", late, |_| ());
+        assert!(heard(), "nobody waits for it any more");
+        look(&board, "a", late, |_| ());
+        assert!(!heard());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_never_left_gives_its_turn_back() {
+        let board = Board::new();
+        let (begin, pod) = (Timestamp::UNIX_EPOCH, of_a_deployment());
+        let unsettled = |board: &Board| look(board, "a", begin, |all| all.unsettled().count());
+        look(&board, "a", begin, |workloads| workloads.sent(&pod, begin));
+        assert_eq!(unsettled(&board), 1);
+        let changes = board.changes();
+        board.withheld(&pod.id);
+        assert!(changes.has_changed().expect("open"));
+        assert_eq!(unsettled(&board), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_no_drain_waits_for_any_more_is_forgotten() {
+        let board = Board::new();
+        let (begin, web) = (Timestamp::UNIX_EPOCH, Uid::from("web"));
+        // The only Pod of a workload goes unseen, unless something is known of it.
+        tokio::time::advance(DEADLINE).await;
+        let now = after(begin, DEADLINE);
+        let known = |board: &Board| {
+            is_trusted(board, now, Some(begin));
+            !is_trusted(board, now, Some(begin))
+        };
+        assert!(!known(&board));
+        let problem = || Err("cannot be looked at".to_owned());
+        let of_b = BTreeSet::from([web.clone()]);
+        let see = |all: &mut Workloads| all.see(&web, problem());
+        board.look(&NodeName::from("b"), of_b, now, Some(begin), DEADLINE, see);
+        assert!(known(&board), "the drain of b waits for it");
+        let changes = board.changes();
+        board.leave(&NodeName::from("b"));
+        assert!(changes.has_changed().expect("open"));
+        assert!(!known(&board));
+    }
 }

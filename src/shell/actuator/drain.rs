@@ -182,7 +182,8 @@ pub(super) async fn run(
     let mut turn: Option<Turn> = None;
     loop {
         let order = orders.borrow_and_update().clone();
-        let mut wake = Instant::now() + PAUSE_MAX;
+        // Not waited for unless there is an order.
+        let mut wake = Instant::now();
         match &order {
             Orders::Cancelled | Orders::Stopped => {
                 (queued, turn) = (None, None);

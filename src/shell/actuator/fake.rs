@@ -89,6 +89,8 @@ pub(super) struct Inner {
     pub(super) lease_fails: bool,
     /// Pods cannot be listed.
     pub(super) pods_fail: bool,
+    /// How long a Pod takes to be read.
+    pub(super) reading_takes: Duration,
     /// The next eviction brings its task down.
     pub(super) evict_panics: bool,
 }
@@ -407,7 +409,12 @@ impl Cluster for Fake {
                 .find(|facts| facts.id == *pod)
                 .cloned()
         });
-        std::future::ready(Ok(found.map(Arc::unwrap_or_clone))).boxed()
+        let takes = self.inner().reading_takes;
+        async move {
+            Self::take_time(takes).await;
+            Ok(found.map(Arc::unwrap_or_clone))
+        }
+        .boxed()
     }
 
     fn deployment(

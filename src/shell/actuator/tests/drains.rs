@@ -735,3 +735,64 @@ fn never_allow(cluster: &Fake, name: &str) {
     let answers = std::iter::repeat_with(blocked).take(1_000).collect();
     cluster.inner().answers.insert(name.to_owned(), answers);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_request_is_awaited_though_the_drain_was_cancelled_meanwhile() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![pod("p")]);
+    let mut scene = Scene::new(&cluster).await;
+    cluster.inner().slow = Duration::from_secs(5);
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("asked", |scene| scene.cluster.evictions() == ["p"])
+        .await;
+    scene.plan(|_| {});
+    scene.pass(Duration::from_secs(20)).await;
+    let answered = |report: &Report| {
+        matches!(
+            report,
+            Report::Answered {
+                answer: Answer::Accepted,
+                ..
+            }
+        )
+    };
+    assert!(scene.seen.iter().any(answered), "{:?}", scene.seen);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_reading_is_called_back() {
+    let sent_after = async |stop: fn(&Fake, &mut Scene)| {
+        let cluster = Fake::new();
+        draining_node(&cluster, vec![budgeted("q", 1)]);
+        cluster
+            .inner()
+            .answers
+            .insert("q".to_owned(), [blocked()].into());
+        cluster.inner().reading_takes = Duration::from_secs(4);
+        let mut scene = Scene::new(&cluster).await;
+        scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+        scene
+            .until("read again", |scene| {
+                !scene.cluster.inner().reads.is_empty()
+            })
+            .await;
+        stop(&cluster, &mut scene);
+        scene.pass(Duration::from_secs(60)).await;
+        cluster.evictions().len() - 1
+    };
+    assert_eq!(sent_after(|_, _| ()).await, 1, "nobody stops it");
+    let withdrawn = |_: &Fake, scene: &mut Scene| {
+        scene.plan(|plan| {
+            plan.drains = vec![DrainOrder {
+                sends: false,
+                ..drain_it("a", START)
+            }];
+        });
+    };
+    assert_eq!(sent_after(withdrawn).await, 0);
+    let broken = |cluster: &Fake, _: &mut Scene| {
+        cluster.change_pods("a", |table| table.problem = Some("closed".to_owned()));
+    };
+    assert_eq!(sent_after(broken).await, 0);
+}
