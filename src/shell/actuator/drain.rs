@@ -11,7 +11,7 @@ use std::time::Duration;
 use foreshock_core::drain::{
     Action, Answer, Disposition, DrainFacts, DrainId, DrainOrder, DrainProgress, DrainReport,
     ImpossibleReason, Intent, NodeOutcome, Owner, Pace, PodFacts, PodId, PodOutcome, Step,
-    StepState, SurgeAnswer, Workloads, classify, differences_in_words, paced_by, step, surges_over,
+    StepState, Workloads, classify, differences_in_words, paced_by, step, surges_over,
 };
 use foreshock_core::node::{NodeId, Uid};
 use foreshock_core::time::since;
@@ -164,7 +164,6 @@ pub(super) async fn run(
         started_at,
         state,
         sending: CancellationToken::new(),
-        closed_until: None,
         looked_at: BTreeMap::new(),
         held: BTreeMap::new(),
         shared: Arc::clone(&shared),
@@ -254,7 +253,7 @@ pub(super) async fn run(
             () = any_changed(&mut drain.looked_at), if going => {}
             Ok(()) = board.changed(), if going => {}
             Ok(()) = nodes.changed(), if going => {}
-            () = gate.changed(), if going => drain.closed_until = None,
+            () = gate.changed(), if going => {}
             () = tokio::time::sleep_until(wake), if going => {}
         }
     }
@@ -316,8 +315,6 @@ struct Drain {
     state: DrainState,
     /// Cancelled when nothing more may be sent.
     sending: CancellationToken,
-    /// The gate was found closed; not asked again before.
-    closed_until: Option<Instant>,
     /// Workloads that are waited for.
     looked_at: BTreeMap<Uid, watch::Receiver<WorkloadState>>,
     /// Deployments that are scaled up, by the UID of the Pod that is to go.
@@ -357,7 +354,7 @@ impl Drain {
             };
         }
         self.see(order, table, now);
-        let open = self.is_open();
+        let open = self.shared.gate.check().is_ok();
         let effective = DrainOrder {
             // What the watch cannot show cannot be compared with the UID before each request.
             sends: order.sends && open && self.shared.evicts && table.problem.is_none(),
@@ -381,12 +378,8 @@ impl Drain {
                 self.differs(&stayed, now);
             }
         }
-        if let Some(until) = self.closed_until {
-            pause = pause.min(
-                until
-                    .saturating_duration_since(Instant::now())
-                    .max(PAUSE_MIN),
-            );
+        if !open {
+            pause = pause.min(GATE_PAUSE);
         }
         let owner = |id: &PodId| {
             let pod = table.pods.iter().find(|pod| pod.id == *id)?;
@@ -505,18 +498,6 @@ impl Drain {
         since(now, until).clamp(PAUSE_MIN, PAUSE_MAX)
     }
 
-    fn is_open(&mut self) -> bool {
-        if self
-            .closed_until
-            .is_some_and(|until| Instant::now() < until)
-        {
-            return false;
-        }
-        let open = self.shared.gate.check().is_ok();
-        self.closed_until = (!open).then(|| Instant::now() + GATE_PAUSE);
-        open
-    }
-
     /// Notes which Pods are to go, and which of them are gone.
     fn see(&mut self, order: &DrainOrder, table: &PodTable, now: Timestamp) {
         let pods = table.pods.iter().map(Arc::as_ref);
@@ -615,9 +596,6 @@ impl Drain {
 
     fn begun(&mut self, begun: Begun) {
         let now = self.shared.clock.now();
-        if begun.answer == SurgeAnswer::Withheld {
-            self.closed_until = Some(Instant::now() + GATE_PAUSE);
-        }
         let progress = &mut self.state.progress;
         progress.surge_answered(&begun.pod, &begun.workload, begun.answer, now);
         // Where nobody needs it any more, it is scaled back at once.
@@ -637,7 +615,6 @@ impl Drain {
                     self.shared.board.withheld(pod);
                     self.shared.account.withheld(pod);
                 }
-                self.closed_until = Some(Instant::now() + GATE_PAUSE);
                 return;
             }
         };
@@ -919,5 +896,75 @@ fn came_of(
             ),
             None => (PodOutcome::Deadline, "its turn did not come".to_owned()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foreshock_core::drain::{Budget, EvictionAllowance};
+    use foreshock_core::time::{after, ago};
+
+    use super::*;
+    use crate::actuator::fake::{START, pod};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn terminating(until: Timestamp) -> PodFacts {
+        PodFacts {
+            terminating_until: Some(until),
+            ..pod("p")
+        }
+    }
+
+    #[test]
+    fn a_pod_that_was_told_to_go_is_late_stuck_or_unreachable() {
+        let of = |pod: &PodFacts, ready: bool| came_of(pod, None, ready, START);
+        let late = terminating(after(START, SECOND));
+        let (outcome, words) = of(&late, false);
+        assert_eq!(outcome, PodOutcome::Deadline);
+        assert!(words.contains("grace period"), "{words}");
+        for until in [START, ago(START, SECOND)] {
+            let over = terminating(until);
+            assert_eq!(
+                of(&over, true),
+                (PodOutcome::StuckTerminating, String::new())
+            );
+            assert_eq!(of(&over, false).0, PodOutcome::Unreachable);
+        }
+        let held = PodFacts {
+            finalizers: vec!["example.com/a".to_owned(), "example.com/b".to_owned()],
+            ..terminating(START)
+        };
+        let words = "finalizers example.com/a, example.com/b".to_owned();
+        assert_eq!(of(&held, true), (PodOutcome::StuckTerminating, words));
+    }
+
+    #[test]
+    fn a_pod_that_stayed_is_told_by_the_last_answer_or_by_its_budget() {
+        let answered = |answer: Answer| came_of(&pod("p"), Some(&(START, answer)), true, START).0;
+        assert_eq!(answered(Answer::Accepted), PodOutcome::StuckTerminating);
+        let ending = answered(Answer::NamespaceTerminating);
+        assert_eq!(ending, PodOutcome::StuckTerminating);
+        let forbidden = Answer::Forbidden {
+            detail: "no".to_owned(),
+        };
+        assert_eq!(answered(forbidden), PodOutcome::Forbidden);
+        assert_eq!(
+            came_of(&pod("p"), None, true, START),
+            (PodOutcome::Deadline, "its turn did not come".to_owned())
+        );
+        let budget = Budget {
+            name: "pdb".to_owned(),
+            allowance: EvictionAllowance::Now(0),
+            observed: true,
+            detail: "2 of 2 healthy".to_owned(),
+        };
+        let closed = PodFacts {
+            budgets: vec![budget],
+            ..pod("p")
+        };
+        let words = "budget pdb: 2 of 2 healthy".to_owned();
+        let blocked = (PodOutcome::BlockedByBudget, words);
+        assert_eq!(came_of(&closed, None, true, START), blocked);
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct Inner {
     pub(super) lease_fails: bool,
     /// Pods cannot be listed.
     pub(super) pods_fail: bool,
+    /// Whoever reads a Pod finds it on its way out.
+    pub(super) reads_terminating: bool,
     /// How long a Pod takes to be read.
     pub(super) reading_takes: Duration,
     /// The next eviction brings its task down.
@@ -137,8 +139,13 @@ impl Fake {
 
     /// As a person does who removes every taint of a Node.
     pub(super) fn untaint(&self, name: &str) {
+        self.change_node(name, |node| node["spec"] = json!({}));
+    }
+
+    /// Changes the Node, as others than foreshock do.
+    pub(super) fn change_node(&self, name: &str, change: impl FnOnce(&mut Value)) {
         let mut document = self.inner().documents[name].clone();
-        document["spec"] = json!({});
+        change(&mut document);
         self.put(name, document);
     }
 
@@ -410,9 +417,17 @@ impl Cluster for Fake {
                 .cloned()
         });
         let takes = self.inner().reading_takes;
+        let mut found = found.map(Arc::unwrap_or_clone);
+        if self.inner().reads_terminating {
+            let until = after(self.clock.now(), Duration::from_secs(30));
+            found = found.map(|facts| PodFacts {
+                terminating_until: Some(until),
+                ..facts
+            });
+        }
         async move {
             Self::take_time(takes).await;
-            Ok(found.map(Arc::unwrap_or_clone))
+            Ok(found)
         }
         .boxed()
     }

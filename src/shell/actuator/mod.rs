@@ -168,7 +168,6 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             leads_from: None,
             paused: false,
             marks_from: Timestamp::MIN,
-            closed_until: None,
             last_sent: None,
             finish_failed: false,
             taint_failed: false,
@@ -229,7 +228,6 @@ struct Run {
     paused: bool,
     /// Marks that were decided before the last pause began are not made after it.
     marks_from: Timestamp,
-    closed_until: Option<Instant>,
     /// When the last mark was sent.
     last_sent: Option<Timestamp>,
     /// An order of the present plan that finishes something has failed.
@@ -266,7 +264,7 @@ impl Run {
                     let plan = plans.borrow_and_update().clone();
                     self.adopt(plan.as_deref().map(plan_of));
                 }
-                () = gate.changed() => self.closed_until = None,
+                () = gate.changed() => {}
                 Ok(()) = nodes.changed() => {
                     nodes.borrow_and_update();
                     self.start_drains();
@@ -392,18 +390,10 @@ impl Run {
         if self.record_writing || (self.queue.is_empty() && !record_due) {
             return later;
         }
-        if let Some(until) = self.closed_until
-            && Instant::now() < until
-        {
-            return until;
-        }
         if let Err(closed) = self.gate.check() {
             debug!(%closed, waiting = self.queue.len(), "marks wait");
-            let until = Instant::now() + GATE_PAUSE;
-            self.closed_until = Some(until);
-            return until;
+            return Instant::now() + GATE_PAUSE;
         }
-        self.closed_until = None;
         if let Some(problem) = self.record_failed.clone() {
             self.skip_beginnings(&problem);
         } else if let Some(record) = self.record_wanted.clone() {

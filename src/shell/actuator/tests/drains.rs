@@ -796,3 +796,128 @@ async fn a_request_that_waits_for_a_reading_is_called_back() {
     };
     assert_eq!(sent_after(broken).await, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_does_not_go_is_told_by_whether_its_own_node_is_ready() {
+    let came_of = async |change: fn(&Fake)| {
+        let cluster = Fake::new();
+        draining_node(&cluster, vec![pod("p")]);
+        cluster.inner().gone_after = None;
+        let mut scene = Scene::new(&cluster).await;
+        scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+        scene
+            .until("asked", |scene| scene.cluster.evictions() == ["p"])
+            .await;
+        change(&cluster);
+        scene.until("over", |scene| scene.ended().is_some()).await;
+        let report = scene.drain_report().expect("reported");
+        assert_eq!((report.remaining, report.gone), (1, 0));
+        scene.outcomes()["p"]
+    };
+    assert_eq!(came_of(|_| ()).await, PodOutcome::StuckTerminating);
+    let silent = |cluster: &Fake| {
+        cluster.change_node("a", |node| {
+            node["status"]["conditions"][0]["status"] = serde_json::json!("Unknown");
+        });
+    };
+    assert_eq!(came_of(silent).await, PodOutcome::Unreachable);
+    let another = |cluster: &Fake| {
+        cluster.change_node("a", |node| {
+            node["metadata"]["uid"] = serde_json::json!("new")
+        });
+    };
+    assert_eq!(came_of(another).await, PodOutcome::Unreachable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_often_looks_again_keeps_its_place_in_the_queue() {
+    let cluster = Fake::new();
+    let pods = |of: &str| (0..10).map(|n| pod(&format!("{of}{n}"))).collect();
+    draining_node(&cluster, pods("a"));
+    cluster.node("b", Some(&draining("b", START)));
+    cluster.set_pods("b", pods("b"));
+    let options = ActuatorOptions {
+        evictions_per_second: 1,
+        ..OPTIONS
+    };
+    let mut scene = Scene::with(&cluster, options).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START), drain_it("b", START)]);
+    for _ in 0..200 {
+        let now = scene.now();
+        cluster.change_pods("a", |table| table.at = Some(now));
+        scene.pass(Duration::from_millis(50)).await;
+    }
+    let of_a = |name: &&String| name.starts_with('a');
+    let evictions = cluster.evictions();
+    let share = evictions.iter().filter(of_a).count();
+    assert!(share * 2 + 2 >= evictions.len(), "{evictions:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_renewed_late_is_waited_for_and_then_things_go_on() {
+    let cluster = Fake::new();
+    draining_node(
+        &cluster,
+        (0..30).map(|n| pod(&format!("p{n:02}"))).collect(),
+    );
+    cluster.node("z", Some(&tainted("z")));
+    let options = ActuatorOptions {
+        evictions_per_second: 1,
+        ..OPTIONS
+    };
+    let mut scene = Scene::with(&cluster, options).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("some evicted", |scene| scene.cluster.evictions().len() == 3)
+        .await;
+    // Nobody else may lead yet, and this process not write any more.
+    cluster.inner().lease_fails = true;
+    let closed = |scene: &Scene| scene.leader.gate(Reach::Evict).check().is_err();
+    scene.until("closed", closed).await;
+    assert!(scene.leader.leadership().borrow().leader);
+    let sent = cluster.evictions().len();
+    scene.plan(|plan| {
+        plan.marks = vec![release_it("z")];
+        plan.drains = vec![drain_it("a", START)];
+    });
+    scene.pass(Duration::from_millis(900)).await;
+    assert_eq!(
+        (cluster.evictions().len(), cluster.marked().len()),
+        (sent, 0)
+    );
+    cluster.inner().lease_fails = false;
+    // The Lease is tried again every two seconds, and the gate asked twice a second.
+    scene.pass(Duration::from_millis(2_900)).await;
+    assert!(cluster.evictions().len() > sent);
+    assert_eq!(cluster.marked(), ["z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_goes_by_the_time_it_is_read_again_is_not_asked_again() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![budgeted("q", 1)]);
+    cluster
+        .inner()
+        .answers
+        .insert("q".to_owned(), [blocked()].into());
+    cluster.inner().reads_terminating = true;
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("read again", |scene| {
+            !scene.cluster.inner().reads.is_empty()
+        })
+        .await;
+    scene.pass(Duration::from_secs(1)).await;
+    assert_eq!(cluster.evictions(), ["q"]);
+    let accepted = |report: &Report| {
+        matches!(
+            report,
+            Report::Answered {
+                answer: Answer::Accepted,
+                ..
+            }
+        )
+    };
+    assert!(scene.seen.iter().any(accepted), "{:?}", scene.seen);
+}
