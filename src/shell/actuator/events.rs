@@ -72,3 +72,28 @@ pub(super) async fn run(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let (tx, _rx) = channel();
+        let event = ClusterEvent {
+            node: None,
+            pod: None,
+            reason: "DegradationTainted",
+            warning: false,
+            note: String::new(),
+        };
+        for _ in 0..EVENTS_MAX {
+            tx.publish(event.clone());
+        }
+        assert_eq!(tx.dropped(), 0);
+        for dropped in 1..=3 {
+            tx.publish(event.clone());
+            assert_eq!(tx.dropped(), dropped);
+        }
+    }
+}

@@ -70,8 +70,8 @@ pub struct LeaderOptions {
 /// process has.
 pub fn identity(clock: &dyn Clock) -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "foreshock".to_owned());
-    let own = clock.boottime().as_nanos() ^ u128::from(std::process::id());
-    format!("{host}_{own:x}{:04x}", (chance() * 65_536.0) as u32)
+    let (booted, process) = (clock.boottime().as_nanos(), std::process::id());
+    format!("{host}_{booted:x}-{process:x}-{:x}", chance().to_bits())
 }
 
 /// The task that leads, or waits to lead.

@@ -1,4 +1,5 @@
 use foreshock_core::decision::policy::Reach;
+use foreshock_core::time::after;
 use tokio::task::JoinHandle;
 
 use super::super::fake::{Fake, START, Write};
@@ -92,6 +93,26 @@ async fn the_first_replica_leads_and_renews_and_the_second_waits() {
         (140..160).contains(&writes),
         "{writes} writes of the Lease in 300 s, one in 2 s"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gate_says_since_when_this_process_leads() {
+    let cluster = Fake::new();
+    let first = Replica::start(&cluster, "first");
+    let since = |replica: &Replica| replica.handle.gate(Reach::Evict).leads_since();
+    seconds(5).await;
+    let second = Replica::start(&cluster, "second");
+    seconds(30).await;
+    let led = first.handle.leadership().borrow().since;
+    assert_eq!((since(&first), since(&second)), (Some(led), None));
+    assert!(led >= START && led < after(START, Duration::from_secs(5)));
+    first.kill();
+    second
+        .until("follows", |leadership| leadership.leader)
+        .await;
+    let led = second.handle.leadership().borrow().since;
+    assert_eq!(since(&second), Some(led));
+    assert!(led > after(START, Duration::from_secs(35)));
 }
 
 #[tokio::test(start_paused = true)]
