@@ -316,13 +316,8 @@ impl Leader {
                 false
             }
             LeaseState::Absent => true,
-            LeaseState::Present(view) => {
-                let free_in = self.free_in(view);
-                if !free_in.is_zero() {
-                    self.next = Instant::now() + free_in;
-                }
-                free_in.is_zero()
-            }
+            // One that comes too early tries again.
+            LeaseState::Present(view) => self.free_in(view).is_zero(),
         };
         if free {
             match self.lead().await {

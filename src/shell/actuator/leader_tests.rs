@@ -116,6 +116,31 @@ async fn the_gate_says_since_when_this_process_leads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_shown_of_the_lead_changes_with_it_and_not_with_every_renewal() {
+    let cluster = Fake::new();
+    let first = Replica::start(&cluster, "first");
+    assert!(
+        !first.handle.leadership().borrow().other_leads,
+        "nobody leads"
+    );
+    seconds(5).await;
+    let second = Replica::start(&cluster, "second");
+    seconds(5).await;
+    assert!(!first.handle.leadership().borrow().other_leads);
+    assert!(second.handle.leadership().borrow().other_leads);
+    let mut shown = second.handle.leadership();
+    shown.mark_unchanged();
+    seconds(60).await;
+    assert!(!shown.has_changed().expect("open"), "thirty renewals");
+    first.shutdown.cancel();
+    second
+        .until("follows", |leadership| leadership.leader)
+        .await;
+    assert!(shown.has_changed().expect("open"));
+    assert!(!shown.borrow().other_leads);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_killed_leader_is_followed_within_twenty_seconds_and_not_before_fifteen() {
     let cluster = Fake::new();
     let first = Replica::start(&cluster, "first");

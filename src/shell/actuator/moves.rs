@@ -212,3 +212,76 @@ fn say(shared: &Shared, moved: Moved, at: Timestamp) {
         at,
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use foreshock_core::node::NodeId;
+    use foreshock_core::time::after;
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::actuator::fake::{START, pod};
+
+    const DEADLINE: Duration = Duration::from_secs(600);
+
+    fn drain() -> DrainId {
+        DrainId {
+            node: NodeId::new("a", "uid-a"),
+            started_at: START,
+        }
+    }
+
+    fn of_web() -> PodFacts {
+        let web = Owner {
+            group: "apps".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: "web".to_owned(),
+            uid: Uid::from("web"),
+        };
+        PodFacts {
+            workload: Ok(Some(web)),
+            ..pod("p")
+        }
+    }
+
+    fn heard(account: &Account) -> bool {
+        account.news.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn what_a_drain_looks_at_is_not_followed_beside_it() {
+        let account = Account::default();
+        let followed = |account: &Account| {
+            let (_, awaited, _) = account.look(after(START, DEADLINE / 2));
+            awaited.len()
+        };
+        account.sent(&drain(), &of_web(), START, DEADLINE);
+        account.answered(&of_web().id, &Answer::Accepted);
+        assert!(heard(&account));
+        assert_eq!(followed(&account), 1);
+        let (node, web) = (NodeName::from("a"), BTreeSet::from([Uid::from("web")]));
+        account.looks_at(&node, web.clone());
+        assert!(heard(&account));
+        assert_eq!(followed(&account), 0, "the drain tells of it");
+        account.looks_at(&node, web);
+        assert!(!heard(&account), "it did so before");
+        account.looks_at(&node, BTreeSet::new());
+        assert!(heard(&account));
+        assert_eq!(followed(&account), 1);
+    }
+
+    #[test]
+    fn a_request_that_never_left_has_no_replacement() {
+        let awaited = |withheld: bool| {
+            let account = Account::default();
+            account.sent(&drain(), &of_web(), START, DEADLINE);
+            if withheld {
+                account.withheld(&of_web().id);
+            }
+            account.answered(&of_web().id, &Answer::Accepted);
+            let (_, awaited, _) = account.look(after(START, DEADLINE / 2));
+            awaited.len()
+        };
+        assert_eq!((awaited(false), awaited(true)), (1, 0));
+    }
+}
