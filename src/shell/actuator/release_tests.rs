@@ -27,6 +27,9 @@ struct State {
     /// The switch is thrown back after so many looks at it.
     resumed_after: Option<u32>,
     wrote_at: Vec<Duration>,
+    /// How long a write of a Node takes, and when the switch was looked at.
+    write_takes: Duration,
+    looked_at: Vec<Duration>,
     /// A Node gets a mark when this one is released: something that had been under way.
     late: Option<(NodeName, NodeName)>,
 }
@@ -84,6 +87,7 @@ impl ByHand for Desk {
 
     fn is_paused(&self) -> BoxFuture<'_, Result<bool, ClusterError>> {
         let mut state = self.state();
+        state.looked_at.push(self.clock.boottime());
         if let Some(left) = state.resumed_after.as_mut() {
             *left = left.saturating_sub(1);
             if *left == 0 {
@@ -124,7 +128,9 @@ impl ByHand for Desk {
                 state.marked.insert(late);
             }
         }
+        let takes = state.write_takes;
         async move {
+            tokio::time::sleep(takes).await;
             if fails {
                 return Err(ClusterError::Failed {
                     action: "release".to_owned(),
@@ -175,6 +181,22 @@ async fn a_service_that_is_resumed_meanwhile_ends_it() {
         "{ended:?}"
     );
     assert!(desk.state().wrote_at.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_switch_is_looked_at_once_a_second_however_many_nodes_there_are() {
+    let looks = async |write_takes: Duration| {
+        let desk = Desk::new(&["a", "b", "c", "d"]);
+        desk.state().write_takes = write_takes;
+        desk.release().await.expect("nothing stands in the way");
+        let state = desk.state();
+        let begun = state.wrote_at[0];
+        let while_writing = state.looked_at.iter().filter(|at| **at > begun);
+        while_writing.count()
+    };
+    assert_eq!(looks(Duration::ZERO).await, 0);
+    assert_eq!(looks(LOOK / 2).await, 1, "before the third");
+    assert_eq!(looks(LOOK).await, 3, "before each but the first");
 }
 
 #[tokio::test(start_paused = true)]
