@@ -836,11 +836,7 @@ async fn a_drain_that_often_looks_again_keeps_its_place_in_the_queue() {
     draining_node(&cluster, pods("a"));
     cluster.node("b", Some(&draining("b", START)));
     cluster.set_pods("b", pods("b"));
-    let options = ActuatorOptions {
-        evictions_per_second: 1,
-        ..OPTIONS
-    };
-    let mut scene = Scene::with(&cluster, options).await;
+    let mut scene = Scene::slow(&cluster).await;
     scene.plan(|plan| plan.drains = vec![drain_it("a", START), drain_it("b", START)]);
     for _ in 0..200 {
         let now = scene.now();
@@ -861,11 +857,7 @@ async fn a_lease_that_is_renewed_late_is_waited_for_and_then_things_go_on() {
         (0..30).map(|n| pod(&format!("p{n:02}"))).collect(),
     );
     cluster.node("z", Some(&tainted("z")));
-    let options = ActuatorOptions {
-        evictions_per_second: 1,
-        ..OPTIONS
-    };
-    let mut scene = Scene::with(&cluster, options).await;
+    let mut scene = Scene::slow(&cluster).await;
     scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
     scene
         .until("some evicted", |scene| scene.cluster.evictions().len() == 3)

@@ -85,14 +85,7 @@ async fn a_mark_that_the_next_plan_does_not_have_is_withdrawn() {
     for name in ["a", "b", "c"] {
         cluster.node(name, None);
     }
-    let mut scene = Scene::with(
-        &cluster,
-        ActuatorOptions {
-            marks_per_second: 1,
-            ..OPTIONS
-        },
-    )
-    .await;
+    let mut scene = Scene::slow(&cluster).await;
     scene.plan(|plan| plan.marks = ["a", "b", "c"].map(taint_it).to_vec());
     scene.pass(Duration::from_millis(100)).await;
     assert_eq!(cluster.marked(), ["a"]);
@@ -211,14 +204,7 @@ async fn pausing_stops_every_write_at_once_and_what_was_decided_before_is_not_ma
         cluster.node(name, None);
     }
     cluster.node("z", Some(&tainted("z")));
-    let mut scene = Scene::with(
-        &cluster,
-        ActuatorOptions {
-            marks_per_second: 1,
-            ..OPTIONS
-        },
-    )
-    .await;
+    let mut scene = Scene::slow(&cluster).await;
     scene.plan(|plan| plan.marks = ["a", "b", "c", "d"].map(taint_it).to_vec());
     scene
         .until("two marked", |scene| scene.cluster.marked().len() == 2)
@@ -267,14 +253,7 @@ async fn a_suspended_process_wakes_and_writes_nothing() {
     for name in ["a", "b", "c"] {
         cluster.node(name, None);
     }
-    let mut scene = Scene::with(
-        &cluster,
-        ActuatorOptions {
-            marks_per_second: 1,
-            ..OPTIONS
-        },
-    )
-    .await;
+    let mut scene = Scene::slow(&cluster).await;
     scene.plan(|plan| plan.marks = ["a", "b", "c"].map(taint_it).to_vec());
     scene
         .until("one marked", |scene| scene.cluster.marked().len() == 1)
@@ -307,14 +286,7 @@ async fn shutting_down_begins_nothing_and_waits_for_what_is_under_way() {
     let cluster = Fake::new();
     cluster.node("a", None);
     cluster.node("b", None);
-    let mut scene = Scene::with(
-        &cluster,
-        ActuatorOptions {
-            marks_per_second: 1,
-            ..OPTIONS
-        },
-    )
-    .await;
+    let mut scene = Scene::slow(&cluster).await;
     cluster.inner().slow = Duration::from_secs(3);
     scene.plan(|plan| plan.marks = ["a", "b"].map(taint_it).to_vec());
     scene
@@ -509,14 +481,7 @@ async fn what_waited_when_the_lead_was_lost_is_not_done_when_it_is_back() {
     for name in ["a", "b", "c"] {
         cluster.node(name, None);
     }
-    let mut scene = Scene::with(
-        &cluster,
-        ActuatorOptions {
-            marks_per_second: 1,
-            ..OPTIONS
-        },
-    )
-    .await;
+    let mut scene = Scene::slow(&cluster).await;
     scene.plan(|plan| plan.marks = ["a", "b", "c"].map(taint_it).to_vec());
     scene
         .until("one marked", |scene| scene.cluster.marked().len() == 1)
@@ -602,11 +567,7 @@ async fn nothing_begins_in_room_that_was_not_freed_and_a_failed_beginning_holds_
         cluster.node(name, None);
     }
     cluster.inner().marks_fail = vec!["a".to_owned()];
-    let options = ActuatorOptions {
-        marks_per_second: 1,
-        ..OPTIONS
-    };
-    let mut scene = Scene::with(&cluster, options).await;
+    let mut scene = Scene::slow(&cluster).await;
     scene.plan(|plan| plan.marks = ["a", "b"].map(taint_it).to_vec());
     scene.pass(Duration::from_secs(10)).await;
     assert_eq!(cluster.marked(), ["a", "b"]);

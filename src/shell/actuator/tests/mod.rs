@@ -54,6 +54,16 @@ impl Scene {
         scene
     }
 
+    /// The same, with one mark and one eviction a second.
+    async fn slow(cluster: &Arc<Fake>) -> Self {
+        let options = ActuatorOptions {
+            marks_per_second: 1,
+            evictions_per_second: 1,
+            ..OPTIONS
+        };
+        Self::with(cluster, options).await
+    }
+
     fn start(cluster: &Arc<Fake>, options: ActuatorOptions) -> Self {
         let as_cluster = || Arc::clone(cluster) as Arc<dyn Cluster>;
         let clock = || Arc::clone(&cluster.clock) as Arc<dyn Clock>;

@@ -383,3 +383,59 @@ async fn a_node_that_is_deleted_with_its_record_leaves_nothing_scaled_up() {
         .until("put back", |scene| scene.cluster.replicas() == 1)
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_goes_while_nothing_may_be_written_is_remembered() {
+    let another = |cluster: &Fake| {
+        cluster.change_node("a", |node| {
+            node["metadata"]["uid"] = serde_json::json!("new");
+            node["metadata"]["annotations"] = serde_json::json!({});
+        });
+    };
+    for goes in [|cluster: &Fake| cluster.delete_node("a"), another] {
+        let cluster = single();
+        cluster.inner().second_after = None;
+        let mut scene = Scene::new(&cluster).await;
+        scene.plan(|plan| plan.drains = vec![surge_it()]);
+        scene
+            .until("scaled up", |scene| scene.cluster.replicas() == 2)
+            .await;
+        scene.pass(Duration::from_secs(1)).await;
+        cluster.edit_lease(|view| view.paused = true);
+        scene.plan(|_| {});
+        scene.pass(Duration::from_secs(10)).await;
+        goes(&cluster);
+        cluster.set_pods("a", Vec::new());
+        scene.pass(Duration::from_secs(10)).await;
+        assert_eq!(cluster.replicas(), 2);
+        cluster.edit_lease(|view| view.paused = false);
+        scene
+            .until("put back", |scene| scene.cluster.replicas() == 1)
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_scaled_back_is_not_scaled_back_twice() {
+    let cluster = single();
+    cluster.inner().second_after = None;
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene
+        .until("scaled up", |scene| scene.cluster.replicas() == 2)
+        .await;
+    scene.pass(Duration::from_secs(1)).await;
+    cluster.inner().slow = Duration::from_secs(3);
+    scene.plan(|_| {});
+    for beat in 0..10 {
+        scene.pass(Duration::from_millis(500)).await;
+        cluster.change_node("a", |node| {
+            node["metadata"]["labels"]["beat"] = beat.to_string().into()
+        });
+    }
+    cluster.inner().slow = Duration::ZERO;
+    scene
+        .until("put back", |scene| is_settled(&scene.cluster))
+        .await;
+    assert_eq!(scaled(&cluster), [2, 1]);
+}
