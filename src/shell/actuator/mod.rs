@@ -557,12 +557,8 @@ impl Run {
             let wanted = self.wanted.get(name).filter(|order| {
                 order.node == running.node && order.started_at == running.started_at
             });
-            let goes = matches!(*running.orders.borrow(), Orders::Go(_));
-            match wanted {
-                Some(order) => drop(running.orders.send_replace(Orders::Go(order.clone()))),
-                None if goes => drop(running.orders.send_replace(Orders::Cancelled)),
-                None => {}
-            }
+            let orders = wanted.map_or(Orders::Cancelled, |order| Orders::Go(order.clone()));
+            running.orders.send_replace(orders);
         }
     }
 

@@ -688,6 +688,11 @@ async fn another_drain_of_the_same_node_takes_the_place_of_the_one_that_runs() {
     scene
         .until("runs", |scene| scene.drain_report().is_some())
         .await;
+    for _ in 0..3 {
+        scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+        scene.pass(Duration::from_secs(1)).await;
+    }
+    assert!(scene.outcomes().is_empty(), "the same drain goes on");
     let later = after(START, Duration::from_secs(60));
     cluster.node("a", Some(&draining("a", later)));
     scene.plan(|plan| plan.drains = vec![drain_it("a", later)]);
