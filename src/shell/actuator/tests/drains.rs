@@ -918,3 +918,27 @@ async fn a_pod_that_goes_by_the_time_it_is_read_again_is_not_asked_again() {
     };
     assert!(scene.seen.iter().any(accepted), "{:?}", scene.seen);
 }
+
+#[tokio::test(start_paused = true)]
+async fn ordinary_pods_leave_a_turn_to_a_budget_that_opens() {
+    let cluster = Fake::new();
+    let mut pods: Vec<PodFacts> = (0..40).map(|n| pod(&format!("p{n:02}"))).collect();
+    pods.push(budgeted("q", 0));
+    draining_node(&cluster, pods);
+    cluster.inner().answers.insert("q".to_owned(), [blocked()].into());
+    // Four a second, of which one is spared for the budget's Pod.
+    let options = ActuatorOptions {
+        evictions_per_second: 4,
+        ..OPTIONS
+    };
+    let mut scene = Scene::with(&cluster, options).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    let busy = |scene: &Scene| scene.cluster.evictions().len() >= 9;
+    scene.until("in the middle", busy).await;
+    // Those who spare none have used up the turns of this second.
+    scene.pass(Duration::from_millis(300)).await;
+    let before = cluster.evictions().len();
+    set_allowed(&cluster, 1);
+    scene.pass(Duration::from_millis(100)).await;
+    assert_eq!(cluster.evictions()[before..], ["q"]);
+}
