@@ -225,6 +225,13 @@ impl Fake {
         });
     }
 
+    /// Has every watch of a workload say again what it shows.
+    pub(super) fn touch_workloads(&self) {
+        for sender in self.inner().workloads.values() {
+            sender.send_modify(|_| ());
+        }
+    }
+
     /// Ready Pods of `web`, terminating ones left out.
     pub(super) fn ready(&self) -> usize {
         let inner = self.inner();

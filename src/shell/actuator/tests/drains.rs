@@ -925,7 +925,10 @@ async fn ordinary_pods_leave_a_turn_to_a_budget_that_opens() {
     let mut pods: Vec<PodFacts> = (0..40).map(|n| pod(&format!("p{n:02}"))).collect();
     pods.push(budgeted("q", 0));
     draining_node(&cluster, pods);
-    cluster.inner().answers.insert("q".to_owned(), [blocked()].into());
+    cluster
+        .inner()
+        .answers
+        .insert("q".to_owned(), [blocked()].into());
     // Four a second, of which one is spared for the budget's Pod.
     let options = ActuatorOptions {
         evictions_per_second: 4,

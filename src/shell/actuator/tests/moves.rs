@@ -248,6 +248,12 @@ async fn of_many_workloads_a_few_are_followed_at_once_and_each_in_its_turn() {
         16,
         "no more than there are places"
     );
+    // Whatever makes it look again.
+    for _ in 0..8 {
+        scene.pass(Duration::from_secs(2)).await;
+        cluster.touch_workloads();
+    }
+    assert_eq!(cluster.inner().followed.len(), 16, "each for a while");
     let all = |scene: &Scene| {
         let inner = scene.cluster.inner();
         let followed: std::collections::BTreeSet<_> = inner.followed.iter().collect();
