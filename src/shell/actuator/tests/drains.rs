@@ -917,6 +917,8 @@ async fn a_pod_that_goes_by_the_time_it_is_read_again_is_not_asked_again() {
         )
     };
     assert!(scene.seen.iter().any(accepted), "{:?}", scene.seen);
+    scene.pass(Duration::from_secs(120)).await;
+    assert_eq!(cluster.evictions(), ["q"], "nor later");
 }
 
 #[tokio::test(start_paused = true)]

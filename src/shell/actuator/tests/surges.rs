@@ -439,3 +439,45 @@ async fn what_is_being_scaled_back_is_not_scaled_back_twice() {
         .await;
     assert_eq!(scaled(&cluster), [2, 1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_have_taken_place_holds_its_workload_though_the_next_was_called_back() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![of_web("p"), of_web("q")]);
+    cluster.change_workload(|seen| {
+        seen.wanted = Some(2);
+        for pod in ["uid-p", "uid-q"] {
+            seen.ready.insert(Uid::from(pod));
+            seen.on.insert(Uid::from(pod), NodeName::from("a"));
+        }
+    });
+    let lost = Answer::Lost {
+        detail: "connection reset".to_owned(),
+    };
+    for name in ["p", "q"] {
+        let answers = [lost.clone()].into();
+        cluster.inner().answers.insert(name.to_owned(), answers);
+    }
+    cluster.inner().reading_takes = Duration::from_secs(4);
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("read again", |scene| {
+            !scene.cluster.inner().reads.is_empty()
+        })
+        .await;
+    let first = cluster.evictions();
+    assert_eq!(first.len(), 1);
+    scene.plan(|plan| {
+        plan.drains = vec![DrainOrder {
+            sends: false,
+            ..drain_it("a", START)
+        }];
+    });
+    scene.pass(Duration::from_secs(10)).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene
+        .until("asked again", |scene| scene.cluster.evictions().len() > 1)
+        .await;
+    assert_eq!(cluster.evictions(), [first[0].clone(), first[0].clone()]);
+}
