@@ -91,7 +91,9 @@ pub(super) struct Inner {
     pub(super) pods_fail: bool,
     /// Whoever reads a Pod finds it on its way out.
     pub(super) reads_terminating: bool,
-    /// How long a Pod takes to be read.
+    /// How much longer the answer to a mark takes than that to another write.
+    pub(super) marking_takes: Duration,
+    /// How long a Pod or a Deployment takes to be read.
     pub(super) reading_takes: Duration,
     /// The next eviction brings its task down.
     pub(super) evict_panics: bool,
@@ -449,7 +451,12 @@ impl Cluster for Fake {
             autoscaler: None,
             ..found
         });
-        std::future::ready(Ok(found)).boxed()
+        let takes = self.inner().reading_takes;
+        async move {
+            Self::take_time(takes).await;
+            Ok(found)
+        }
+        .boxed()
     }
 
     fn autoscaler(
@@ -508,8 +515,9 @@ impl Cluster for Fake {
                 .map_err(|problem| superseded(problem.to_string()))?;
             merge(&mut document, &patch);
             let slow = self.log(Write::Mark(name.clone()));
+            let more = self.inner().marking_takes;
             let entry = self.put(&name, document);
-            Self::take_time(slow).await;
+            Self::take_time(slow + more).await;
             Ok(entry)
         }
         .boxed()

@@ -476,3 +476,35 @@ async fn a_request_that_may_have_taken_place_holds_its_workload_though_the_next_
     scene.pass(Duration::from_secs(60)).await;
     assert_eq!(cluster.evictions(), ["p"], "it may be on its way");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_scaling_that_waits_for_a_reading_is_called_back() {
+    let cluster = single();
+    cluster.inner().reading_takes = Duration::from_secs(4);
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene.pass(Duration::from_secs(1)).await;
+    scene.plan(|plan| {
+        plan.drains = vec![DrainOrder {
+            sends: false,
+            ..surge_it()
+        }];
+    });
+    scene.pass(Duration::from_secs(60)).await;
+    assert!(scaled(&cluster).is_empty() && surges(&cluster).is_empty());
+    assert!(cluster.marked().is_empty());
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene
+        .until("scaled up", |scene| scene.cluster.replicas() == 2)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_note_is_awaited_for_as_long_as_a_mark() {
+    let cluster = single();
+    cluster.inner().marking_takes = WRITE_LIMIT + Duration::from_millis(900);
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![surge_it()]);
+    scene.pass(Duration::from_secs(10)).await;
+    assert_eq!(scaled(&cluster), [2], "at the first attempt");
+}
