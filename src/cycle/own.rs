@@ -113,6 +113,9 @@ impl OwnWrites {
                 );
             }
             Report::Drain { node, report } => {
+                // What was said of an earlier drain is not said of this one.
+                self.differs
+                    .retain(|of, view| of != node || view.drain == report.started_at);
                 drop(self.drains.insert(node.name.clone(), report.clone()))
             }
             Report::Blocked { node, budgets } => {
@@ -281,5 +284,33 @@ mod tests {
         own.take(&Report::Lost { count: 1 }, NOW);
         own.tidy(&NodeTable::default(), after(NOW, LOST_FOR));
         assert!(own.writes().is_empty());
+    }
+
+    #[test]
+    fn how_an_earlier_drain_differed_is_not_said_of_the_next() {
+        let mut own = OwnWrites::default();
+        let node = NodeId::new("a", "uid-a");
+        let differs = Report::Differs {
+            node: node.clone(),
+            drain: NOW,
+            differences: Arc::default(),
+            message: "1 Pod not as planned".to_owned(),
+            at: NOW,
+        };
+        let drain = |started_at: Timestamp| Report::Drain {
+            node: node.clone(),
+            report: DrainReport {
+                started_at,
+                remaining: 0,
+                gone: 1,
+                ended: None,
+                detail: String::new(),
+            },
+        };
+        own.take(&differs, NOW);
+        own.take(&drain(NOW), NOW);
+        assert!(own.differs.contains_key(&node), "the same is said again");
+        own.take(&drain(after(NOW, RETRY_MIN)), NOW);
+        assert!(own.differs.is_empty());
     }
 }

@@ -231,6 +231,7 @@ pub(super) async fn keep(
             let synced = pods.synced && budgets.synced;
             let before = tx.borrow().clone();
             let facts = lookups.complete_again(&pods, &budgets, &before).await;
+            drop(before);
             let problem = pods.problem.or_else(|| budgets.problem.clone());
             let unresolved = facts.iter().any(|pod| pod.workload.is_err());
             let next = PodTable {

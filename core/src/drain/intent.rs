@@ -20,6 +20,8 @@ struct Meant {
     planned: Option<Disposition>,
     /// It was on its way out already.
     left: bool,
+    /// Some look said that it is to be evicted, and nobody had told it to go before.
+    had_to_go: bool,
     now: Disposition,
     is_there: bool,
 }
@@ -79,16 +81,22 @@ impl Intent {
         }
         for pod in pods {
             let now = classify(pod, rules);
+            let left = pod.terminating_until.is_some();
+            let goes = now == Disposition::Evict && !left;
             match self.pods.get_mut(&pod.id.uid) {
                 Some(meant) => {
                     meant.now = now;
+                    meant.had_to_go |= goes;
                     meant.is_there = true;
                 }
+                // Who comes later and has not to go is nothing to the plan.
+                None if self.begun && !goes => {}
                 None => {
                     let meant = Meant {
                         pod: pod.id.clone(),
                         planned: (!self.begun).then(|| now.clone()),
-                        left: pod.terminating_until.is_some(),
+                        left,
+                        had_to_go: goes,
                         now,
                         is_there: true,
                     };
@@ -99,27 +107,31 @@ impl Intent {
         self.begun = true;
     }
 
-    /// What went otherwise than planned, by Pod. `came_of` says what came of those that were to go.
+    /// What went otherwise than planned, by Pod. `came_of` says what came of those that were to go:
+    /// [`PodOutcome::Evicted`] also of one that is still there in its last moment.
     pub fn differences(&self, came_of: impl Fn(&PodId) -> Option<PodOutcome>) -> Vec<Difference> {
         let of = |meant: &Meant| {
-            let goes = |disposition: &Disposition| *disposition == Disposition::Evict;
+            let outcome = came_of(&meant.pod);
+            let evicted = outcome == Some(PodOutcome::Evicted);
             let what = match &meant.planned {
-                None => goes(&meant.now).then_some(Differs::Came)?,
+                None => Differs::Came,
+                Some(Disposition::Evict) if evicted => return None,
                 Some(Disposition::Evict) if !meant.is_there => {
-                    let evicted = came_of(&meant.pod) == Some(PodOutcome::Evicted);
-                    (!evicted && !meant.left).then_some(Differs::WentByItself)?
+                    (!meant.left).then_some(Differs::WentByItself)?
                 }
-                Some(Disposition::Evict) if goes(&meant.now) => {
-                    Differs::StillThere(came_of(&meant.pod).unwrap_or(PodOutcome::Deadline))
-                }
-                // It has done its work before its turn came, which is as good as being gone.
-                Some(Disposition::Evict)
-                    if meant.now == Disposition::Skip(SkipReason::Finished) =>
-                {
-                    Differs::WentByItself
-                }
-                Some(Disposition::Evict) => Differs::Left(meant.now.reason()),
-                Some(planned) if goes(&meant.now) => Differs::HadToGo(planned.reason()),
+                Some(Disposition::Evict) => match &meant.now {
+                    Disposition::Evict => {
+                        Differs::StillThere(outcome.unwrap_or(PodOutcome::Deadline))
+                    }
+                    // It has done its work before its turn came, or goes as it was told to.
+                    Disposition::Skip(SkipReason::Finished) => {
+                        (!meant.left).then_some(Differs::WentByItself)?
+                    }
+                    now @ (Disposition::Skip(_)
+                    | Disposition::Leave(_)
+                    | Disposition::Impossible(_)) => Differs::Left(now.reason()),
+                },
+                Some(planned) if evicted || meant.had_to_go => Differs::HadToGo(planned.reason()),
                 Some(Disposition::Skip(_)) => return None,
                 Some(planned) => (!meant.is_there).then(|| Differs::Vanished(planned.reason()))?,
             };

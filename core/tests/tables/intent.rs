@@ -39,6 +39,53 @@ fn a_drain_that_goes_as_planned_has_none() {
     assert_eq!(differs(&[vec![]], &[]), []);
 }
 
+/// A Pod that was told to go, and one that is in its last moment: the kubelet says how it ended first.
+fn going(name: &str) -> PodFacts {
+    with(pod(name), |pod| {
+        pod.terminating_until = Some(after(now(), seconds(30)));
+    })
+}
+
+fn ending(name: &str) -> PodFacts {
+    with(going(name), |pod| pod.finished = true)
+}
+
+#[test]
+fn the_last_moment_of_an_evicted_pod_is_no_difference() {
+    let evicted = [("a", PodOutcome::Evicted)];
+    let looks = vec![vec![pod("a")], vec![going("a")], vec![ending("a")]];
+    assert_eq!(differs(&looks, &evicted), [], "still there");
+    let gone = [looks, vec![vec![]]].concat();
+    assert_eq!(differs(&gone, &evicted), []);
+    // By another's hand it is one.
+    let by_itself = [("a".to_owned(), Differs::WentByItself)];
+    assert_eq!(differs(&gone, &[]), by_itself);
+    assert_eq!(differs(&gone[..3], &[]), by_itself);
+    assert_eq!(differs(&[vec![going("a")], vec![ending("a")]], &[]), []);
+
+    let late = [vec![], vec![pod("a")], vec![going("a")], vec![ending("a")]];
+    let came = [("a".to_owned(), Differs::Came)];
+    assert_eq!(differs(&late, &evicted), came, "whatever it is at last");
+    assert_eq!(
+        differs(&[vec![], vec![going("a")]], &[]),
+        [],
+        "nobody asked"
+    );
+
+    let stayed = [
+        vec![unowned("a")],
+        vec![pod("a")],
+        vec![ending("a")],
+        vec![],
+    ];
+    let what = differs(&stayed, &evicted).remove(0).1;
+    assert!(matches!(what, Differs::HadToGo(_)), "{what:?}");
+    // Who was to stay, and was deleted by somebody, had not to go.
+    let deleted = [vec![unowned("a")], vec![going("a")], vec![]];
+    let what = differs(&deleted, &[]).remove(0).1;
+    assert!(matches!(what, Differs::Vanished(_)), "{what:?}");
+}
+
 #[test]
 fn every_way_to_differ_is_told_apart() {
     let a = |looks: [Vec<PodFacts>; 2], came_of: &[(&str, PodOutcome)]| {
@@ -68,11 +115,10 @@ fn every_way_to_differ_is_told_apart() {
         a([vec![pod("a")], vec![finished]], &[]),
         Some(Differs::WentByItself)
     );
-    let nobody = "nothing would start it again (eviction.unmanaged)";
     let left = a([vec![pod("a")], vec![unowned("a")]], &[]);
     assert!(
         matches!(&left, Some(Differs::Left(why)) if why.contains("eviction.unmanaged")),
-        "{left:?} {nobody}"
+        "{left:?}"
     );
     let had_to = a(
         [vec![unowned("a")], vec![pod("a")]],

@@ -749,14 +749,20 @@ impl Drain {
     }
 
     /// Reports with which Pods it went otherwise than was planned when the drain began.
-    fn differs(&self, stayed: &BTreeMap<Uid, PodOutcome>, at: Timestamp) {
+    fn differs(&mut self, stayed: &BTreeMap<Uid, PodOutcome>, at: Timestamp) {
+        let intent = std::mem::take(&mut self.state.intent);
         let came_of = |pod: &PodId| {
             let progress = self.state.progress.pods.get(&pod.uid);
-            let evicted = progress.is_some_and(|(_, progress)| progress.accepted);
+            // Also where a request may have taken place: it is not said then that the Pod went without it.
+            let evicted = progress.is_some_and(|(_, progress)| {
+                let answer = progress.answer.as_ref().map(|(_, answer)| answer);
+                let unsure = matches!(answer, Some(Answer::Lost { .. } | Answer::Gone));
+                progress.accepted || progress.in_flight || unsure
+            });
             let outcome = stayed.get(&pod.uid).copied();
             outcome.or_else(|| evicted.then_some(PodOutcome::Evicted))
         };
-        let differences = self.state.intent.differences(came_of);
+        let differences = intent.differences(came_of);
         let message = clean(&differences_in_words(&differences), TEXT_MAX);
         if !differences.is_empty() {
             info!(node = %self.node, message, "not as planned");
