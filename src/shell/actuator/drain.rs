@@ -511,7 +511,10 @@ impl Drain {
                 self.state.going.entry(pod.id.uid.clone()).or_insert(going);
             }
         }
-        let present: BTreeSet<&Uid> = table.pods.iter().map(|pod| &pod.id.uid).collect();
+        // The kubelet gives a Pod that was told to go its end a moment before it is removed, and a drain may
+        // be over in that moment: nothing of it runs on the Node any more.
+        let runs = table.pods.iter().filter(|pod| !pod.finished);
+        let present: BTreeSet<&Uid> = runs.map(|pod| &pod.id.uid).collect();
         for (uid, going) in &mut self.state.going {
             if going.gone || present.contains(uid) {
                 continue;

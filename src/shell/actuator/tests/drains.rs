@@ -947,3 +947,32 @@ async fn ordinary_pods_leave_a_turn_to_a_budget_that_opens() {
     scene.pass(Duration::from_millis(100)).await;
     assert_eq!(cluster.evictions()[before..], ["q"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_in_its_last_moment_is_gone_when_the_drain_is_over() {
+    let finishes = async |asked: bool| {
+        let cluster = Fake::new();
+        draining_node(&cluster, vec![pod("p")]);
+        cluster.inner().gone_after = None;
+        let mut scene = Scene::new(&cluster).await;
+        let order = DrainOrder {
+            sends: asked,
+            ..drain_it("a", START)
+        };
+        scene.plan(|plan| plan.drains = vec![order]);
+        scene.pass(Duration::from_secs(2)).await;
+        assert_eq!(cluster.evictions().len(), usize::from(asked));
+        // It is still there, and has ended.
+        cluster.change_pods("a", |table| {
+            Arc::make_mut(&mut table.pods[0]).finished = true;
+        });
+        scene
+            .until("over", |scene| scene.ended() == Some(NodeOutcome::Drained))
+            .await;
+        let report = scene.drain_report().expect("reported");
+        assert_eq!((report.remaining, report.gone), (0, 1));
+        (scene.outcomes()["p"], scene.not_as_planned() == Some(""))
+    };
+    assert_eq!(finishes(true).await, (PodOutcome::Evicted, true));
+    assert_eq!(finishes(false).await, (PodOutcome::Gone, false));
+}
