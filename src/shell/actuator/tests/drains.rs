@@ -890,6 +890,44 @@ async fn a_lease_that_is_renewed_late_is_waited_for_and_then_things_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_budget_that_opens_while_the_lease_is_late_is_used_as_soon_as_that_is_renewed() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![budgeted("q", 0)]);
+    answer(&cluster, "q", vec![blocked(); 20]);
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(1)).await;
+    cluster.inner().lease_fails = true;
+    let closed = |scene: &Scene| scene.leader.gate(Reach::Evict).check().is_err();
+    scene.until("closed", closed).await;
+    let before = cluster.evictions().len();
+    // The last thing that happens by itself.
+    set_allowed(&cluster, 1);
+    scene.pass(Duration::from_millis(900)).await;
+    assert_eq!(cluster.evictions().len(), before);
+    cluster.inner().lease_fails = false;
+    scene.pass(Duration::from_millis(2_900)).await;
+    assert!(cluster.evictions().len() > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_others_wait_for_use_every_turn_there_is() {
+    let cluster = Fake::new();
+    let pods = (0..16).map(|n| budgeted(&format!("q{n:02}"), 8));
+    draining_node(&cluster, pods.collect());
+    let options = ActuatorOptions {
+        evictions_per_second: 4,
+        ..OPTIONS
+    };
+    let mut scene = Scene::with(&cluster, options).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    let begun = |scene: &Scene| !scene.cluster.evictions().is_empty();
+    scene.until("begun", begun).await;
+    scene.pass(Duration::from_millis(900)).await;
+    assert_eq!(cluster.evictions().len(), 4, "none of them is spared");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_goes_by_the_time_it_is_read_again_is_not_asked_again() {
     let cluster = Fake::new();
     draining_node(&cluster, vec![budgeted("q", 1)]);

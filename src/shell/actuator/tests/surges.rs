@@ -1,6 +1,6 @@
 //! Single replicas: scaled up before their Pod goes, and scaled back whatever happens.
 
-use foreshock_core::drain::{Owner, Pace};
+use foreshock_core::drain::{Owner, Pace, Scalable};
 use foreshock_core::record::SurgeRecord;
 
 use super::super::fake::ScaleFault;
@@ -186,6 +186,41 @@ async fn a_drain_that_finds_what_a_dead_process_has_scaled_up_waits_until_it_is_
         .await;
     assert_eq!(cluster.evictions(), ["p"]);
     assert_eq!(scaled(&cluster), [1, 1, 1, 1, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_back_yet_hinders_others_only_when_the_record_is_full() {
+    // Their Pods are on their way, so they are not scaled back yet.
+    for (others, scales) in [(1, [2].as_slice()), (NodeRecord::SURGES_MAX, &[])] {
+        let cluster = Fake::new();
+        let mut record = draining("a", START);
+        let mut pods = vec![of_web("p")];
+        for n in 0..others {
+            let mut going = pod(&format!("g{n:02}"));
+            going.terminating_until = Some(after(START, Duration::from_secs(500)));
+            record.surges.push(SurgeRecord {
+                deployment: format!("d{n:02}"),
+                uid: Uid::from(format!("d{n:02}")),
+                ..recorded(&going.id.name)
+            });
+            pods.push(going);
+            let two = Scalable {
+                replicas: SurgeRecord::TO,
+                by_us: Some(true),
+                ..Scalable::default()
+            };
+            let uid = Uid::from(format!("d{n:02}"));
+            cluster.inner().deployments.insert(uid, two);
+        }
+        cluster.node("a", Some(&record));
+        cluster.set_pods("a", pods);
+        cluster.deployment("p");
+        let mut scene = Scene::new(&cluster).await;
+        scene.plan(|plan| plan.drains = vec![surge_it()]);
+        scene.pass(Duration::from_secs(2)).await;
+        assert_eq!(scaled(&cluster), scales, "{others} others");
+        assert_eq!(surges(&cluster).len(), others + scales.len());
+    }
 }
 
 #[tokio::test(start_paused = true)]
