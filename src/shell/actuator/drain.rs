@@ -379,7 +379,7 @@ impl Drain {
             }
         }
         if !open {
-            pause = pause.min(GATE_PAUSE);
+            pause = GATE_PAUSE;
         }
         let owner = |id: &PodId| {
             let pod = table.pods.iter().find(|pod| pod.id == *id)?;

@@ -896,7 +896,7 @@ async fn a_budget_that_opens_while_the_lease_is_late_is_used_as_soon_as_that_is_
     answer(&cluster, "q", vec![blocked(); 20]);
     let mut scene = Scene::new(&cluster).await;
     scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
-    scene.pass(Duration::from_secs(1)).await;
+    scene.pass(Duration::from_secs(5)).await;
     cluster.inner().lease_fails = true;
     let closed = |scene: &Scene| scene.leader.gate(Reach::Evict).check().is_err();
     scene.until("closed", closed).await;
@@ -908,6 +908,20 @@ async fn a_budget_that_opens_while_the_lease_is_late_is_used_as_soon_as_that_is_
     cluster.inner().lease_fails = false;
     scene.pass(Duration::from_millis(2_900)).await;
     assert!(cluster.evictions().len() > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_a_moment_ago_is_asked_again_a_moment_later() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![budgeted("q", 0)]);
+    answer(&cluster, "q", [blocked(), blocked()]);
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_millis(700)).await;
+    assert_eq!(cluster.evictions(), ["q"]);
+    set_allowed(&cluster, 1);
+    scene.pass(Duration::from_millis(400)).await;
+    assert_eq!(cluster.evictions(), ["q"; 3], "no event says when");
 }
 
 #[tokio::test(start_paused = true)]
