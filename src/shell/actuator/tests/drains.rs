@@ -911,6 +911,26 @@ async fn a_budget_that_opens_while_the_lease_is_late_is_used_as_soon_as_that_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_went_after_a_request_without_an_answer_went_as_planned() {
+    let lost = Answer::Lost {
+        detail: "the connection broke".to_owned(),
+    };
+    for unsure in [lost, Answer::Gone] {
+        let cluster = Fake::new();
+        draining_node(&cluster, vec![pod("p")]);
+        answer(&cluster, "p", vec![unsure; 20]);
+        let mut scene = Scene::new(&cluster).await;
+        scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+        let asked = |scene: &Scene| !scene.cluster.evictions().is_empty();
+        scene.until("asked", asked).await;
+        scene.pass(Duration::from_millis(100)).await;
+        cluster.set_pods("a", Vec::new());
+        scene.until("over", |scene| scene.ended().is_some()).await;
+        assert_eq!(scene.not_as_planned(), Some(""));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_a_moment_ago_is_asked_again_a_moment_later() {
     let cluster = Fake::new();
     draining_node(&cluster, vec![budgeted("q", 0)]);
