@@ -234,7 +234,7 @@ function plans() {
       h("thead", {}, h("tr", {}, ["Pod", "Outcome", "Budget", "Dry run", "Grace"].map((title) => h("th", { scope: "col" }, title)))),
       h("tbody", {}, plan.pods.map((pod) => h("tr", { class: pod.disposition },
         h("th", { scope: "row" }, h("code", {}, `${pod.namespace}/${pod.name}`), h("small", {}, [pod.owner ?? "no controller", ...pod.volumes].join(" · "))),
-        h("td", {}, h("span", { class: `chip ${pod.disposition}` }, DISPOSITIONS[pod.disposition]), pod.terminating_until === null ? null : " terminating", pod.reason === null ? null : h("small", {}, pod.reason), slowly(slow.get(`${pod.namespace}/${pod.name}`)), warned(warnings.get(`${pod.namespace}/${pod.name}`))),
+        h("td", {}, h("span", { class: `chip ${pod.disposition}` }, DISPOSITIONS[pod.disposition]), pod.terminating_until === null ? null : " terminating", pod.reason === null ? null : h("small", {}, pod.reason), slowly(slow.get(`${pod.namespace}/${pod.name}`)), second(pod), fits(pod), warned(warnings.get(`${pod.namespace}/${pod.name}`))),
         h("td", {}, pod.pdb === null ? "–" : [pod.pdb, h("small", {}, pod.headroom === null ? "status out of date" : `lets ${pod.headroom} go now`)]),
         h("td", {}, pod.dry_run ?? "–", pod.disposition !== "evict" || pod.dry_run_detail === null ? null : h("small", {}, pod.dry_run_detail)),
         h("td", { class: "number" }, format.duration(pod.grace_seconds))))))),
@@ -243,6 +243,15 @@ function plans() {
 
 /** Why a Pod does not go at once. */
 const slowly = (reason) => (reason === undefined ? null : h("small", {}, `slowly: it ${reason}`));
+
+/** Whether its Deployment gets a second Pod before it goes. */
+function second(pod) {
+  if (pod.surge === true) return h("small", {}, "first its Deployment is scaled up to 2, and back when it has gone");
+  return pod.surge_detail === null ? null : h("small", {}, `no second Pod first: ${pod.surge_detail}`);
+}
+
+/** Where there is room for it. */
+const fits = (pod) => (pod.fits_on === null || pod.fits_on.length === 0 ? null : h("small", {}, `fits on ${pod.fits_on.slice(0, 3).join(", ")}`));
 
 /** What to know before it goes. */
 const warned = (reason) => (reason === undefined ? null : h("small", {}, `note: it ${reason}`));
