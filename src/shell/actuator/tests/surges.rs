@@ -461,6 +461,7 @@ async fn what_is_being_scaled_back_is_not_scaled_back_twice() {
         .await;
     scene.pass(Duration::from_secs(1)).await;
     cluster.inner().slow = Duration::from_secs(3);
+    cluster.inner().reading_takes = Duration::from_secs(3);
     scene.plan(|_| {});
     for beat in 0..10 {
         scene.pass(Duration::from_millis(500)).await;
@@ -469,9 +470,11 @@ async fn what_is_being_scaled_back_is_not_scaled_back_twice() {
         });
     }
     cluster.inner().slow = Duration::ZERO;
+    cluster.inner().reading_takes = Duration::ZERO;
     scene
         .until("put back", |scene| is_settled(&scene.cluster))
         .await;
+    scene.pass(Duration::from_secs(10)).await;
     assert_eq!(scaled(&cluster), [2, 1]);
 }
 
