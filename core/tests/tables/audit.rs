@@ -622,6 +622,33 @@ fn every_limit_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_drain_may_begin_beside_two_whose_budgets_are_their_own() {
+    let under = |name: &str, of: &str| {
+        let pod = with(sized(name, 10), |pod| {
+            pod.budgets = vec![budget(of, EvictionAllowance::Now(1))];
+        });
+        Fact::Known(now(), vec![pod])
+    };
+    let mut scene = scene().with_policy(|policy| {
+        policy.limits.tainted_max = Limit::Count(5);
+        policy.limits.draining_max = Limit::Count(5);
+        policy.limits.storm_min = 10;
+    });
+    for (node, of, phase) in [
+        ("n3", "web", RecordedPhase::Tainted),
+        ("n5", "api", RecordedPhase::Draining),
+        ("n6", "jobs", RecordedPhase::Draining),
+    ] {
+        scene = scene
+            .at_risk(node, 0.9, MINUTE)
+            .marked(node, phase, 2 * MINUTE)
+            .node(node, |facts| facts.pods = under(&format!("of-{node}"), of));
+    }
+    let good = Good::of(scene);
+    assert!(good.plan.places.contains_key("n3"), "it begins");
+}
+
+#[test]
 fn a_drain_of_exactly_an_hour_ago_is_none_of_the_hour_and_one_that_never_began_neither() {
     let passes = |age: Duration, last: Option<Duration>| {
         let mut scene = scene()

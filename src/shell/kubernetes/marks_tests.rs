@@ -270,6 +270,28 @@ fn what_is_not_as_the_decision_saw_it_is_refused() {
             taint_it(),
         );
     }
+    // However little of it would change: the taint alone, the label alone.
+    let mut held = json!({"foreshock.dev/exclude": "true"});
+    let bare = marked(Marks {
+        taint: Some(ours()),
+        ..Marks::default()
+    });
+    merge(&mut held, &recorded(&bare));
+    check(
+        "left alone",
+        node(&["degradation=true:NoSchedule"], json!({}), held.clone()),
+        order(Cause::Release, Some(bare), None),
+    );
+    let labelled = marked(Marks {
+        label: Some(RiskLabel::Caution),
+        ..Marks::default()
+    });
+    merge(&mut held, &recorded(&labelled));
+    check(
+        "left alone",
+        node(&[], json!({LABEL_RISK: "caution"}), held),
+        order(Cause::Caution, Some(labelled), Some(clear())),
+    );
     check(
         "left alone: cluster-autoscaler",
         node(
