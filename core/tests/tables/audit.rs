@@ -622,6 +622,28 @@ fn every_limit_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_pod_of_another_drain_that_fits_nowhere_takes_no_room() {
+    let scene = scene()
+        .with_policy(|policy| {
+            policy.limits.tainted_max = Limit::Count(5);
+            policy.limits.draining_max = Limit::Count(5);
+        })
+        .at_risk("n3", 0.9, MINUTE)
+        .marked("n3", RecordedPhase::Tainted, 2 * MINUTE)
+        .at_risk("n5", 0.9, MINUTE)
+        .marked("n5", RecordedPhase::Draining, MINUTE)
+        .node("n3", |node| {
+            node.pods = Fact::Known(now(), vec![sized("a", 3_000)]);
+        })
+        .node("n5", |node| {
+            node.pods = Fact::Known(now(), vec![sized("huge", 1_000_000)]);
+        });
+    let places = &Good::of(scene).plan.places["n3"];
+    let placed: Vec<&str> = places.iter().map(|place| place.pod.name.as_str()).collect();
+    assert_eq!(placed, ["a"]);
+}
+
+#[test]
 fn a_drain_may_begin_beside_two_whose_budgets_are_their_own() {
     let under = |name: &str, of: &str| {
         let pod = with(sized(name, 10), |pod| {
