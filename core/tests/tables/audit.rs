@@ -644,6 +644,25 @@ fn a_pod_of_another_drain_that_fits_nowhere_takes_no_room() {
 }
 
 #[test]
+fn a_taint_that_keeps_nobody_out_takes_no_room() {
+    let mut scene = scene()
+        .at_risk("n3", 0.9, MINUTE)
+        .marked("n3", RecordedPhase::Tainted, 2 * MINUTE)
+        .node("n3", |node| {
+            node.pods = Fact::Known(now(), vec![sized("a", 3_000)]);
+        });
+    for node in scene.world.nodes.values_mut() {
+        node.taints.push(Taint {
+            key: "slow".into(),
+            effect: TaintEffect::PreferNoSchedule,
+            ..taint()
+        });
+    }
+    let places = Good::of(scene).plan.places;
+    assert_eq!(places["n3"].len(), 1);
+}
+
+#[test]
 fn a_drain_may_begin_beside_two_whose_budgets_are_their_own() {
     let under = |name: &str, of: &str| {
         let pod = with(sized(name, 10), |pod| {
