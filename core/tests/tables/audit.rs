@@ -644,6 +644,35 @@ fn a_pod_of_another_drain_that_fits_nowhere_takes_no_room() {
 }
 
 #[test]
+fn of_a_node_that_is_given_back_only_our_own_taint_counts_as_gone() {
+    let mut scene = scene()
+        .with_policy(|policy| policy.limits.tainted_max = Limit::Count(5))
+        .at_risk("n3", 0.9, MINUTE)
+        .marked("n3", RecordedPhase::Tainted, 2 * MINUTE)
+        .marked("n7", RecordedPhase::Drained, HOUR)
+        .remember("n7", |memory| memory.well_since = Some(ago(now(), HOUR)))
+        .node("n3", |node| {
+            node.pods = Fact::Known(now(), vec![sized("a", 3_000)]);
+        });
+    for (name, node) in &mut scene.world.nodes {
+        if name.as_str() != "n7" {
+            node.allocatable.cpu = 100;
+        }
+    }
+    let mut good = Good::of(scene);
+    assert_eq!(good.plan.places["n3"][0].on, "n7".into());
+    let released = good.world.nodes.get_mut("n7").expect("there");
+    released.taints.push(Taint {
+        key: "gpu".into(),
+        ..taint()
+    });
+    let refusals = audit(&good.policy, &good.memory, &good.world, good.plan)
+        .expect_err("somebody else's taint stays");
+    let limits: Vec<Broken> = refusals.iter().map(|refusal| refusal.limit).collect();
+    assert_eq!(limits, [Broken::NoRoom]);
+}
+
+#[test]
 fn a_taint_that_keeps_nobody_out_takes_no_room() {
     let mut scene = scene()
         .at_risk("n3", 0.9, MINUTE)
