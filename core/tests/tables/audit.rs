@@ -6,7 +6,7 @@ use crate::support::pods::{budget, pod, sized, with};
 use crate::support::{HOUR, MINUTE, Scene, alert, now, scene, taint};
 use foreshock_core::decision::audit::{Limit as Broken, audit};
 use foreshock_core::decision::memory::Memory;
-use foreshock_core::decision::plan::Plan;
+use foreshock_core::decision::plan::{Cause, Plan};
 use foreshock_core::decision::policy::{Limit, Policy, Pool, PoolLimits, Reach};
 use foreshock_core::decision::window::Window;
 use foreshock_core::decision::world::{Fact, HoldUntil, NodeFacts, OwnWrite, ScoreUnknown, World};
@@ -670,6 +670,26 @@ fn of_a_node_that_is_given_back_only_our_own_taint_counts_as_gone() {
         .expect_err("somebody else's taint stays");
     let limits: Vec<Broken> = refusals.iter().map(|refusal| refusal.limit).collect();
     assert_eq!(limits, [Broken::NoRoom]);
+}
+
+#[test]
+fn the_last_node_that_can_work_may_be_one_that_is_given_back_at_the_same_time() {
+    let mut scene = scene()
+        .with_policy(|policy| policy.limits.tainted_max = Limit::Count(5))
+        .at_risk("n3", 0.9, MINUTE)
+        .marked("n7", RecordedPhase::Drained, HOUR)
+        .remember("n7", |memory| memory.well_since = Some(ago(now(), HOUR)));
+    for (name, node) in &mut scene.world.nodes {
+        node.cordoned = !["n3", "n7"].contains(&name.as_str());
+    }
+    let good = Good::of(scene);
+    let marks: Vec<(&str, &Cause)> = good
+        .plan
+        .marks
+        .iter()
+        .map(|mark| (mark.node.name.as_str(), &mark.cause))
+        .collect();
+    assert_eq!(marks, [("n7", &Cause::Release), ("n3", &Cause::Taint)]);
 }
 
 #[test]
