@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::policy::{Policy, Reach};
 use foreshock_core::decision::verdict::{HoldReason, Phase, Verdict};
-use foreshock_core::drain::{Difference, DrainReport, Moved, PodOutcome};
+use foreshock_core::drain::{Difference, DrainReport, LeftBehind, Moved, PodOutcome};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::{Ramp, Storm};
 use foreshock_core::risk::Band;
@@ -219,6 +219,19 @@ pub struct NodeView {
     pub moved: Option<MovedView>,
     /// With which Pods of its last drain it went otherwise than planned.
     pub differs: Option<DiffersView>,
+    /// Volumes of evicted Pods that had not left it at the deadline of its last drain.
+    pub volumes: Option<VolumesView>,
+}
+
+/// Volumes of evicted Pods that had not left the Node.
+#[derive(Clone, Debug)]
+pub struct VolumesView {
+    /// When that was seen.
+    pub at: Timestamp,
+    /// In one sentence, fit to be shown.
+    pub message: String,
+    /// All of it.
+    pub left: Arc<LeftBehind>,
 }
 
 /// How a drain differed from what was planned when it began.

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::actuator::Report;
 use crate::kubernetes::{ClusterError, NodeTable};
-use crate::snapshot::{DiffersView, MovedView};
+use crate::snapshot::{DiffersView, MovedView, VolumesView};
 
 /// The pause after a first failed write; it doubles with each further one.
 const RETRY_MIN: Duration = Duration::from_secs(2);
@@ -41,6 +41,8 @@ pub(super) struct OwnWrites {
     pub(super) moved: BTreeMap<NodeId, MovedView>,
     /// How each Node's last drain differed from its plan.
     pub(super) differs: BTreeMap<NodeId, DiffersView>,
+    /// What each Node's last drain has left attached.
+    pub(super) volumes: BTreeMap<NodeId, VolumesView>,
 }
 
 impl OwnWrites {
@@ -114,8 +116,11 @@ impl OwnWrites {
             }
             Report::Drain { node, report } => {
                 // What was said of an earlier drain is not said of this one.
+                let started_at = report.started_at;
                 self.differs
-                    .retain(|of, view| of != node || view.drain == report.started_at);
+                    .retain(|of, view| of != node || view.drain == started_at);
+                self.volumes
+                    .retain(|of, view| of != node || view.left.drain.started_at == started_at);
                 drop(self.drains.insert(node.name.clone(), report.clone()))
             }
             Report::Blocked { node, budgets } => {
@@ -137,6 +142,24 @@ impl OwnWrites {
                     moved: Arc::clone(moved),
                 };
                 drop(self.moved.insert(node.clone(), view));
+            }
+            Report::LeftBehind {
+                node,
+                left,
+                message,
+                at,
+            } => {
+                // The next drain may have begun before the deadline of this one.
+                let present = self.drains.get(&node.name);
+                if present.is_some_and(|present| present.started_at != left.drain.started_at) {
+                    return;
+                }
+                let view = VolumesView {
+                    at: *at,
+                    message: message.clone(),
+                    left: Arc::clone(left),
+                };
+                drop(self.volumes.insert(node.clone(), view));
             }
             Report::Differs {
                 node,
@@ -181,6 +204,7 @@ impl OwnWrites {
         };
         self.moved.retain(|node, _| is_there(node));
         self.differs.retain(|node, _| is_there(node));
+        self.volumes.retain(|node, _| is_there(node));
     }
 
     pub(super) fn writes(&self) -> BTreeMap<NodeName, OwnWrite> {
@@ -202,6 +226,8 @@ impl OwnWrites {
 
 #[cfg(test)]
 mod tests {
+    use foreshock_core::drain::{DrainId, LeftBehind};
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -218,6 +244,20 @@ mod tests {
             NOW,
         );
         own
+    }
+
+    /// A drain of this Node that runs since then.
+    fn drain(node: &NodeId, started_at: Timestamp) -> Report {
+        Report::Drain {
+            node: node.clone(),
+            report: DrainReport {
+                started_at,
+                remaining: 0,
+                gone: 1,
+                ended: None,
+                detail: String::new(),
+            },
+        }
     }
 
     fn taints_counted(own: &OwnWrites) -> bool {
@@ -297,20 +337,38 @@ mod tests {
             message: "1 Pod not as planned".to_owned(),
             at: NOW,
         };
-        let drain = |started_at: Timestamp| Report::Drain {
-            node: node.clone(),
-            report: DrainReport {
-                started_at,
-                remaining: 0,
-                gone: 1,
-                ended: None,
-                detail: String::new(),
-            },
-        };
         own.take(&differs, NOW);
-        own.take(&drain(NOW), NOW);
+        own.take(&drain(&node, NOW), NOW);
         assert!(own.differs.contains_key(&node), "the same is said again");
-        own.take(&drain(after(NOW, RETRY_MIN)), NOW);
+        own.take(&drain(&node, after(NOW, RETRY_MIN)), NOW);
         assert!(own.differs.is_empty());
+    }
+
+    #[test]
+    fn what_an_earlier_drain_left_attached_is_not_said_of_the_next() {
+        let mut own = OwnWrites::default();
+        let node = NodeId::new("a", "uid-a");
+        let left = Report::LeftBehind {
+            node: node.clone(),
+            left: Arc::new(LeftBehind {
+                drain: DrainId {
+                    node: node.clone(),
+                    started_at: NOW,
+                },
+                waited: RETRY_MIN,
+                attached: Vec::new(),
+                unknown: Vec::new(),
+            }),
+            message: "1 volume is still attached".to_owned(),
+            at: NOW,
+        };
+        own.take(&left, NOW);
+        own.take(&drain(&node, NOW), NOW);
+        assert!(own.volumes.contains_key(&node), "the same is said again");
+        own.take(&drain(&node, after(NOW, RETRY_MIN)), NOW);
+        assert!(own.volumes.is_empty());
+        // It may be known only when the next one runs.
+        own.take(&left, NOW);
+        assert!(own.volumes.is_empty());
     }
 }

@@ -164,6 +164,12 @@ impl Shown {
                         .reason(if all { "ready" } else { "not_ready" }),
                 );
             }
+            Report::LeftBehind {
+                node, message, at, ..
+            } => {
+                let event = NewEvent::new(*at, EventKind::Drain, message.as_str());
+                events.push(event.node(&node.name).reason("volumes"));
+            }
             Report::Differs {
                 node, message, at, ..
             } => {
@@ -513,6 +519,7 @@ impl Cycle {
                 drain: world.drains.get(name).cloned(),
                 moved: self.own.moved.get(&verdict.node).cloned(),
                 differs: self.own.differs.get(&verdict.node).cloned(),
+                volumes: self.own.volumes.get(&verdict.node).cloned(),
                 verdict,
             }
         });

@@ -139,6 +139,7 @@ fn pod(name: &str) -> PodFacts {
         devices: Vec::new(),
         dependency: None,
         claims: Vec::new(),
+        volumes: Vec::new(),
         critical: false,
         opted_out: None,
         tolerates_taint: false,

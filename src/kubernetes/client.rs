@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::plan::MarkOrder;
 use foreshock_core::decision::policy::Reach;
-use foreshock_core::drain::{Answer, Owner, PodFacts, PodId, Scalable};
+use foreshock_core::drain::{Answer, Owner, PodFacts, PodId, Scalable, Volume};
 use foreshock_core::node::{NodeId, NodeName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -21,6 +21,7 @@ use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
+use k8s_openapi::api::storage::v1::VolumeAttachment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
 use kube::api::PostParams;
 use kube::client::Body;
@@ -46,6 +47,7 @@ use super::pods::{self, BudgetFeed, BudgetTable, Lookups, WATCH_FOR};
 use super::rate::Rate;
 use super::strays;
 use super::text::clean;
+use super::volumes;
 use super::watch::{Scope, follow, list, said};
 use super::workloads::{self, Means};
 use super::{
@@ -416,6 +418,19 @@ impl KubeCluster {
             .and_then(|found| seen(&found, &self.around))
             .map(|seen| seen.facts);
         Ok(facts.filter(|facts| facts.id.uid == pod.uid))
+    }
+
+    async fn read_attachment(
+        &self,
+        node: &NodeName,
+        volume: &Volume,
+    ) -> Result<bool, ClusterError> {
+        let action = format!("read the VolumeAttachment of {volume} to Node {node}");
+        let api: Api<VolumeAttachment> = Api::all(self.client.clone());
+        let name = volumes::attachment_name(volume, node);
+        self.followed.rate.turn().await;
+        let found = bounded(&action, READ_LIMIT, api.get_opt(&name)).await?;
+        Ok(found.is_some_and(|found| found.spec.node_name == node.as_str()))
     }
 
     async fn mark_node(&self, order: &MarkOrder) -> Result<NodeEntry, ClusterError> {
@@ -848,6 +863,15 @@ impl Cluster for KubeCluster {
                 .await
         }
         .boxed()
+    }
+
+    fn is_attached(
+        &self,
+        node: &NodeName,
+        volume: &Volume,
+    ) -> BoxFuture<'_, Result<bool, ClusterError>> {
+        let (node, volume) = (node.clone(), volume.clone());
+        async move { self.read_attachment(&node, &volume).await }.boxed()
     }
 
     fn read_pod(&self, pod: &PodId) -> BoxFuture<'_, Result<Option<PodFacts>, ClusterError>> {

@@ -855,6 +855,73 @@ async fn rights_are_asked_for_verb_by_verb() {
     assert_eq!(missing, ["nodes", "leases"]);
 }
 
+/// The volume is known from the Pod's claim, and its attachment is one object of a name that follows from it.
+#[tokio::test]
+async fn one_object_says_whether_a_volume_is_attached() {
+    let server = MockServer::start().await;
+    let namespace = "/api/v1/namespaces/shop";
+    let mut with_claims = pod("db-0", "u1", false);
+    with_claims["spec"]["volumes"] = json!([
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data-0"}},
+        {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+        {"name": "host", "hostPath": {"path": "/var"}},
+    ]);
+    let list = |items: Value| json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
+    let ok = |body: Value| ResponseTemplate::new(200).set_body_json(body);
+    mount(
+        &server,
+        "GET",
+        "/api/v1/pods",
+        ok(list(json!([with_claims]))),
+    )
+    .await;
+    let budgets = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets";
+    mount(&server, "GET", budgets, ok(list(json!([])))).await;
+    for (claim, volume) in [("data-0", "pv-1"), ("db-0-scratch", "pv-2")] {
+        let found = json!({"metadata": {"name": claim}, "spec": {"volumeName": volume}});
+        let at = format!("{namespace}/persistentvolumeclaims/{claim}");
+        mount(&server, "GET", &at, ok(found)).await;
+        let csi = json!({"driver": "csi.example.com", "volumeHandle": "vol-1"});
+        let spec = json!({"csi": csi, "accessModes": ["ReadWriteOnce"]});
+        let found = json!({"metadata": {"name": volume}, "spec": spec});
+        let at = format!("/api/v1/persistentvolumes/{volume}");
+        mount(&server, "GET", &at, ok(found)).await;
+    }
+    let client = cluster(&server).await;
+    let pods = client.pods(&NodeId::new("a", "uid-a")).await;
+    let pods = pods.expect("listed");
+    // The claim that goes with its Pod is none that a replacement waits for.
+    let [volume] = pods[0].volumes.as_slice() else {
+        panic!("one volume: {:?}", pods[0].volumes)
+    };
+    assert_eq!(volume.to_string(), "shop/data-0 (pv-1)");
+
+    // `printf '%s' vol-1csi.example.coma | sha256sum`
+    let at = "/apis/storage.k8s.io/v1/volumeattachments/csi-4f4c5b53add60f057179836d7a0bd36617892e4c7e1710658136f601397a24cd";
+    let attached_to = |node: &str| {
+        ok(json!({
+            "metadata": {"name": "csi-4f4c5b53add60f057179836d7a0bd36617892e4c7e1710658136f601397a24cd"}, "spec": {"attacher": "csi.example.com", "nodeName": node,
+            "source": {"persistentVolumeName": "pv-1"}}, "status": {"attached": true},
+        }))
+    };
+    let answers = [
+        (attached_to("a"), Ok(true)),
+        (attached_to("b"), Ok(false)),
+        (status(404, "not found", json!({})), Ok(false)),
+        (status(403, "no", json!({})), Err(true)),
+        (status(500, "no", json!({})), Err(false)),
+    ];
+    for (answer, expected) in answers {
+        let mock = Mock::given(method("GET"))
+            .and(path(at))
+            .respond_with(answer);
+        let _scripted = mock.mount_as_scoped(&server).await;
+        let found = client.is_attached(&NodeName::from("a"), volume).await;
+        let found = found.map_err(|error| matches!(error, ClusterError::Forbidden { .. }));
+        assert_eq!(found, expected);
+    }
+}
+
 #[tokio::test]
 async fn a_kubeconfig_that_is_not_there_is_named() {
     let options = KubeOptions {

@@ -14,6 +14,7 @@ mod pod;
 mod pods;
 pub mod selector;
 mod strays;
+mod volumes;
 pub(crate) mod watch;
 mod workloads;
 

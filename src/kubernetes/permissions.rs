@@ -38,7 +38,7 @@ pub enum Scope {
 }
 
 /// Every right. With reach `observe` everywhere only reading is needed.
-pub const RIGHTS: [Right; 16] = [
+pub const RIGHTS: [Right; 17] = [
     Right {
         from: Reach::Observe,
         group: "",
@@ -182,6 +182,15 @@ pub const RIGHTS: [Right; 16] = [
         verbs: &["get"],
         scope: Scope::Cluster,
         why: "to wait for the replacements of evicted Pods",
+    },
+    Right {
+        from: Reach::Evict,
+        group: "storage.k8s.io",
+        resource: "volumeattachments",
+        subresource: "",
+        verbs: &["get"],
+        scope: Scope::Cluster,
+        why: "to see whether the volumes of evicted Pods leave the Node",
     },
 ];
 

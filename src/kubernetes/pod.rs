@@ -122,6 +122,7 @@ pub(super) fn seen(pod: &Pod, around: &Surroundings) -> Option<SeenPod> {
             .iter()
             .filter_map(|volume| claim(volume, &id.name))
             .collect(),
+        volumes: Vec::new(),
         // From 2,000,000,000 up are the system-critical classes; no user's class may be.
         critical: matches!(
             class,

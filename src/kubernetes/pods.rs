@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use foreshock_core::drain::{Owner, PodFacts};
+use foreshock_core::drain::{Owner, PodFacts, Volume};
 use foreshock_core::node::{NodeName, Uid};
 use foreshock_core::room::VolumeTopology;
 use k8s_openapi::api::apps::v1::{DaemonSet, ReplicaSet};
@@ -21,6 +21,7 @@ use super::budget::{SeenBudget, covering};
 use super::needs;
 use super::pod::{SeenPod, Surroundings, controller, is_replica_set, seen};
 use super::rate::Rate;
+use super::volumes;
 use super::watch::{Scope, Seen, follow, with_remedy};
 use crate::clock::Clock;
 
@@ -333,10 +334,12 @@ enum Found {
 enum SeenClaim {
     /// Nothing, or nothing yet; it holds no data.
     Unbound,
-    /// A volume: whether it exists on one Node only, and where it can be reached, if not everywhere.
+    /// A volume: whether it exists on one Node only, where it can be reached, if not everywhere, and what is
+    /// attached for it.
     Bound {
         local: bool,
         topology: Option<VolumeTopology>,
+        volume: Option<Volume>,
     },
     /// It could not be asked.
     Unread,
@@ -421,7 +424,7 @@ impl Lookups {
             }
         }
         // Of Pods that stay anyway nothing more needs to be known.
-        if facts.mirror || facts.finished || facts.local_volumes {
+        if facts.mirror || facts.finished {
             return;
         }
         for claim in &facts.claims {
@@ -431,10 +434,15 @@ impl Lookups {
             };
             let lasting = !own_claims.contains(claim);
             match seen {
-                SeenClaim::Bound { local, topology } => {
+                SeenClaim::Bound {
+                    local,
+                    topology,
+                    volume,
+                } => {
                     facts.local_volumes |= local;
                     if lasting {
                         facts.needs.volumes.extend(topology);
+                        facts.volumes.extend(volume);
                     }
                 }
                 // Where it will be bound is not known, or whether at all.
@@ -527,12 +535,13 @@ impl Lookups {
                     return unbound;
                 };
                 let api: Api<PersistentVolume> = Api::all(self.client.clone());
-                let Some(volume) = api.get_opt(&volume).await? else {
+                let Some(found) = api.get_opt(&volume).await? else {
                     return unbound;
                 };
                 Ok(Found::Claim(SeenClaim::Bound {
-                    local: is_local(&volume),
-                    topology: needs::topology(name, &volume),
+                    local: is_local(&found),
+                    topology: needs::topology(name, &found),
+                    volume: volumes::volume(namespace, name, &found),
                 }))
             }
         }

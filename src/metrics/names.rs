@@ -97,7 +97,7 @@ metrics! {
     TAINTS = Counter "foreshock_taints_total" ["action", "outcome"]
         "Writes of marks and records to Nodes.";
     EVICTIONS = Counter "foreshock_evictions_total" ["outcome"]
-        "Pods of drains by what came of them.";
+        "Pods of drains by what came of them; `volumes` counts besides `evicted`.";
     DRAINS = Counter "foreshock_drains_total" ["outcome"]
         "Drains of Nodes by how they ended.";
     REPLACEMENT = Histogram "foreshock_replacement_ready_seconds" []

@@ -107,6 +107,7 @@ fn node(name: &str, risk: Option<f64>, band: Band, phase: Phase) -> NodeView {
         drain: None,
         moved: None,
         differs: None,
+        volumes: None,
     }
 }
 

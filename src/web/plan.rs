@@ -525,6 +525,7 @@ mod tests {
             devices: Vec::new(),
             dependency: None,
             claims: Vec::new(),
+            volumes: Vec::new(),
             critical: false,
             opted_out: None,
             tolerates_taint: false,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use foreshock_core::decision::verdict::Hold;
-use foreshock_core::drain::{DrainReport, MovedWorkload, PodOutcome};
+use foreshock_core::drain::{DrainReport, MovedWorkload, PodOutcome, Volume};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::ActingAlert;
 use foreshock_core::time::{after, since};
@@ -22,7 +22,9 @@ use super::words::{
 use crate::alertmanager::{AlertOutcome, ShownAlert};
 use crate::events::{Event, EventPage};
 use crate::features::basics::Asked;
-use crate::snapshot::{Contribution, DiffersView, Input, ModelName, MovedView, NodeView, Snapshot};
+use crate::snapshot::{
+    Contribution, DiffersView, Input, ModelName, MovedView, NodeView, Snapshot, VolumesView,
+};
 
 /// How many contributions the list of Nodes shows of each.
 const TOP: usize = 5;
@@ -364,6 +366,62 @@ impl DiffersJson {
     }
 }
 
+/// Volumes of a drain that are listed.
+const VOLUMES: usize = 100;
+
+/// Volumes of evicted Pods that had not left the Node at the drain's deadline. No Pod on the Node used them.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Volumes)]
+pub(super) struct VolumesJson {
+    /// Which drain: its start.
+    drain: Time,
+    /// When they were looked at for the last time.
+    at: Time,
+    /// In one sentence.
+    message: String,
+    /// At most 100.
+    volumes: Vec<VolumeJson>,
+    /// Volumes that are not listed.
+    volumes_left_out: usize,
+}
+
+/// One volume that had not left the Node.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Volume)]
+pub(super) struct VolumeJson {
+    /// Namespace of the claim.
+    namespace: String,
+    /// The claim.
+    claim: String,
+    /// The PersistentVolume.
+    volume: String,
+    /// Why it is not known whether it was attached; `null` where it was.
+    problem: Option<String>,
+}
+
+impl VolumesJson {
+    fn new(view: &VolumesView) -> Self {
+        let left = &view.left;
+        let one = |(volume, problem): (&Volume, Option<&String>)| VolumeJson {
+            namespace: volume.namespace.clone(),
+            claim: volume.claim.clone(),
+            volume: volume.name.clone(),
+            problem: problem.cloned(),
+        };
+        let attached = left.attached.iter().map(|volume| (volume, None));
+        let unknown = left.unknown.iter();
+        let unknown = unknown.map(|(volume, problem)| (volume, Some(problem)));
+        let count = left.attached.len() + left.unknown.len();
+        Self {
+            drain: Time(left.drain.started_at),
+            at: Time(view.at),
+            message: view.message.clone(),
+            volumes: attached.chain(unknown).take(VOLUMES).map(one).collect(),
+            volumes_left_out: count.saturating_sub(VOLUMES),
+        }
+    }
+}
+
 /// The Nodes. Written piece by piece from the cache; this says what it looks like.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Nodes)]
@@ -417,6 +475,9 @@ pub(super) struct NodeDetailJson {
     /// How its last drain differed from what was planned when it began; `null` before its end, and after a
     /// restart.
     differs: Option<DiffersJson>,
+    /// Volumes of Pods that its last drain has evicted and that had not left it at the drain's deadline; `null`
+    /// before, where there are none, and after a restart.
+    volumes: Option<VolumesJson>,
     /// What happened to it since foreshock started.
     history: HistoryJson,
 }
@@ -474,6 +535,7 @@ impl NodeDetailJson {
             plan_problem,
             moved: node.moved.as_ref().map(MovedJson::new),
             differs: node.differs.as_ref().map(DiffersJson::new),
+            volumes: node.volumes.as_ref().map(VolumesJson::new),
             history,
         }
     }
@@ -1283,6 +1345,10 @@ pub(super) fn signature(node: &NodeView) -> u64 {
     node.differs
         .as_ref()
         .map(|differs| differs.at)
+        .hash(&mut hash);
+    node.volumes
+        .as_ref()
+        .map(|volumes| volumes.at)
         .hash(&mut hash);
     (&node.pool, node.zone()).hash(&mut hash);
     if verdict.band != foreshock_core::risk::Band::Healthy {

@@ -81,7 +81,7 @@ fn every_case_has_the_tests_that_the_table_names() {
             ("Calling eviction", 20),
             ("Choosing pods", 16),
             ("Control", 13),
-            ("Grace and deletion", 5),
+            ("Grace and deletion", 6),
             ("Marks on the node", 13)
         ]
     );

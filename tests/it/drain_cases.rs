@@ -618,3 +618,188 @@ async fn a_drain_goes_on_when_its_token_has_ended_and_there_is_a_new_one() {
         refused.len()
     );
 }
+
+/// A volume of a CSI driver, its claim, and a Deployment of one Pod that uses it.
+fn with_volume() -> String {
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv-orders"},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "csi": {"driver": "csi.example.com", "volumeHandle": "vol-1"},
+        },
+    });
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"namespace": "shop", "name": "orders"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": "pv-orders",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    });
+    let deployment = deployment("shop", "orders", 1);
+    let mut deployment: Value = serde_json::from_str(&deployment).expect("a Deployment");
+    let spec = &mut deployment["spec"]["template"]["spec"];
+    spec["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "orders"}}]);
+    [volume, claim, deployment]
+        .map(|one| one.to_string())
+        .join("\n---\n")
+}
+
+/// The VolumeAttachment that Kubernetes has made, and the Node that it is for.
+async fn attachment(bed: &Cluster, not: &str) -> (String, String) {
+    wait_until(
+        "the volume to be attached to another Node",
+        LIMIT,
+        async || {
+            let all = document(bed, &["volumeattachments"]).await;
+            let text = |at: &Value| at.as_str().unwrap_or_default().to_owned();
+            match all["items"].as_array().map(Vec::as_slice) {
+                Some([one]) if one["spec"]["nodeName"] != not => Ok((
+                    text(&one["metadata"]["name"]),
+                    text(&one["spec"]["nodeName"]),
+                )),
+                _ => Err(all.to_string()),
+            }
+        },
+    )
+    .await
+}
+
+async fn patch_attachment(bed: &Cluster, name: &str, more: &[&str], patch: Value) {
+    let patch = patch.to_string();
+    let args = [
+        "patch",
+        "volumeattachment",
+        name,
+        "--type=merge",
+        "-p",
+        &patch,
+    ];
+    let args: Vec<&str> = args.iter().chain(more).copied().collect();
+    bed.kubectl(&args).await;
+}
+
+/// As the driver's attacher does.
+async fn attached(bed: &Cluster, name: &str) {
+    let patch = json!({"status": {"attached": true}});
+    patch_attachment(bed, name, &["--subresource=status"], patch).await;
+}
+
+/// While the attacher has its finalizer there, the volume is not detached.
+async fn hold_attached(bed: &Cluster, name: &str, hold: bool) {
+    let finalizers = hold.then_some(["external-attacher/csi-example-com"]);
+    let patch = json!({"metadata": {"finalizers": finalizers}});
+    patch_attachment(bed, name, &[], patch).await;
+}
+
+/// Kubernetes itself attaches the volume, and deletes what says so when the Pod is gone; the driver does not let it
+/// go. That holds up neither the drain nor its end, and is said at the Node's deadline. The second Node's is let go.
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
+async fn a_volume_that_stays_attached_is_told_at_the_deadline_and_one_that_goes_is_not() {
+    let bed = Cluster::start().await;
+    bed.create_nodes(3).await;
+    // As the kubelet does, so that Kubernetes attaches volumes to them.
+    let managed = "volumes.kubernetes.io/controller-managed-attach-detach=true";
+    bed.kubectl(&["annotate", "node", "--all", managed]).await;
+    apply_account(&bed).await;
+    bed.kubectl(&["create", "namespace", "shop"]).await;
+    bed.apply(&with_volume()).await;
+    bed.wait_rollout("shop", "deployment/orders").await;
+    let (first, node) = attachment(&bed, "").await;
+    hold_attached(&bed, &first, true).await;
+    attached(&bed, &first).await;
+
+    let workdir = Workdir::new("drain-volumes");
+    let kubeconfig = bed.kubeconfig_for("foreshock", "foreshock").await;
+    let more = "[eviction]\ndeadline = \"25s\"\n\
+                [policy.limits]\ntainted_max = 2\ndraining_max = 2\nstorm_min = 20";
+    let config = workdir.write("foreshock.toml", &drains_for_alerts(&kubeconfig, more));
+    let foreshock = Foreshock::start(&config, &[], &[]).await;
+    let view = async |node: &str| {
+        let (_, body) = foreshock
+            .get(&format!("/api/nodes/{node}?plan=false"))
+            .await;
+        serde_json::from_str::<Value>(&body).unwrap_or_default()
+    };
+    let drained = async |node: &str| {
+        wait_until("the Node to be drained", LIMIT, async || {
+            let view = view(node).await;
+            (view["phase"] == "drained")
+                .then(|| view.clone())
+                .ok_or(view.to_string())
+        })
+        .await
+    };
+    fire(&foreshock, &node).await;
+    let at_its_end = drained(&node).await;
+    assert_eq!(at_its_end["volumes"], Value::Null, "nothing waits for it");
+    let told = wait_until("the volume to be told", LIMIT, async || {
+        let view = view(&node).await;
+        (!view["volumes"].is_null())
+            .then(|| view.clone())
+            .ok_or(view.to_string())
+    })
+    .await;
+    let message = told["volumes"]["message"].as_str().expect("a sentence");
+    let start = format!("1 volume of evicted Pods is still attached to {node} ");
+    let end = " after the drain, and replacements wait for that: shop/orders (pv-orders)";
+    assert!(
+        message.starts_with(&start) && message.ends_with(end),
+        "{message}"
+    );
+    let time = |at: &Value| at.as_str().and_then(|at| at.parse::<Timestamp>().ok());
+    let drain = time(&told["volumes"]["drain"]).expect("a time");
+    let waited = time(&told["volumes"]["at"])
+        .expect("a time")
+        .duration_since(drain);
+    assert!((25..40).contains(&waited.as_secs()), "{waited}");
+    let events = told["history"]["events"].as_array().expect("its events");
+    let of_pod = |event: &&Value| event["reason"] == "volumes" && !event["pod"].is_null();
+    let of_pod = events.iter().find(of_pod).expect("what came of the Pod");
+    let detail = format!("volumes, still attached to {node}: shop/orders (pv-orders)");
+    let said = of_pod["message"].as_str().expect("a sentence");
+    assert!(
+        said.starts_with("shop/orders-") && said.ends_with(&detail),
+        "{said}"
+    );
+    let (_, metrics) = foreshock.get("/metrics").await;
+    let counted = "foreshock_evictions_total{outcome=\"volumes\"} 1";
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
+    let field = format!("--field-selector=regarding.name={node},reason=VolumesStillAttached");
+    wait_until("an Event of the Node", LIMIT, async || {
+        let events = document(&bed, &["events.events.k8s.io", "-n", "default", &field]).await;
+        let one = events["items"].as_array().filter(|all| all.len() == 1);
+        one.filter(|all| all[0]["note"] == message && all[0]["type"] == "Warning")
+            .map(|_| ())
+            .ok_or(events.to_string())
+    })
+    .await;
+    let still = document(&bed, &["volumeattachment", &first]).await;
+    assert!(
+        !still["metadata"]["deletionTimestamp"].is_null(),
+        "Kubernetes has asked for it"
+    );
+
+    hold_attached(&bed, &first, false).await;
+    let (second, next) = attachment(&bed, &node).await;
+    attached(&bed, &second).await;
+    // A replacement that is not Ready would have its own Node's drain wait.
+    bed.wait_rollout("shop", "deployment/orders").await;
+    fire(&foreshock, &next).await;
+    let ends = time(&drained(&next).await["at"]).expect("a time");
+    wait_until("its deadline to be over", LIMIT, async || {
+        let now = time(&view(&next).await["at"]).expect("a time");
+        let passed = now.duration_since(ends).as_secs();
+        (passed > 30).then_some(()).ok_or(format!("{passed} s"))
+    })
+    .await;
+    assert_eq!(view(&next).await["volumes"], Value::Null);
+    let asked = bed.audit().into_iter();
+    let asked =
+        asked.filter(|event| event.user == ACCOUNT && event.uri.contains("volumeattachments"));
+    let asked: Vec<String> = asked.map(|event| event.verb).collect();
+    assert!(
+        asked.len() >= 3 && asked.iter().all(|verb| verb == "get"),
+        "{asked:?}"
+    );
+}

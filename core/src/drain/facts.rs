@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Volume;
 use crate::node::Uid;
 use crate::room::Needs;
 
@@ -114,6 +115,8 @@ pub struct PodFacts {
     pub dependency: Option<String>,
     /// Names of its persistent volume claims.
     pub claims: Vec<String>,
+    /// What is behind those that outlast it, where that is attached to Nodes and has been looked up.
+    pub volumes: Vec<Volume>,
     /// Its priority class is system-cluster-critical or system-node-critical.
     pub critical: bool,
     /// The annotation or label by which it asks to be left alone.

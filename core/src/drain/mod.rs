@@ -11,6 +11,7 @@ mod outcome;
 mod pace;
 mod step;
 mod surge;
+mod volumes;
 
 pub use classify::{Disposition, ImpossibleReason, LeaveReason, SkipReason, classify};
 pub use facts::{Budget, EvictionAllowance, Owner, PodFacts, PodId};
@@ -24,6 +25,7 @@ pub use step::{
 pub use surge::{
     NoSurge, Scalable, Surge, SurgeAnswer, SurgeEnd, Undo, may_surge, surges, surges_over, undo,
 };
+pub use volumes::{LeftBehind, Volume};
 
 use std::time::Duration;
 

@@ -563,7 +563,7 @@ fn pods(count: u32) -> String {
     format!("{count} Pod{}", if count == 1 { "" } else { "s" })
 }
 
-fn listed<T>(items: Vec<T>, named: usize, name: impl Fn(&T) -> String) -> String {
+pub(super) fn listed<T>(items: Vec<T>, named: usize, name: impl Fn(&T) -> String) -> String {
     let more = items.len().saturating_sub(named);
     let named: Vec<String> = items.iter().take(named).map(name).collect();
     let named = named.join(", ");
@@ -575,7 +575,7 @@ fn listed<T>(items: Vec<T>, named: usize, name: impl Fn(&T) -> String) -> String
 }
 
 /// `8.2 s`, `15 min`, `2 min 5 s`, `1 h 30 min`.
-fn words(duration: Duration) -> String {
+pub(super) fn words(duration: Duration) -> String {
     let tenths = (duration.as_millis() + 50) / 100;
     let seconds = (duration.as_millis() + 500) / 1000;
     let (minutes, hours) = (seconds / 60, seconds / 3600);

@@ -17,7 +17,7 @@ pub enum PodOutcome {
     OverlappingPdbs,
     /// It was told to go and did not.
     StuckTerminating,
-    /// Its volumes are still attached.
+    /// It is gone, and its volumes are still attached to the Node.
     Volumes,
     /// Its Node does not answer, so it cannot finish.
     Unreachable,

@@ -20,3 +20,4 @@ mod storms;
 #[path = "../support/mod.rs"]
 mod support;
 mod surge;
+mod volumes;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use foreshock_core::drain::{
     Action, Answer, Disposition, DrainFacts, DrainId, DrainOrder, DrainProgress, DrainReport,
     ImpossibleReason, Intent, NodeOutcome, Owner, Pace, PodFacts, PodId, PodOutcome, Step,
-    StepState, Workloads, classify, differences_in_words, paced_by, step, surges_over,
+    StepState, Volume, Workloads, classify, differences_in_words, paced_by, step, surges_over,
 };
 use foreshock_core::node::{NodeId, Uid};
 use foreshock_core::time::since;
@@ -31,6 +31,7 @@ use super::moves::Account;
 use super::reports::{PodReport, Report, ReportTx};
 use super::surge::{self, Begun, Held, Surges};
 use super::turns::{Turn, Turns};
+use super::volumes::{Drained, Evicted, HandOver};
 use crate::clock::Clock;
 use crate::kubernetes::text::clean;
 use crate::kubernetes::{Cluster, ClusterEvent, NodeTable, PodTable, WorkloadState};
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     pub(super) surges: Arc<Surges>,
     /// Where what was evicted goes.
     pub(super) account: Account,
+    /// Drains that are over, and whose volumes may still be attached.
+    pub(super) drained: HandOver,
     /// Whether the reach of any pool is `evict`.
     pub(super) evicts: bool,
 }
@@ -89,6 +92,7 @@ impl Shared {
             board: Board::new(),
             surges: Surges::new(surge_rate),
             account: Account::default(),
+            drained: HandOver::default(),
             evicts,
         }
     }
@@ -121,7 +125,9 @@ pub(super) struct DrainState {
 #[derive(Clone, Debug)]
 struct Going {
     pod: PodId,
-    gone: bool,
+    gone_at: Option<Timestamp>,
+    /// Remembered, since a claim may be gone with its Pod.
+    volumes: Vec<Volume>,
 }
 
 /// What is left of a drain's task when it has ended.
@@ -376,6 +382,9 @@ impl Drain {
                 let stayed = self.outcomes(order, &table.pods, node_ready, now);
                 self.end(now, outcome, detail);
                 self.differs(&stayed, now);
+                if outcome == NodeOutcome::Drained {
+                    self.leaves_volumes(order.deadline_at, now);
+                }
             }
         }
         if !open {
@@ -504,11 +513,15 @@ impl Drain {
         self.state.intent.see(pods, &order.rules);
         for pod in &table.pods {
             if classify(pod, &order.rules) == Disposition::Evict {
-                let going = Going {
+                let going = self.state.going.entry(pod.id.uid.clone());
+                let going = going.or_insert_with(|| Going {
                     pod: pod.id.clone(),
-                    gone: false,
-                };
-                self.state.going.entry(pod.id.uid.clone()).or_insert(going);
+                    gone_at: None,
+                    volumes: Vec::new(),
+                });
+                if !pod.volumes.is_empty() && going.volumes != pod.volumes {
+                    going.volumes.clone_from(&pod.volumes);
+                }
             }
         }
         // The kubelet gives a Pod that was told to go its end a moment before it is removed, and a drain may
@@ -516,10 +529,10 @@ impl Drain {
         let runs = table.pods.iter().filter(|pod| !pod.finished);
         let present: BTreeSet<&Uid> = runs.map(|pod| &pod.id.uid).collect();
         for (uid, going) in &mut self.state.going {
-            if going.gone || present.contains(uid) {
+            if going.gone_at.is_some() || present.contains(uid) {
                 continue;
             }
-            going.gone = true;
+            going.gone_at = Some(now);
             let progress = self
                 .state
                 .progress
@@ -707,7 +720,8 @@ impl Drain {
         ended: Option<(Timestamp, NodeOutcome)>,
         detail: Option<String>,
     ) {
-        let gone = self.state.going.values().filter(|going| going.gone).count();
+        let gone = self.state.going.values();
+        let gone = gone.filter(|going| going.gone_at.is_some()).count();
         let report = DrainReport {
             started_at: self.started_at,
             remaining,
@@ -742,13 +756,40 @@ impl Drain {
             .state
             .going
             .values()
-            .filter(|going| !going.gone)
+            .filter(|going| going.gone_at.is_none())
             .count();
         let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
         self.say(remaining, Some((now, outcome)), Some(detail));
         self.say_blocked(BTreeMap::new());
         self.looked_at.clear();
         self.shared.account.over(&self.id());
+    }
+
+    /// Hands over what it has evicted that had volumes.
+    fn leaves_volumes(&self, deadline_at: Timestamp, over_at: Timestamp) {
+        let Some(leads_since) = self.shared.gate.leads_since() else {
+            return;
+        };
+        let evicted = |(uid, going): (&Uid, &Going)| {
+            let (_, progress) = self.state.progress.pods.get(uid)?;
+            let left = progress.accepted && !going.volumes.is_empty();
+            left.then(|| Evicted {
+                pod: going.pod.clone(),
+                volumes: going.volumes.clone(),
+                requested_at: progress.first_request_at,
+                gone_at: going.gone_at,
+            })
+        };
+        let drained = Drained {
+            drain: self.id(),
+            leads_since,
+            over_at,
+            deadline_at,
+            pods: self.state.going.iter().filter_map(evicted).collect(),
+        };
+        if !drained.pods.is_empty() {
+            self.shared.drained.give(drained);
+        }
     }
 
     /// Reports with which Pods it went otherwise than was planned when the drain began.
@@ -842,7 +883,12 @@ impl Drain {
             return;
         }
         info!(node = %self.node, "drain cancelled");
-        for (uid, going) in self.state.going.iter().filter(|(_, going)| !going.gone) {
+        for (uid, going) in self
+            .state
+            .going
+            .iter()
+            .filter(|(_, going)| going.gone_at.is_none())
+        {
             let progress = self
                 .state
                 .progress

@@ -1,12 +1,12 @@
 //! A small cluster in memory, for the tests of this folder. The simulator has the large one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use foreshock_core::decision::plan::MarkOrder;
 use foreshock_core::drain::{
-    Answer, Budget, EvictionAllowance, Owner, PodFacts, PodId, Scalable, Workload,
+    Answer, Budget, EvictionAllowance, Owner, PodFacts, PodId, Scalable, Volume, Workload,
 };
 use foreshock_core::node::{NodeId, NodeName, Uid};
 use foreshock_core::record::{
@@ -75,6 +75,12 @@ pub(super) struct Inner {
     pub(super) said: Vec<ClusterEvent>,
     /// Workloads that were followed, though no drain waited for them.
     pub(super) followed: Vec<Uid>,
+    /// Claims whose volumes are attached to any Node that is asked about.
+    pub(super) attached: BTreeSet<String>,
+    /// Whether a volume is attached cannot be read.
+    pub(super) attached_fails: bool,
+    /// Claims whose volumes were asked about, each time.
+    pub(super) attached_asked: Vec<String>,
     /// Pods that were read afresh.
     pub(super) reads: Vec<String>,
     /// What the next evictions of a Pod are answered; accepted when there is nothing.
@@ -385,6 +391,13 @@ impl Cluster for Fake {
     }
 
     fn pods(&self, node: &NodeId) -> BoxFuture<'_, Result<Vec<PodFacts>, ClusterError>> {
+        if self.inner().pods_fail {
+            return std::future::ready(Err(ClusterError::Failed {
+                action: format!("list the Pods of Node {node}"),
+                detail: "scripted".to_owned(),
+            }))
+            .boxed();
+        }
         let pods = self.table(node.name.as_str()).borrow().pods.clone();
         let pods = pods.into_iter().map(Arc::unwrap_or_clone).collect();
         std::future::ready(Ok(pods)).boxed()
@@ -400,6 +413,24 @@ impl Cluster for Fake {
     fn follow_workload(&self, namespace: &str, workload: &Owner) -> watch::Receiver<WorkloadState> {
         self.inner().followed.push(workload.uid.clone());
         self.watch_workload(namespace, workload)
+    }
+
+    fn is_attached(
+        &self,
+        _: &NodeName,
+        volume: &Volume,
+    ) -> BoxFuture<'_, Result<bool, ClusterError>> {
+        let mut inner = self.inner();
+        inner.attached_asked.push(volume.claim.clone());
+        let answer = if inner.attached_fails {
+            Err(ClusterError::Forbidden {
+                action: "get VolumeAttachment".to_owned(),
+                detail: "scripted".to_owned(),
+            })
+        } else {
+            Ok(inner.attached.contains(&volume.claim))
+        };
+        std::future::ready(answer).boxed()
     }
 
     fn watch_pods(&self, node: &NodeId) -> watch::Receiver<Arc<PodTable>> {
@@ -722,6 +753,7 @@ pub(super) fn pod(name: &str) -> PodFacts {
         devices: Vec::new(),
         dependency: None,
         claims: Vec::new(),
+        volumes: Vec::new(),
         critical: false,
         opted_out: None,
         tolerates_taint: false,

@@ -14,6 +14,7 @@ mod release;
 mod reports;
 mod surge;
 mod turns;
+mod volumes;
 
 pub use events::EventTx;
 pub use events::channel as event_channel;
@@ -144,6 +145,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
         );
         let keep = surge::keep(Arc::clone(&self.shared), stop.clone());
         let follow = moves::run(Arc::clone(&self.shared), stop.clone());
+        let volumes = volumes::run(Arc::clone(&self.shared), stop.clone());
         let run = Run {
             nodes: self.cluster.nodes(),
             cluster: self.cluster,
@@ -176,7 +178,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
             run.run(self.plans, self.plan_of, shutdown).await;
             stop.cancel();
         };
-        tokio::join!(act, follow, events, keep);
+        tokio::join!(act, follow, volumes, events, keep);
     }
 }
 

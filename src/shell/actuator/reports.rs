@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foreshock_core::decision::plan::Cause;
-use foreshock_core::drain::{Answer, Difference, DrainReport, Moved, PodId, PodOutcome};
+use foreshock_core::drain::{
+    Answer, Difference, DrainReport, LeftBehind, Moved, PodId, PodOutcome,
+};
 use foreshock_core::node::NodeId;
 use foreshock_core::record::ClusterRecord;
 use jiff::Timestamp;
@@ -74,7 +76,8 @@ pub enum Report {
         /// When it came.
         at: Timestamp,
     },
-    /// What came of one Pod of a drain.
+    /// What came of one Pod of a drain. Of one that is gone it is said once more where its volumes are still
+    /// attached to the Node at the drain's deadline.
     Pod(PodReport),
     /// How a drain stands. Repeated with every plan once it is over, until the plan has taken note.
     Drain {
@@ -100,6 +103,18 @@ pub enum Report {
         /// The same in one sentence, fit to be shown.
         message: String,
         /// When it was known.
+        at: Timestamp,
+    },
+    /// Volumes of evicted Pods that had not left the Node at the drain's deadline, once for each drain where there
+    /// are any; it may be over for long.
+    LeftBehind {
+        /// The Node.
+        node: NodeId,
+        /// All of it.
+        left: Arc<LeftBehind>,
+        /// The same in one sentence, fit to be shown.
+        message: String,
+        /// When it was seen.
         at: Timestamp,
     },
     /// With which Pods a drain that is over went otherwise than planned; there may be none.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use foreshock_core::decision::plan::MarkOrder;
 use foreshock_core::decision::world::NodeFacts;
-use foreshock_core::drain::{Answer, Owner, PodFacts, PodId, Scalable, Workload};
+use foreshock_core::drain::{Answer, Owner, PodFacts, PodId, Scalable, Volume, Workload};
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::{ClusterRecord, Taint};
 use futures::future::BoxFuture;
@@ -262,6 +262,17 @@ pub trait Cluster: Send + Sync + 'static {
         workload: &Owner,
     ) -> channel::Receiver<WorkloadState> {
         self.watch_workload(namespace, workload)
+    }
+
+    /// Whether this volume is attached to the Node, or is being attached or detached. It takes nothing away from
+    /// drains, and may come later.
+    fn is_attached(
+        &self,
+        node: &NodeName,
+        volume: &Volume,
+    ) -> BoxFuture<'_, Result<bool, ClusterError>> {
+        let _ = (node, volume);
+        Box::pin(std::future::ready(Ok(false)))
     }
 
     /// One Pod read afresh, without its budgets; `None` when it is gone or another has its name.

@@ -321,6 +321,7 @@ impl State {
             devices: Vec::new(),
             dependency: None,
             claims: Vec::from_iter(spec.claims.then(|| format!("data-{}", pod.id.name))),
+            volumes: Vec::new(),
             critical: spec.critical,
             opted_out: spec.opted_out.clone(),
             tolerates_taint: spec.tolerations.tolerate(&self.options.taint),

@@ -89,7 +89,7 @@ function section(name, key, make) {
 function draw(node) {
   section("verdict", [node.risk, node.model_risk, node.band, node.phase, node.since, node.reach, node.holds, node.alerts, node.reasons, node.taints, node.ready, node.cordoned, node.missing], () => verdict(node));
   section("trend", node.history.risk, () => [h("h2", {}, "Recent risk"), trend(node.history.risk, state.stats.policy)]);
-  section("drain", [node.drain, node.phase, node.moved, node.differs], () => drain(node));
+  section("drain", [node.drain, node.phase, node.moved, node.differs, node.volumes], () => drain(node));
   section("basics", node.basics, () => basics(node));
   section("drivers", [node.contributions, node.model_risk], () => drivers(node));
   section("plan", [plan, planProblem], () => plans());
@@ -157,7 +157,9 @@ function drain(node) {
   // It may be known only when the drain is over, and the Node given back.
   const moved = node.moved === null ? null : h("p", {}, `${format.clock(node.moved.at)}: ${node.moved.message}`);
   const differs = node.differs === null || node.differs.message === "" ? null : h("p", { class: "quiet" }, node.differs.message);
-  if (one === null) return moved === null && differs === null ? [] : [h("h2", {}, "Its last drain"), moved, differs];
+  const volumes = node.volumes === null ? null : h("p", {}, `${format.clock(node.volumes.at)}: ${node.volumes.message}`);
+  const after = [moved, volumes, differs].filter((part) => part !== null);
+  if (one === null) return after.length === 0 ? [] : [h("h2", {}, "Its last drain"), ...after];
   const all = one.gone + one.remaining;
   const running = one.ended_at === null;
   const words = running
@@ -168,8 +170,7 @@ function drain(node) {
     h("div", { class: running ? "progress running" : one.outcome === "drained" ? "progress done" : "progress failed", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": String(all), "aria-valuenow": String(one.gone), "aria-label": "Pods gone", "--done": String(all === 0 ? 1 : one.gone / all) }),
     h("p", {}, `${one.gone} of ${all} Pods gone, ${one.remaining} to go · `, words),
     one.detail === "" ? null : h("p", { class: "quiet" }, one.detail),
-    moved,
-    differs,
+    ...after,
   ];
 }
 

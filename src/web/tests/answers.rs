@@ -364,6 +364,28 @@ async fn how_a_drain_differed_from_its_plan_is_told_of_the_node() {
 }
 
 #[tokio::test]
+async fn volumes_that_a_drain_left_attached_are_told_of_the_node() {
+    let server = fleet(12).await;
+    let node = fetch(server.address, "/api/nodes/worker-09?plan=false").await;
+    let told = node.json()["volumes"].clone();
+    has_shape(&told, &json!({"drain": "time", "at": "time"}), "volumes");
+    let message = "1 volume of evicted Pods is still attached to worker-09 14 min after the drain, and \
+                   replacements wait for that: shop/data-0 (pv-0); whether 1 volume of evicted Pods left \
+                   worker-09 is not known: shop/data-1 (pv-1): no answer";
+    assert_eq!(told["message"], message);
+    let volumes = json!([
+        {"namespace": "shop", "claim": "data-0", "volume": "pv-0", "problem": null},
+        {"namespace": "shop", "claim": "data-1", "volume": "pv-1", "problem": "no answer"},
+    ]);
+    assert_eq!(
+        (&told["volumes"], &told["volumes_left_out"]),
+        (&volumes, &json!(0))
+    );
+    let other = fetch(server.address, "/api/nodes/worker-01?plan=false").await;
+    assert_eq!(other.json()["volumes"], Value::Null);
+}
+
+#[tokio::test]
 async fn before_the_first_decision_nothing_is_claimed() {
     let now = at(5);
     let policy = snapshot(0, 5).policy;

@@ -9,7 +9,8 @@ use foreshock_core::decision::verdict::{Hold, HoldReason, Phase, Verdict};
 use foreshock_core::decision::world::{Fact, NodeFacts};
 use foreshock_core::drain::{
     Budget, Choice, Difference, Differs, DrainId, DrainReport, DrainRules, EvictionAllowance,
-    Moved, MovedWorkload, NodeOutcome, Owner, PodFacts, PodId, PodOutcome, differences_in_words,
+    LeftBehind, Moved, MovedWorkload, NodeOutcome, Owner, PodFacts, PodId, PodOutcome, Volume,
+    differences_in_words,
 };
 use foreshock_core::node::{NodeId, NodeName};
 use foreshock_core::record::{ActingAlert, RecordState, Taint, TaintEffect};
@@ -27,7 +28,7 @@ use crate::kubernetes::NodeEntry;
 use crate::snapshot::{
     CalibrationBin, CardFeature, Contribution, Counters, Cycles, DiffersView, Health,
     KubernetesHealth, LimitUse, ModelCard, ModelName, MovedView, NodeView, PrometheusHealth,
-    Shortened, Snapshot,
+    Shortened, Snapshot, VolumesView,
 };
 use crate::web::{
     Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, Plans, Switched, WebState,
@@ -118,6 +119,7 @@ struct Case {
     drain: Option<DrainReport>,
     moved: Option<MovedView>,
     differs: Option<DiffersView>,
+    volumes: Option<VolumesView>,
     alerts: Vec<ActingAlert>,
     drivers: &'static [(&'static str, f64, f64)],
 }
@@ -162,6 +164,31 @@ fn differs(now: i64) -> DiffersView {
         at: at(now - 880),
         message: differences_in_words(&differences),
         differences: Arc::new(differences),
+    }
+}
+
+fn volumes(now: i64) -> VolumesView {
+    let volume = |n: usize| Volume {
+        namespace: "shop".into(),
+        claim: format!("data-{n}"),
+        name: format!("pv-{n}"),
+        driver: "csi.example.com".into(),
+        handle: format!("vol-{n}"),
+        shared: false,
+    };
+    let left = LeftBehind {
+        drain: DrainId {
+            node: NodeId::new("worker-09", "uid-worker-09"),
+            started_at: at(now - 900),
+        },
+        waited: Duration::from_secs(840),
+        attached: vec![volume(0)],
+        unknown: vec![(volume(1), "no answer".into())],
+    };
+    VolumesView {
+        at: at(now - 10),
+        message: left.to_string(),
+        left: Arc::new(left),
     }
 }
 
@@ -210,6 +237,7 @@ fn case(n: usize, now: i64) -> Case {
         drain: None,
         moved: None,
         differs: None,
+        volumes: None,
         alerts: Vec::new(),
         drivers: WELL,
     };
@@ -287,6 +315,7 @@ fn case(n: usize, now: i64) -> Case {
             }),
             moved: Some(moved(now)),
             differs: Some(differs(now)),
+            volumes: Some(volumes(now)),
             drivers: DISK,
             ..well
         },
@@ -513,6 +542,7 @@ fn view(
         drain: case.drain,
         moved: case.moved,
         differs: case.differs,
+        volumes: case.volumes,
     }
 }
 
@@ -700,6 +730,7 @@ pub(super) fn pod(name: &str) -> PodFacts {
         devices: Vec::new(),
         dependency: None,
         claims: Vec::new(),
+        volumes: Vec::new(),
         critical: false,
         opted_out: None,
         tolerates_taint: false,

@@ -63,6 +63,7 @@ fn picture(step: usize, policy: &Arc<Policy>) -> Snapshot {
         drain: None,
         moved: None,
         differs: None,
+        volumes: None,
     };
     let mut snapshot = Snapshot::starting(now, "0.1.0", Arc::clone(policy));
     snapshot.synced = true;

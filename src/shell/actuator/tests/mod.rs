@@ -4,6 +4,7 @@ mod drains;
 mod marks;
 mod moves;
 mod surges;
+mod volumes;
 
 use std::collections::BTreeMap;
 
