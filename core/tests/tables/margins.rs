@@ -742,6 +742,29 @@ fn marks_that_fall_are_clean_up_in_a_storm_and_those_that_rise_are_not() {
         record.marks.caution_taint = None;
     });
     check(&stormy(only_taint), "n3", Expect::Rests);
+    // A label alone is a mark, and a taint that leaves alone is clean-up.
+    let only_label = cautious(0.6, HOUR).with_policy(|policy| policy.rules.reach = Reach::Label);
+    check(&only_label, "n3", Expect::Does(Cause::Caution));
+    check(&stormy(only_label), "n3", Expect::Rests);
+    let taint_leaves = carrying(RiskLabel::Caution, 0.2).record("n3", |record| {
+        record.marks.label = None;
+        record.marks.label_before = None;
+    });
+    check(&stormy(taint_leaves), "n3", Expect::Does(Cause::Caution));
+}
+
+#[test]
+fn inputs_far_outside_of_what_was_trained_add_no_label_and_let_one_fall() {
+    let strange = |scene: Scene| {
+        scene.with_world(|world| {
+            let score = world.scores.get_mut("n3").expect("scored");
+            score.out_of_range = Some("12 of 30 features".into());
+        })
+    };
+    check(&cautious(0.6, HOUR), "n3", Expect::Does(Cause::Caution));
+    check(&strange(cautious(0.6, HOUR)), "n3", Expect::Rests);
+    let order = order_for(&strange(carrying(RiskLabel::AtRisk, 0.55)), "n3");
+    assert_eq!(record_of(&order).marks.label, Some(RiskLabel::Caution));
 }
 
 #[test]

@@ -46,6 +46,23 @@ fn next(scene: &Scene) -> Option<Ramp> {
         .ramp
 }
 
+#[test]
+fn the_first_step_waits_for_the_drains_that_the_storm_has_interrupted() {
+    let mut scene = scene()
+        .marked("n3", RecordedPhase::Draining, 20 * MINUTE)
+        .marked("n4", RecordedPhase::Tainted, 20 * MINUTE);
+    scene.memory.storm = Some(Storm {
+        since: ago(now(), HOUR),
+        about: "4 of 10 Nodes".into(),
+        input: None,
+        calm_since: Some(ago(now(), 10 * MINUTE)),
+    });
+    let ramp = next(&scene).expect("the storm is over");
+    assert_eq!((ramp.since, ramp.width), (now(), 1));
+    let names: Vec<&str> = ramp.nodes.keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["n3"]);
+}
+
 type Change = fn(Scene) -> Scene;
 
 #[test]

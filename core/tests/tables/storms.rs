@@ -133,6 +133,12 @@ fn positives_that_share_a_new_exporter_are_a_storm_however_slowly_they_come() {
         line.storm(),
         Some("3 of 5 Nodes, all by node_exporter 1.12.0, which is new")
     );
+    let last = line.last.as_ref().and_then(|last| last.storm.as_ref());
+    assert_eq!(
+        last.and_then(|storm| storm.input.as_ref()),
+        Some(&Input::Exporter("1.12.0".into())),
+        "so that it is looked for later too"
+    );
     let drained = line.count(Cause::DrainStart);
     line.run(6 * HOUR);
     assert!(line.storm().is_some(), "it lasts as long as its cause");
