@@ -1028,6 +1028,18 @@ fn what_is_remembered_of_a_node_goes_on_for_as_long_as_it_is_true() {
         .marked("n3", RecordedPhase::Drained, HOUR)
         .remember("n3", |memory| memory.well_since = Some(ago(now(), MINUTE)));
     assert_eq!(well(goes_on), Some(ago(now(), MINUTE)));
+
+    // What carries our mark had turned before that, which is all that is known after a restart.
+    let turned = |scene: Scene| memory_of(&scene.score("n3", Ok(0.9))).turned_at;
+    assert_eq!(turned(scene()), Some(now()));
+    let hour_ago = Some(ago(now(), HOUR));
+    let marked = |phase| scene().marked("n3", phase, HOUR);
+    assert_eq!(turned(marked(RecordedPhase::Tainted)), hour_ago);
+    let only_label = scene().record("n3", |record| {
+        record.since = ago(now(), HOUR);
+        record.marks.label = Some(RiskLabel::Caution);
+    });
+    assert_eq!(turned(only_label), Some(now()));
 }
 
 #[test]
