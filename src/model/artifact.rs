@@ -273,8 +273,8 @@ impl ModelError {
 }
 
 impl Artifact {
-    /// Checks a model made in this process and gives it its checksum. Numbers are kept to nine
-    /// significant digits, which every JSON reader reads alike.
+    /// Checks a model made in this process and gives it its checksum. Numbers but edges are kept to
+    /// nine significant digits, which every JSON reader reads alike.
     ///
     /// # Errors
     ///
@@ -465,7 +465,8 @@ fn shorten_numbers(content: &mut Content) {
     let shorten = |number: &mut f64| *number = to_nine_digits(*number);
     for column in &mut content.columns {
         column.usual.iter_mut().for_each(shorten);
-        column.edges.edges.iter_mut().for_each(shorten);
+        // Not the edges: those that are learned are short, and those that are imported stand exactly
+        // between two values that a threshold tells apart.
     }
     let Calibration { slope, intercept } = &mut content.calibration;
     shorten(slope);

@@ -86,7 +86,7 @@ fn quantiles(values: impl Iterator<Item = f64>, levels: &[f64]) -> Vec<f64> {
 }
 
 /// The nearest number with nine significant digits. Every JSON reader reads such a number alike; of
-/// seventeen digits serde_json may lose the last.
+/// seventeen digits many lose the last (serde_json too, without `float_roundtrip`).
 pub(super) fn to_nine_digits(value: f64) -> f64 {
     format!("{value:.8e}").parse().unwrap_or(value)
 }

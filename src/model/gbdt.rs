@@ -6,9 +6,11 @@
 //! own scorer.
 
 use gbdt::config::Loss;
-use gbdt::decision_tree::{Data, DataVec, DecisionTree, TrainingCache};
+use gbdt::decision_tree::{Data, DataVec, DecisionTree, TrainingCache, VALUE_TYPE_UNKNOWN};
 use gbdt::gradient_boost::GBDT;
 use serde::{Deserialize, Serialize};
+
+use super::bins::MISSING;
 
 /// The only loss of the crate whose score is half a log-odds; the spelling is the crate's.
 pub const LOSS: &str = "LogLikelyhood";
@@ -87,6 +89,7 @@ pub struct NodeValue {
     pub feature_index: usize,
     pub feature_value: f32,
     pub pred: f32,
+    /// 1: a missing value goes right. 0: it is the lowest code, and so goes left.
     pub missing: i8,
     pub is_leaf: bool,
 }
@@ -235,10 +238,28 @@ impl Grower {
 ///
 /// [`UnknownShape`] if the crate cannot read the shape.
 pub fn predict(ensemble: &Ensemble, rows: &[Vec<u8>]) -> Result<Vec<f32>, UnknownShape> {
-    let model: GBDT = serde_json::from_value(serde_json::to_value(ensemble)?)?;
+    let mut ensemble = ensemble.clone();
+    let mut nodes: Vec<&mut Node> = ensemble
+        .trees
+        .iter_mut()
+        .flat_map(|tree| &mut tree.tree.tree)
+        .collect();
+    // Where splits send missing values somewhere, they are told in the crate's own way: by a mark, and
+    // by a direction at every split. Elsewhere they are the lowest code, as the crate was trained.
+    let directed = nodes.iter().any(|node| node.value.missing != 0);
+    if directed {
+        for node in &mut nodes {
+            node.value.missing = if node.value.missing == 1 { 1 } else { -1 };
+        }
+    }
+    let model: GBDT = serde_json::from_value(serde_json::to_value(&ensemble)?)?;
+    let feature = |code: &u8| match *code {
+        MISSING if directed => VALUE_TYPE_UNKNOWN,
+        code => f32::from(code),
+    };
     let data: DataVec = rows
         .iter()
-        .map(|row| Data::new_test_data(row.iter().map(|code| f32::from(*code)).collect(), None))
+        .map(|row| Data::new_test_data(row.iter().map(feature).collect(), None))
         .collect();
     Ok(model.predict(&data))
 }

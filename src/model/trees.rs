@@ -13,8 +13,11 @@ pub const DEPTH_MAX: usize = 12;
 pub struct FlatNode {
     /// Column that the node tests.
     pub column: u16,
-    /// Codes below this go left.
-    pub cut: u16,
+    /// Subtracted from a code first, round the end: 1 where a missing value goes right, for it is
+    /// then the highest code of all; else 0.
+    pub shift: u8,
+    /// Codes below this go left, once shifted.
+    pub cut: u8,
     /// Place of the left child; 0 marks a leaf.
     pub left: u32,
     /// Place of the right child.
@@ -24,9 +27,23 @@ pub struct FlatNode {
 }
 
 impl FlatNode {
+    fn new(node: &Node, shrinkage: f32) -> Self {
+        let shift = u8::from(missing_goes_right(node));
+        // Codes are whole numbers: below 3.5 is below 4.
+        let cut = node.value.feature_value.ceil().clamp(0.0, 255.0) as u8;
+        Self {
+            column: u16::try_from(node.value.feature_index).unwrap_or(u16::MAX),
+            shift,
+            cut: cut.saturating_sub(shift),
+            left: u32::try_from(node.left).unwrap_or(0),
+            right: u32::try_from(node.right).unwrap_or(0),
+            value: shrinkage * node.value.pred,
+        }
+    }
+
     /// Which child a code goes to.
     pub fn next(&self, code: u8) -> u32 {
-        if u16::from(code) < self.cut {
+        if code.wrapping_sub(self.shift) < self.cut {
             self.left
         } else {
             self.right
@@ -38,6 +55,12 @@ impl FlatNode {
 /// a value nothing is known, and that may well be worse than a good value.
 pub(super) fn tells_missing(node: &Node) -> bool {
     node.value.feature_value <= 1.0
+}
+
+/// Whether a missing value goes right at a split. Of itself it goes left, as the lowest code; trees
+/// that were imported have learned a direction at every split.
+pub(super) fn missing_goes_right(node: &Node) -> bool {
+    node.value.missing == 1
 }
 
 /// A flat ensemble.
@@ -58,16 +81,7 @@ impl FlatTrees {
             .iter()
             .map(|tree| {
                 let nodes = tree.tree.tree.iter();
-                nodes
-                    .map(|node| FlatNode {
-                        column: u16::try_from(node.value.feature_index).unwrap_or(u16::MAX),
-                        // Codes are whole numbers: below 3.5 is below 4.
-                        cut: node.value.feature_value.ceil().clamp(0.0, 256.0) as u16,
-                        left: u32::try_from(node.left).unwrap_or(0),
-                        right: u32::try_from(node.right).unwrap_or(0),
-                        value: shrinkage * node.value.pred,
-                    })
-                    .collect()
+                nodes.map(|node| FlatNode::new(node, shrinkage)).collect()
             })
             .collect();
         Self {
@@ -107,4 +121,28 @@ pub fn leaf_value(tree: &[FlatNode], row: &[u8]) -> f32 {
         at = node.next(row.get(usize::from(node.column)).copied().unwrap_or(0)) as usize;
     }
     0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_value_goes_left_or_where_the_split_sends_it_and_no_other_value_does_so_too() {
+        for missing in [0, 1] {
+            for cut in 2..=255u8 {
+                let mut node = Node::leaf(0, 0.0);
+                (node.left, node.right) = (1, 2);
+                node.value.feature_value = f32::from(cut) - 0.5;
+                node.value.missing = missing;
+                let flat = FlatNode::new(&node, 1.0);
+                assert_eq!(flat.next(0), if missing == 1 { 2 } else { 1 });
+                for code in 1..=255u8 {
+                    let side = if code < cut { 1 } else { 2 };
+                    assert_eq!(flat.next(code), side, "{missing} {cut} {code}");
+                }
+            }
+        }
+        assert_eq!(size_of::<FlatNode>(), 16);
+    }
 }

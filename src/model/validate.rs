@@ -12,7 +12,7 @@ use super::artifact::{
 };
 use super::bins::EDGES_MAX;
 use super::gbdt::{Ensemble, LOSS, Node, Tree};
-use super::trees::{DEPTH_MAX, tells_missing};
+use super::trees::{DEPTH_MAX, missing_goes_right, tells_missing};
 
 /// The largest value of a leaf or bias, in half log-odds: beyond any probability that f64 can tell
 /// from 0 or 1.
@@ -211,10 +211,10 @@ fn check_tree(tree: &Tree, columns: &[Column], depth_max: usize) -> Result<(), (
         if node.index != at {
             return fault(at, "has another place in `index`");
         }
-        if node.value.missing != 0 {
+        if !matches!(node.value.missing, 0 | 1) {
             return fault(
                 at,
-                "has a direction for missing values; here they have a bin",
+                "has a direction for missing values that is not 0 (as the lowest) or 1 (right)",
             );
         }
         if !(-SCORE_MAX..=SCORE_MAX).contains(&node.value.pred) {
@@ -232,6 +232,17 @@ fn check_tree(tree: &Tree, columns: &[Column], depth_max: usize) -> Result<(), (
         let code_max = f32::from(column.edges.code_max());
         if !(node.value.feature_value > 0.0 && node.value.feature_value <= code_max) {
             return fault(at, "has a `feature_value` that is no bin of its column");
+        }
+        if missing_goes_right(node) {
+            if column.rising {
+                return fault(
+                    at,
+                    "sends missing values to the high side of a column that is declared as rising",
+                );
+            }
+            if tells_missing(node) {
+                return fault(at, "sends every value and missing values to the right");
+            }
         }
         if level >= depth_max {
             return Err((
