@@ -2,6 +2,7 @@
 
 mod by_hand;
 pub(crate) mod explain;
+mod import;
 mod release;
 mod server;
 mod switch;
@@ -60,6 +61,8 @@ enum Command {
     Fleet(FleetArgs),
     /// Makes a model.
     Train(train::TrainArgs),
+    /// Makes a model of one that XGBoost has trained.
+    Import(import::ImportArgs),
     /// Says of one Node what its risk is, why, what is done about it, and what holds that back.
     Explain(explain::ExplainArgs),
     /// Stops every write, by the running service or on the Lease.
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
             Command::Check(args) => run_check(args).await,
             Command::Fleet(args) => run_fleet(args).await.map(|()| ExitCode::SUCCESS),
             Command::Train(args) => train::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Import(args) => import::run(args).map(|()| ExitCode::SUCCESS),
             Command::Explain(args) => explain::run(args).await,
             Command::Pause(args) => switch::run(args, true).await,
             Command::Resume(args) => switch::run(args, false).await,

@@ -362,7 +362,7 @@ pub struct KubernetesHealth {
 pub struct ModelName {
     /// Its name, which changes with its content.
     pub name: String,
-    /// Where it was learned: `synthetic`, `local`, `rule`.
+    /// Where it was learned: `synthetic`, `local`, `imported`, `rule`.
     pub source: String,
     /// Digest of the features that it was made for.
     pub schema: String,

@@ -94,6 +94,8 @@ pub enum Source {
     Synthetic,
     /// The operator's own Prometheus history.
     Local,
+    /// Nobody here knows: the model was made by another program. It has proved nothing here.
+    Imported,
 }
 
 impl Source {
@@ -102,6 +104,7 @@ impl Source {
         match self {
             Self::Synthetic => "synthetic",
             Self::Local => "local",
+            Self::Imported => "imported",
         }
     }
 }
@@ -227,7 +230,7 @@ pub enum ModelError {
     Json(#[source] serde_json::Error),
     /// JSON, but no model file of ours.
     #[error(
-        "the file is no foreshock model (its `format` is not `{FORMAT}`); `foreshock train` writes one"
+        "the file is no foreshock model (its `format` is not `{FORMAT}`); `foreshock train` and `foreshock import` write one"
     )]
     Foreign,
     /// Written by another version of the program.

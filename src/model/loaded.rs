@@ -95,6 +95,13 @@ impl Model {
                     .to_owned(),
             );
         }
+        if content.source == Source::Imported {
+            notes.push(
+                "Imported: it was trained by another program, and whatever it proved there was not seen \
+                 here. Without model.act_untrained it may not cause more than a label."
+                    .to_owned(),
+            );
+        }
         let card = ModelCard {
             name: name.clone(),
             horizon: Duration::from_secs(content.horizon_seconds),
@@ -114,5 +121,30 @@ impl Model {
             card: Arc::new(card),
             trusted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::{imported, imported_schema};
+
+    #[test]
+    fn an_imported_model_causes_no_more_than_a_label_unless_the_operator_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.json");
+        imported().write(&path).unwrap();
+        let load = |act_untrained| Model::load(Some(&path), &imported_schema(), act_untrained);
+        let model = load(false).unwrap();
+        assert_eq!((model.name.reach, model.trusted), (Reach::Label, false));
+        assert_eq!(model.name.source, "imported");
+        assert!(
+            model
+                .card
+                .notes
+                .iter()
+                .any(|note| note.starts_with("Imported"))
+        );
+        assert!(load(true).unwrap().trusted);
     }
 }

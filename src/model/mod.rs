@@ -23,6 +23,7 @@ pub mod scorer;
 pub mod synthetic;
 pub mod trees;
 mod validate;
+pub mod xgboost;
 
 #[cfg(test)]
 mod testing;

@@ -4,11 +4,12 @@ use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::features::ModelMatrix;
+use crate::features::{ModelMatrix, Schema};
 
 use super::artifact::{Artifact, Calibration, Column, Content, Limits, Provenance, Source};
 use super::bins::Bins;
 use super::boost::{Rows, Settings, boost, unit};
+use super::xgboost;
 
 /// Raw rows with labels: trouble is the product of the first two columns, or a large third; one
 /// value in twenty is missing.
@@ -92,4 +93,20 @@ pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
         gbdt,
     };
     Artifact::seal(content, &Limits::default()).expect("a trained model is valid")
+}
+
+/// An export of a small model, made by `tests/import/fixture.py` with XGBoost 3.2.0: splits that send
+/// missing values left and right, whole numbers, and 80 rows with what XGBoost said of them.
+pub(crate) const EXPORT: &[u8] = include_bytes!("xgboost/small.json");
+
+/// The features that it was trained on.
+pub(crate) fn imported_schema() -> Schema {
+    let export: serde_json::Value = serde_json::from_slice(EXPORT).expect("JSON");
+    Schema::parse(export["features"].as_str().expect("a text")).expect("valid features")
+}
+
+/// The model of the export.
+pub(crate) fn imported() -> Artifact {
+    let import = xgboost::import(EXPORT, &Limits::default());
+    import.expect("the small export is valid").artifact
 }

@@ -1161,7 +1161,7 @@ impl PredictionsJson {
 pub(super) struct ModelCardJson {
     /// Its name.
     name: String,
-    /// Where it was learned: `synthetic`, `local`.
+    /// Where it was learned: `synthetic`, `local`, `imported`.
     source: String,
     /// The furthest that it may cause.
     reach: ReachWord,

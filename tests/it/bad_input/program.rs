@@ -502,6 +502,38 @@ const CASES: &[Case] = &[
         code: 2,
         says: &["error: the following required arguments were not provided:\n  --synthetic"],
     },
+    Case {
+        name: "an export that is not there",
+        args: &[
+            "import",
+            "--xgboost",
+            "{dir}/export.json",
+            "--output",
+            "{dir}/model.json",
+        ],
+        files: &[],
+        env: &[],
+        code: 1,
+        says: &[
+            "foreshock: XGBoost export `{dir}/export.json` cannot be read; check the path and its permissions: No such file or directory",
+        ],
+    },
+    Case {
+        name: "a model of XGBoost's own in place of an export",
+        args: &[
+            "import",
+            "--xgboost",
+            "{dir}/model.json",
+            "--output",
+            "{dir}/mine.json",
+        ],
+        files: &[("model.json", "{\"learner\":{},\"version\":[3,2,0]}")],
+        env: &[],
+        code: 1,
+        says: &[
+            "foreshock: the file is no XGBoost export (its `format` is not `foreshock-xgboost`); `deploy/xgboost/export.py` makes one",
+        ],
+    },
 ];
 
 fn content(text: &str) -> String {
