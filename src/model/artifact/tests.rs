@@ -11,6 +11,8 @@ use crate::model::boost::Settings;
 use crate::model::scorer::{Scorer, TreeScorer};
 use crate::model::testing::{matrix, model};
 
+mod mutations;
+
 const NAMES: [&str; 3] = ["mem_used", "mem_used:peers", "psi_io"];
 
 fn good() -> &'static Artifact {
