@@ -1,6 +1,7 @@
 use super::*;
+use crate::model::bins::MISSING;
 use crate::model::boost::{Settings, unit};
-use crate::model::testing::model;
+use crate::model::testing::{imported, model};
 use crate::model::trees::leaf_value;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -45,25 +46,31 @@ fn brute_force(trees: &FlatTrees, players: &Players, row: &[u8], reference: &[u8
 #[test]
 fn contributions_are_the_shapley_values_of_the_metrics() {
     let mut compared = 0;
-    for (names, depth) in [
-        (&["a", "b", "c", "d", "e"][..], 3),
-        (&["a", "a:peers", "b", "c", "b:peers", "d"][..], 5),
-        (&["a", "b", "c", "d", "e", "f", "g"][..], 6),
+    let small = |names: &[&str], depth| {
+        let settings = Settings {
+            depth,
+            trees_max: 15,
+            ..Settings::default()
+        };
+        model(names, &settings)
+    };
+    for (artifact, seed) in [
+        (small(&["a", "b", "c", "d", "e"], 3), 3),
+        (small(&["a", "a:peers", "b", "c", "b:peers", "d"], 5), 5),
+        (small(&["a", "b", "c", "d", "e", "f", "g"], 6), 6),
+        // Its splits send missing values left and right.
+        (imported(), 7),
     ] {
-        let artifact = model(
-            names,
-            &Settings {
-                depth,
-                trees_max: 15,
-                ..Settings::default()
-            },
-        );
         let content = artifact.content();
         let trees = FlatTrees::new(&content.gbdt);
-        let players = Players::new(names.iter().copied());
-        let mut rng = ChaCha8Rng::seed_from_u64(depth.into());
+        let players = Players::new(content.columns.iter().map(|c| c.name.as_str()));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut draw = || -> Vec<u8> {
-            let mut code = |max: u8| (unit(&mut rng) * (f64::from(max) + 1.0)) as u8;
+            let mut code = |max: u8| {
+                let missing = unit(&mut rng) < 0.2;
+                let code = (unit(&mut rng) * (f64::from(max) + 1.0)) as u8;
+                if missing { MISSING } else { code }
+            };
             content
                 .columns
                 .iter()

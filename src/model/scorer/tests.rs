@@ -1,8 +1,9 @@
 use super::*;
 use crate::model::artifact::Limits;
 use crate::model::boost::{Settings, unit};
+use crate::model::built_in::built_in;
 use crate::model::gbdt;
-use crate::model::testing::{matrix, model, raw_rows};
+use crate::model::testing::{imported, matrix, model, raw_rows};
 use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -34,6 +35,36 @@ fn rows(n: usize, seed: u64) -> ModelMatrix {
     matrix(&NAMES, raw_rows(n, NAMES.len(), seed).0)
 }
 
+/// Every kind of model: small ones, the one that is shipped, and one that XGBoost has trained.
+fn models() -> [(&'static str, Artifact); 5] {
+    [
+        ("depth 1", small(1)),
+        ("depth 4", small(4)),
+        ("depth 6", small(6)),
+        ("built-in", built_in().unwrap()),
+        ("imported", imported()),
+    ]
+}
+
+/// Random rows from below the first to beyond the last edge of every column; a tenth is missing.
+fn rows_of(artifact: &Artifact, n: usize, seed: u64) -> ModelMatrix {
+    let columns = &artifact.content().columns;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let values = Array2::from_shape_fn((n, columns.len()), |(_, column)| {
+        let edges = &columns[column].edges.edges;
+        if edges.is_empty() || unit(&mut rng) < 0.1 {
+            return f64::NAN;
+        }
+        // Between two edges at random, so that every bin has its rows.
+        let at = (unit(&mut rng) * (edges.len() + 1) as f64) as usize;
+        let low = at.checked_sub(1).map_or(edges[0] - 1.0, |at| edges[at]);
+        let high = edges.get(at).copied().unwrap_or(low + 1.0);
+        low + (high - low) * unit(&mut rng)
+    });
+    let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+    matrix(&names, values)
+}
+
 /// What a row of `usual` says of the features.
 fn usual_row(usual: &ModelMatrix, row: usize) -> impl Fn(&FeatureName) -> Option<f64> {
     let values = usual.values.row(row).to_vec();
@@ -48,10 +79,10 @@ fn usual_row(usual: &ModelMatrix, row: usize) -> impl Fn(&FeatureName) -> Option
 
 #[test]
 fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
-    for depth in [1, 4, 6] {
+    for (name, artifact) in models() {
         // Without calibration the probability is the crate's. A shrinkage other than 1 is what a
         // model of the crate's own loop has.
-        let mut content = small(depth).content().clone();
+        let mut content = artifact.content().clone();
         content.calibration = Calibration {
             slope: 1.0,
             intercept: 0.0,
@@ -59,7 +90,7 @@ fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
         content.gbdt.conf.shrinkage = 0.3;
         let artifact = Artifact::seal(content, &Limits::default()).unwrap();
         let scorer = TreeScorer::new(&artifact);
-        let rows = rows(10_000, 99);
+        let rows = rows_of(&artifact, 10_000, 99);
         let ours = scorer.score(&rows);
         let mut codes = Vec::new();
         for row in rows.values.rows() {
@@ -70,7 +101,7 @@ fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
         assert_eq!((ours.len(), theirs.len()), (10_000, 10_000));
         for (ours, theirs) in ours.iter().zip(theirs) {
             let off = (ours.probability.as_f64() - f64::from(theirs)).abs();
-            assert!(off <= 1e-6, "depth {depth}: {ours:?} is not {theirs}");
+            assert!(off <= 1e-6, "{name}: {ours:?} is not {theirs}");
         }
         let (low, high) = ours
             .iter()
@@ -79,7 +110,7 @@ fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
             });
         assert!(
             high - low > 0.5,
-            "the rows must not all score alike: {low} to {high}"
+            "{name}: the rows must not all score alike: {low} to {high}"
         );
     }
 }
@@ -139,15 +170,23 @@ fn columns_are_found_by_name_wherever_they_are() {
 }
 
 #[test]
-fn every_explanation_adds_up_to_the_score() {
-    let scorer = scorer(6);
-    let (rows, usual) = (rows(2_000, 5), rows(2_000, 6));
-    for (row, score) in scorer.score(&rows).iter().enumerate() {
-        let explanation = scorer.explain(&rows, row, &usual_row(&usual, row)).unwrap();
-        let sum: f64 = explanation.contributions.iter().map(|c| c.log_odds).sum();
-        assert!((explanation.base + sum - score.log_odds).abs() < 1e-5);
-        let sizes = explanation.contributions.iter().map(|c| c.log_odds.abs());
-        assert!(sizes.is_sorted_by(|a, b| a >= b));
+fn every_explanation_of_ten_thousand_rows_adds_up_to_the_score() {
+    for (name, artifact) in models() {
+        let scorer = TreeScorer::new(&artifact);
+        let (rows, usual) = (rows_of(&artifact, 10_000, 5), rows_of(&artifact, 500, 6));
+        let mut explained = 0;
+        for (row, score) in scorer.score(&rows).iter().enumerate() {
+            let usual = usual_row(&usual, row % 500);
+            let explanation = scorer.explain(&rows, row, &usual).unwrap();
+            assert_eq!(explanation.log_odds, score.log_odds);
+            let sum: f64 = explanation.contributions.iter().map(|c| c.log_odds).sum();
+            let off = explanation.base + sum - score.log_odds;
+            assert!(off.abs() <= 1e-5, "{name}, row {row}: off by {off:e}");
+            let sizes = explanation.contributions.iter().map(|c| c.log_odds.abs());
+            assert!(sizes.is_sorted_by(|a, b| a >= b));
+            explained += usize::from(!explanation.contributions.is_empty());
+        }
+        assert!(explained > 9_000, "{name}: {explained}");
     }
 }
 
