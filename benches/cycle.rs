@@ -1,4 +1,5 @@
-//! What one cycle costs in a cluster of 5,000 Nodes: deciding, auditing, scoring, explaining.
+//! What one decision costs in a cluster of 5,000 Nodes: deciding and auditing. `model` has the rest of
+//! a cycle.
 //!
 //! `cargo bench` prints the times; nothing here fails for being slow.
 
@@ -15,9 +16,6 @@ use foreshock::core::node::{NodeId, NodeName};
 use foreshock::core::record::{ClusterRecord, RecordState};
 use foreshock::core::risk::Risk;
 use foreshock::core::room::Resources;
-use foreshock::features::{FeatureMatrix, History, Schema, Usual, derive};
-use foreshock::model::loaded::Model;
-use foreshock::model::scorer::Scorer;
 use jiff::Timestamp;
 
 const NODES: usize = 5_000;
@@ -30,11 +28,6 @@ fn names() -> Vec<NodeName> {
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_790_000_000).expect("in range")
-}
-
-/// A number in `0.0..1.0` that differs from row to row.
-fn noise(row: usize, column: usize) -> f64 {
-    ((row * 7_919 + column * 104_729) % 1_000) as f64 / 1_000.0
 }
 
 fn deciding(criterion: &mut Criterion) {
@@ -117,42 +110,5 @@ fn deciding(criterion: &mut Criterion) {
     });
 }
 
-fn scoring(criterion: &mut Criterion) {
-    let schema = Arc::new(Schema::built_in());
-    let model =
-        Model::load(None, &schema, false).expect("the built-in model fits the built-in features");
-    let mut matrix = FeatureMatrix::missing(now(), Arc::clone(&schema), names());
-    for ((row, column), value) in matrix.values.indexed_iter_mut() {
-        *value = noise(row, column) * 0.2;
-    }
-    let columns = derive(model.scorer.columns(), &matrix, &History::default())
-        .expect("the columns are there");
-    let usual = Usual::of(&matrix);
-    criterion.bench_function("derive, 5,000 Nodes", |bencher| {
-        bencher.iter(|| {
-            derive(
-                model.scorer.columns(),
-                black_box(&matrix),
-                &History::default(),
-            )
-        });
-    });
-    criterion.bench_function("score, 5,000 Nodes", |bencher| {
-        bencher.iter(|| model.scorer.score(black_box(&columns)));
-    });
-    criterion.bench_function("explain, 5,000 Nodes", |bencher| {
-        bencher.iter(|| {
-            (0..NODES)
-                .filter_map(|row| {
-                    let of = |feature: &foreshock::features::FeatureName| {
-                        usual.value(row, schema.column_of(feature.as_str())?)
-                    };
-                    model.scorer.explain(&columns, row, &of)
-                })
-                .count()
-        });
-    });
-}
-
-criterion_group!(benches, deciding, scoring);
+criterion_group!(benches, deciding);
 criterion_main!(benches);
