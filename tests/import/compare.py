@@ -89,7 +89,7 @@ def train(kind, random):
     matrix = xgboost.DMatrix(rows, labels, feature_names=names, feature_types=types)
     if kind == "counts":
         held_out = xgboost.DMatrix(held_out, truth, feature_names=names, feature_types=types)
-        early = {"evals": [(held_out, "held out")], "early_stopping_rounds": 5, "verbose_eval": False}
+        early = {"evals": [(held_out, "held_out")], "early_stopping_rounds": 5, "verbose_eval": False}
     return xgboost.train(settings, matrix, 100, **early), rows, labels
 
 
