@@ -187,6 +187,7 @@ async fn the_only_pod_of_a_deployment_in_kube_system_is_told() {
         name: "dns".into(),
         allowance: foreshock_core::drain::EvictionAllowance::Now(1),
         observed: true,
+        unsettled: false,
         detail: String::new(),
     });
     let pods = [

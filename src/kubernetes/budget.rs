@@ -16,6 +16,7 @@ pub(super) struct SeenBudget {
     pub(super) name: String,
     selector: Selector,
     observed: bool,
+    unsettled: bool,
     allowed: u32,
     current: i32,
     desired: i32,
@@ -41,6 +42,9 @@ impl SeenBudget {
             observed: status.is_some_and(|status| {
                 status.observed_generation.unwrap_or(0) >= pdb.metadata.generation.unwrap_or(0)
             }),
+            unsettled: status
+                .and_then(|status| status.disrupted_pods.as_ref())
+                .is_some_and(|pods| !pods.is_empty()),
             allowed: status.map_or(0, |status| {
                 u32::try_from(status.disruptions_allowed).unwrap_or(0)
             }),
@@ -68,6 +72,7 @@ impl SeenBudget {
             name: self.name.clone(),
             allowance,
             observed: self.observed,
+            unsettled: self.unsettled,
             detail: format!("{detail}{more}"),
         };
         let now = EvictionAllowance::Now;

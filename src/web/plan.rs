@@ -540,6 +540,7 @@ mod tests {
             name: "web-pdb".into(),
             allowance,
             observed: true,
+            unsettled: false,
             detail: "3 of 3 healthy, 2 wanted".into(),
         }
     }

@@ -63,6 +63,9 @@ pub struct Budget {
     pub allowance: EvictionAllowance,
     /// `status.observedGeneration` is that of the specification, so that the numbers mean something.
     pub observed: bool,
+    /// The disruption controller has not taken in yet what the server granted (`status.disruptedPods`), and
+    /// is about to write the status.
+    pub unsettled: bool,
     /// In the words of its status: `2 of 3 healthy, 2 wanted`.
     pub detail: String,
 }

@@ -4,6 +4,7 @@
 //! way at a time, across all drains of this process; the next goes when the workload has as many Ready Pods
 //! as it asks for, or as it had before, whichever is less.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -106,7 +107,8 @@ impl Workloads {
     }
 
     /// The workloads that have to be looked at before these Pods, which are to go, can have their turns:
-    /// one of which a single Pod goes, and none is awaited, need not.
+    /// one of which a single Pod goes, and none is awaited, need not. Those of which most Pods go come first:
+    /// their Pods go one after the other.
     pub fn to_look_at<'a>(
         &self,
         going: impl Iterator<Item = &'a PodFacts>,
@@ -120,7 +122,10 @@ impl Workloads {
         let needed = pods.into_iter().filter(|(workload, (count, pod))| {
             !(*count == 1 && self.goes_unseen(pod, workload)) || self.facts.contains_key(*workload)
         });
+        let mut needed: Vec<_> = needed.collect();
+        needed.sort_by_key(|(_, (count, _))| Reverse(*count));
         needed
+            .into_iter()
             .filter_map(|(_, (_, pod))| Some((pod.id.namespace.as_str(), workload_of(pod)?)))
             .collect()
     }

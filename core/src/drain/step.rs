@@ -21,6 +21,13 @@ use crate::time::after;
 
 /// Requests under way for one Node at once. The rate for the whole cluster is the executor's.
 const IN_FLIGHT_MAX: usize = 10;
+/// Of them Pods that are no links of chains, while there are links.
+const ALONE_IN_FLIGHT_MAX: usize = 4;
+/// So long after an eviction the disruption controller is waited for: it takes some tens of milliseconds, and
+/// a collision with its write half a second.
+const SETTLES_IN: Duration = Duration::from_millis(300);
+/// So long after an eviction it is no news that its budget has no room.
+const EXPLAINED_FOR: Duration = Duration::from_secs(5);
 /// Nothing is repeated sooner, whatever the server says or a delay option is set to.
 const RETRY_FLOOR: Duration = Duration::from_millis(500);
 /// After a budget has opened again: the refusal was about a moment that is over. Doubles with each further
@@ -53,7 +60,8 @@ pub enum Action {
         pod: PodId,
         /// `deleteOptions.gracePeriodSeconds`, only where the cap really shortens the Pod's own.
         grace: Option<Duration>,
-        /// Read the Pod first, because an earlier request may have been accepted.
+        /// Read the Pod first, because an earlier request may have been accepted. Not where budgets have refused
+        /// every one of them: that was the server's last word.
         read_first: bool,
     },
 }
@@ -181,6 +189,10 @@ pub struct PodProgress {
     pub answer: Option<(Timestamp, Answer)>,
     /// One was accepted; no other is sent.
     pub accepted: bool,
+    /// The budget that covered it when it was asked to go, in its own namespace.
+    pub budget: Option<String>,
+    /// Some answer was another than that a budget does not allow it, so that a request may have taken place.
+    pub in_doubt: bool,
 }
 
 /// How it stands with a drain; starts empty.
@@ -193,9 +205,10 @@ pub struct DrainProgress {
 }
 
 impl DrainProgress {
-    /// Notes that a request is being made.
-    pub fn sent(&mut self, pod: &PodId, at: Timestamp) {
-        let (_, progress) = self.entry(pod);
+    /// Notes that a request is being made, and which budget covers the Pod.
+    pub fn sent(&mut self, pod: &PodFacts, at: Timestamp) {
+        let (_, progress) = self.entry(&pod.id);
+        progress.budget = pod.budgets.first().map(|budget| budget.name.clone());
         progress.first_request_at.get_or_insert(at);
         progress.requests += 1;
         progress.in_flight = true;
@@ -223,6 +236,7 @@ impl DrainProgress {
         let (_, progress) = self.entry(pod);
         progress.in_flight = false;
         progress.accepted |= matches!(answer, Answer::Accepted | Answer::NamespaceTerminating);
+        progress.in_doubt |= !matches!(answer, Answer::BlockedByBudget { .. });
         progress.answer = Some((at, answer));
     }
 
@@ -364,6 +378,41 @@ pub fn step(
             }
         }
     }
+    // A Pod that goes names its budget no more.
+    for (id, state) in progress.asked() {
+        let (Some(budget), true, Some((at, _))) = (&state.budget, state.accepted, &state.answer)
+        else {
+            continue;
+        };
+        let explained_until = after(*at, EXPLAINED_FOR);
+        if now < explained_until {
+            let asked = asked.entry((&id.namespace, budget)).or_default();
+            asked.any = true;
+            let settled_by = after(*at, SETTLES_IN);
+            asked.settling |= now < settled_by;
+            let next = if now < settled_by {
+                settled_by
+            } else {
+                explained_until
+            };
+            step.wake_at = step.wake_at.min(next);
+        }
+    }
+    // Pods that nobody waits for leave the server to the links, which decide how long all of it takes.
+    let chains = going.iter().any(|pod| {
+        let state = progress.pods.get(&pod.id.uid);
+        is_link(pod)
+            && pod.terminating_until.is_none()
+            && !state.is_some_and(|(_, state)| state.accepted)
+    });
+    let is_in_flight = |pod: &PodFacts| {
+        let state = progress.pods.get(&pod.id.uid);
+        state.is_some_and(|(_, state)| state.in_flight)
+    };
+    let mut alone_in_flight = going
+        .iter()
+        .filter(|pod| !is_link(pod) && is_in_flight(pod))
+        .count();
     // Workloads of which a Pod is asked for in this very step.
     let mut given: BTreeSet<&Uid> = BTreeSet::new();
     let last_request = progress
@@ -402,6 +451,7 @@ pub fn step(
                     && ordinary_waiting
                     && !forbidden.contains_key(pod.id.namespace.as_str()) => {}
             Need::Request if in_flight >= IN_FLIGHT_MAX => {}
+            Need::Request if chains && !is_link(pod) && alone_in_flight >= ALONE_IN_FLIGHT_MAX => {}
             Need::Request => {
                 let surging = progress.surging() + step.surges.len();
                 match surge::turn(order, facts, pod, progress, surging, now) {
@@ -448,6 +498,7 @@ pub fn step(
                         asked.any = true;
                     }
                     in_flight += 1;
+                    alone_in_flight += usize::from(!is_link(pod));
                     step.actions.push(Action::Evict {
                         pod: pod.id.clone(),
                         grace: order
@@ -455,7 +506,7 @@ pub fn step(
                             .grace_cap
                             .map(|cap| cap.max(GRACE_FLOOR))
                             .filter(|cap| *cap < pod.grace),
-                        read_first: state.is_some_and(|state| state.requests > 0),
+                        read_first: state.is_some_and(|state| state.in_doubt),
                     });
                 }
             }
@@ -652,7 +703,9 @@ struct Asked {
     under_way: usize,
     /// Accepted, and not seen to go yet.
     taken: usize,
-    /// Some of its Pods that are still there was asked for.
+    /// One was evicted so shortly ago that the disruption controller may not have taken it in.
+    settling: bool,
+    /// Some of its Pods that are still there was asked for, or one was evicted a moment ago.
     any: bool,
 }
 
@@ -667,11 +720,16 @@ fn budget_key(pod: &PodFacts) -> Option<(&str, &str)> {
 /// One at a time: the server writes each disruption to the budget's status, and of two that it writes at
 /// once one begins again after half a second. Of a budget without room one Pod is asked for, because what
 /// the watch shows may be old, and to have the server's own words; the others wait for the budget to open.
+/// Where what we evicted a moment ago explains that there is no room, nobody is asked for; and while the
+/// controller is about to write the status itself, its write would be the one that collides.
 fn may_ask(pod: &PodFacts, state: Option<&PodProgress>, asked: Option<&Asked>) -> bool {
     let (Some(budget), Some(asked)) = (pod.budgets.first(), asked) else {
         return true;
     };
     if budget.is_closed() && state.is_none() && asked.any {
+        return false;
+    }
+    if budget.unsettled && asked.settling {
         return false;
     }
     let room = match budget.allowance {

@@ -516,11 +516,12 @@ impl<'a> Simulation<'a> {
                         Some(_) | None => RETRY_FLOOR,
                     };
                     prop_assert!(self.at >= answered + floor, "repeated too soon");
-                    prop_assert!(read_first, "repeated without reading first");
+                    let refused = matches!(answer, Some((_, Answer::BlockedByBudget { .. })));
+                    prop_assert!(read_first || refused, "repeated without reading first");
                 }
                 asked_at.insert(n, self.at);
                 let now = self.time();
-                self.progress.sent(&pod, now);
+                self.progress.sent(&self.pods[n].0, now);
                 self.workloads.sent(&self.pods[n].0, now);
                 self.send(n, read_first);
             }

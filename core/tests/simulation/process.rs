@@ -858,10 +858,10 @@ impl Process {
             if self.killed(cluster, weather, judge) {
                 return true;
             }
-            drain.progress.sent(&pod, wall);
             let known = pods.iter().find(|known| known.id == pod);
-            self.workloads
-                .sent(known.expect("a step is about Pods that it knows"), wall);
+            let known = known.expect("a step is about Pods that it knows");
+            drain.progress.sent(known, wall);
+            self.workloads.sent(known, wall);
             let found = cluster.pod(&pod.uid).map(|pod| pod.terminating_until);
             let answer = match found {
                 None if read_first => Answer::Gone,

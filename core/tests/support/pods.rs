@@ -83,6 +83,7 @@ pub fn budget(name: &str, allowance: EvictionAllowance) -> Budget {
         name: name.into(),
         allowance,
         observed: true,
+        unsettled: false,
         detail: "2 of 2 healthy, 2 wanted".into(),
     }
 }
@@ -123,6 +124,7 @@ pub fn order(rules: DrainRules) -> DrainOrder {
 }
 
 /// A drain that is walked step by step.
+#[derive(Clone)]
 pub struct Walk {
     pub order: DrainOrder,
     pub pods: Vec<PodFacts>,
@@ -203,9 +205,10 @@ impl Walk {
             .map(|Action::Evict { pod, .. }| pod)
             .collect();
         for pod in &asked {
-            self.progress.sent(pod, self.now);
             let facts = self.pods.iter().find(|there| there.id == *pod);
-            self.workloads.sent(facts.expect("there"), self.now);
+            let facts = facts.expect("there");
+            self.progress.sent(facts, self.now);
+            self.workloads.sent(facts, self.now);
         }
         asked.into_iter().map(|pod| pod.name).collect()
     }

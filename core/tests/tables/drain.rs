@@ -455,6 +455,88 @@ fn after_a_lost_answer_the_pod_is_read_first() {
     });
     walk.pass(60_000);
     assert_eq!(walk.ask(), Vec::<String>::new());
+    // What a budget refuses has not taken place, unless an earlier request has.
+    let mut walk = Walk::of([pod("a")]);
+    walk.ask();
+    walk.answer("a", blocked()).until_asked();
+    assert!(!first(&walk));
+    walk.ask();
+    walk.answer("a", lost()).until_asked();
+    walk.ask();
+    walk.answer("a", blocked()).until_asked();
+    assert!(first(&walk));
+}
+
+#[test]
+fn nobody_is_asked_for_where_what_was_evicted_a_moment_ago_explains_that_there_is_no_room() {
+    let open = |name: &str, count| budgeted(name, count);
+    let mut walk = Walk::of(["a", "b"].map(|name| open(name, 1)));
+    assert_eq!(walk.ask(), ["a"]);
+    walk.answer("a", Answer::Accepted).change("a", |pod| {
+        pod.terminating_until = Some(after(now(), seconds(600)));
+        pod.budgets.clear();
+    });
+    walk.change("b", |pod| pod.budgets = open("b", 0).budgets);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.pass(4_999);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    assert_eq!(
+        walk.step().wake_at,
+        after(walk.now, Duration::from_millis(1))
+    );
+    // After that it is worth the server's own words.
+    walk.pass(1);
+    assert_eq!(walk.ask(), ["b"]);
+}
+
+#[test]
+fn a_write_of_the_disruption_controller_that_is_due_is_waited_for_a_moment() {
+    let room_for_two = |name: &str, unsettled| {
+        with(budgeted(name, 2), |pod| {
+            pod.budgets[0].unsettled = unsettled
+        })
+    };
+    let mut walk = Walk::of(["a", "b", "c"].map(|name| room_for_two(name, false)));
+    assert_eq!(walk.ask(), ["a"]);
+    walk.answer("a", Answer::Accepted).change("a", |pod| {
+        pod.terminating_until = Some(after(now(), seconds(600)));
+        pod.budgets.clear();
+    });
+    // Where it is not ours, it is nobody's business.
+    let mut other = Walk::of([room_for_two("b", true)]);
+    assert_eq!(other.ask(), ["b"]);
+    let settles = |walk: &mut Walk, unsettled| {
+        for name in ["b", "c"] {
+            walk.change(name, |pod| {
+                pod.budgets = room_for_two(name, unsettled).budgets
+            });
+        }
+    };
+    settles(&mut walk, true);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    walk.pass(299);
+    assert_eq!(walk.ask(), Vec::<String>::new());
+    assert_eq!(
+        walk.step().wake_at,
+        after(walk.now, Duration::from_millis(1))
+    );
+    // It comes, or it does not.
+    let mut comes = walk.clone();
+    settles(&mut comes, false);
+    assert_eq!(comes.ask(), ["b"]);
+    walk.pass(1);
+    assert_eq!(walk.ask(), ["b"]);
+}
+
+#[test]
+fn pods_that_nobody_waits_for_leave_the_server_to_the_links() {
+    let alone = (0..20).map(|n| pod(&format!("p{n:02}")));
+    let links = ["a", "b"].map(|name| budgeted(name, 1));
+    let mut walk = Walk::of(links.into_iter().chain(alone.clone()));
+    assert_eq!(walk.ask(), ["a", "p00", "p01", "p02", "p03"]);
+    walk.answer("p00", Answer::Accepted);
+    assert_eq!(walk.ask(), ["p04"]);
+    assert_eq!(Walk::of(alone).ask().len(), 10);
 }
 
 #[test]

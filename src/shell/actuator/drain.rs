@@ -47,6 +47,9 @@ const TEXT_MAX: usize = 500;
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// After the gate was found closed. Its opening is an event, but for a Lease that is renewed late.
 const GATE_PAUSE: Duration = Duration::from_millis(500);
+/// Workloads that are looked at for the first time at once: dozens of them at the beginning of a drain would keep
+/// the server from its first evictions.
+const FIRST_LOOKS_MAX: usize = 4;
 /// A busy server that does not say for how long is left alone for this long, by every drain.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -58,7 +61,7 @@ pub(super) struct Shared {
     pub(super) reports: ReportTx,
     pub(super) events: EventTx,
     /// `eviction.rate`.
-    turns: Arc<Turns>,
+    pub(super) turns: Arc<Turns>,
     board: Board,
     /// Deployments that are scaled up meanwhile.
     pub(super) surges: Arc<Surges>,
@@ -458,8 +461,8 @@ impl Drain {
                 let ready_to_go = next.actions.len();
                 next.actions.truncate(usize::from(has_turn));
                 for Action::Evict { pod, .. } in &next.actions {
-                    self.state.progress.sent(pod, now);
                     if let Some(facts) = going.iter().find(|facts| facts.id == *pod) {
+                        self.state.progress.sent(facts, now);
                         board.sent(facts, now);
                         let account = &shared.account;
                         account.sent(&self.id(), facts, now, pod_deadline);
@@ -483,15 +486,19 @@ impl Drain {
         };
         let surging = self.held.values();
         let surging = surging.map(|held| (held.namespace.as_str(), &held.owner));
+        let must = self.held.len();
         let mut kept = BTreeMap::new();
-        for (namespace, workload) in wanted.into_iter().chain(surging) {
+        let mut unseen = 0;
+        for (n, (namespace, workload)) in surging.chain(wanted).enumerate() {
             if kept.contains_key(&workload.uid) {
                 continue;
             }
-            let state = self
-                .looked_at
-                .remove(&workload.uid)
-                .unwrap_or_else(|| self.shared.cluster.watch_workload(namespace, workload));
+            let state = match self.looked_at.remove(&workload.uid) {
+                Some(state) => state,
+                None if n >= must && unseen >= FIRST_LOOKS_MAX => continue,
+                None => self.shared.cluster.watch_workload(namespace, workload),
+            };
+            unseen += usize::from(state.borrow().is_none());
             kept.insert(workload.uid.clone(), state);
         }
         self.looked_at = kept;
@@ -1012,6 +1019,7 @@ mod tests {
             name: "pdb".to_owned(),
             allowance: EvictionAllowance::Now(0),
             observed: true,
+            unsettled: false,
             detail: "2 of 2 healthy".to_owned(),
         };
         let closed = PodFacts {

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::gate::Gate;
+use super::turns::Turns;
 use crate::kubernetes::{Cluster, ClusterEvent};
 
-/// Events that may wait; at ten a second, what takes longer than this is no news.
-const EVENTS_MAX: usize = 256;
+/// Events that may wait. At four a second, while Pods are evicted, some minutes; what takes longer is no news.
+const EVENTS_MAX: usize = 1_024;
+/// Between two of them while Pods are evicted: what the server has to do then is for the evictions.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// The end that has something to say.
 #[derive(Clone, Debug)]
@@ -51,6 +55,7 @@ pub fn channel() -> (EventTx, mpsc::Receiver<ClusterEvent>) {
 pub(super) async fn run(
     cluster: Arc<dyn Cluster>,
     gate: Gate,
+    turns: Arc<Turns>,
     mut events: mpsc::Receiver<ClusterEvent>,
     stop: CancellationToken,
 ) {
@@ -63,6 +68,13 @@ pub(super) async fn run(
                 None => return,
             },
         };
+        if turns.in_use() {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
         if let Err(closed) = gate.check() {
             debug!(node = event.node.as_ref().map(tracing::field::display), reason = event.reason, %closed, "event not published");
             continue;

@@ -769,6 +769,7 @@ pub(super) fn budgeted(name: &str, allowed: u32) -> PodFacts {
         name: "pdb".to_owned(),
         allowance: EvictionAllowance::Now(allowed),
         observed: true,
+        unsettled: false,
         detail: String::new(),
     };
     PodFacts {

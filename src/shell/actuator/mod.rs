@@ -140,6 +140,7 @@ impl<P: Send + Sync + 'static> Actuator<P> {
         let events = events::run(
             Arc::clone(&self.cluster),
             self.gate.clone(),
+            Arc::clone(&self.shared.turns),
             self.events_rx,
             stop.clone(),
         );

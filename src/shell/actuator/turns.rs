@@ -75,10 +75,10 @@ impl Turns {
     }
 
     /// Waits for one's turn. Whoever stops waiting loses nothing but the place in the queue. With `spare`, so
-    /// many stay free behind it, a quarter of all at most: for requests whose moment comes later, and that
+    /// many stay free behind it, half of all at most: for requests whose moment comes later, and that
     /// others wait for.
     pub(super) async fn turn(self: Arc<Self>, spare: usize) -> Turn {
-        let spare = spare.min(self.per_second / 4);
+        let spare = spare.min(self.per_second / 2);
         let queue = if spare == 0 {
             &self.queue
         } else {
@@ -104,6 +104,14 @@ impl Turns {
             turns: Arc::clone(&self),
             used: false,
         }
+    }
+
+    /// Whether an eviction is under way, or was within the last second.
+    pub(super) fn in_use(&self) -> bool {
+        let now = Instant::now();
+        let book = self.book();
+        let last = book.over.back();
+        book.under_way > 0 || last.is_some_and(|at| now < *at + SECOND)
     }
 
     /// Gives no turn for so long, because a server asked for quiet.
@@ -209,30 +217,30 @@ mod tests {
         let turns = Arc::new(Turns::per_second(20));
         let start = Instant::now();
         let take = async |spare| Arc::clone(&turns).turn(spare).await.send();
-        for _ in 0..15 {
-            take(7).await;
+        for _ in 0..10 {
+            take(12).await;
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
-        // A quarter is left, and one who spares does not stand in the way of one who does not.
-        let waits = tokio::spawn(Arc::clone(&turns).turn(7));
+        // Half is left, and one who spares does not stand in the way of one who does not.
+        let waits = tokio::spawn(Arc::clone(&turns).turn(12));
         tokio::time::sleep(Duration::from_millis(400)).await;
         assert!(!waits.is_finished());
-        for _ in 0..5 {
+        for _ in 0..10 {
             take(0).await;
         }
         assert_eq!(start.elapsed(), Duration::from_millis(400));
         waits.await.expect("it has its turn").send();
         assert_eq!(
             start.elapsed(),
-            SECOND,
-            "fifteen are free again, and five of them are spared"
+            Duration::from_millis(1_400),
+            "as long as ten count, the rest is spared"
         );
         // Spared or not: twenty within any second.
         let mut left = 0;
         while tokio::time::timeout(Duration::ZERO, take(0)).await.is_ok() {
             left += 1;
         }
-        assert_eq!(left, 14);
+        assert_eq!(left, 19);
     }
 
     #[tokio::test(start_paused = true)]

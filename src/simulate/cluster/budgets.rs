@@ -97,6 +97,7 @@ impl State {
                     name: budget.name.clone(),
                     allowance,
                     observed: true,
+                    unsettled: !workload.disrupted.is_empty(),
                     detail: format!(
                         "{} of {} healthy, {} wanted",
                         status.healthy, status.expected, status.desired

@@ -745,6 +745,7 @@ fn pods() -> Vec<PodFacts> {
         name: name.into(),
         allowance,
         observed: true,
+        unsettled: false,
         detail: "3 of 3 healthy, 2 wanted".into(),
     };
     let mut pods: Vec<PodFacts> = (0..5).map(|n| pod(&format!("cart-7d9f-{n}"))).collect();

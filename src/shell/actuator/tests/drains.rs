@@ -244,6 +244,7 @@ async fn the_deadline_ends_a_drain_with_an_outcome_for_each_pod() {
         name: "pdb".to_owned(),
         allowance: EvictionAllowance::Never,
         observed: true,
+        unsettled: false,
         detail: "3 wanted".to_owned(),
     };
     draining_node(
@@ -773,7 +774,7 @@ async fn a_request_that_waits_for_a_reading_is_called_back() {
         cluster
             .inner()
             .answers
-            .insert("q".to_owned(), [blocked()].into());
+            .insert("q".to_owned(), [lost()].into());
         cluster.inner().reading_takes = Duration::from_secs(4);
         let mut scene = Scene::new(&cluster).await;
         scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
@@ -912,10 +913,7 @@ async fn a_budget_that_opens_while_the_lease_is_late_is_used_as_soon_as_that_is_
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_went_after_a_request_without_an_answer_went_as_planned() {
-    let lost = Answer::Lost {
-        detail: "the connection broke".to_owned(),
-    };
-    for unsure in [lost, Answer::Gone] {
+    for unsure in [lost(), Answer::Gone] {
         let cluster = Fake::new();
         draining_node(&cluster, vec![pod("p")]);
         answer(&cluster, "p", vec![unsure; 20]);
@@ -968,7 +966,7 @@ async fn a_pod_that_goes_by_the_time_it_is_read_again_is_not_asked_again() {
     cluster
         .inner()
         .answers
-        .insert("q".to_owned(), [blocked()].into());
+        .insert("q".to_owned(), [lost()].into());
     cluster.inner().reads_terminating = true;
     let mut scene = Scene::new(&cluster).await;
     scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
@@ -991,6 +989,32 @@ async fn a_pod_that_goes_by_the_time_it_is_read_again_is_not_asked_again() {
     assert!(scene.seen.iter().any(accepted), "{:?}", scene.seen);
     scene.pass(Duration::from_secs(120)).await;
     assert_eq!(cluster.evictions(), ["q"], "nor later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_leave_the_server_to_the_evictions_and_none_is_lost() {
+    let cluster = Fake::new();
+    let pods = (0..60).map(|n| pod(&format!("p{n:02}"))).collect();
+    draining_node(&cluster, pods);
+    let options = ActuatorOptions {
+        evictions_per_second: 20,
+        ..OPTIONS
+    };
+    let mut scene = Scene::with(&cluster, options).await;
+    let said = |cluster: &Fake| {
+        let said = Write::Event("EvictedFromDegradingNode");
+        let written = cluster.written();
+        written.iter().filter(|write| **write == said).count()
+    };
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    let all_asked = |scene: &Scene| scene.cluster.evictions().len() == 60;
+    scene.until("all are asked to go", all_asked).await;
+    let took = scene.now().duration_since(START).as_secs();
+    assert!((2..5).contains(&took), "{took} s");
+    let early = said(&cluster);
+    assert!(early <= 4 * 5, "{early} in {took} s");
+    scene.pass(Duration::from_secs(30)).await;
+    assert_eq!(said(&cluster), 60);
 }
 
 #[tokio::test(start_paused = true)]

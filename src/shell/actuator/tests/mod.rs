@@ -245,6 +245,12 @@ fn blocked() -> Answer {
     }
 }
 
+fn lost() -> Answer {
+    Answer::Lost {
+        detail: "the connection broke".to_owned(),
+    }
+}
+
 fn answer(cluster: &Fake, pod: &str, answers: impl IntoIterator<Item = Answer>) {
     cluster
         .inner()
