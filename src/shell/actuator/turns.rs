@@ -75,10 +75,10 @@ impl Turns {
     }
 
     /// Waits for one's turn. Whoever stops waiting loses nothing but the place in the queue. With `spare`, so
-    /// many stay free behind it, half of all at most: for requests whose moment comes later, and that
+    /// many stay free behind it, a third of all at most: for requests whose moment comes later, and that
     /// others wait for.
     pub(super) async fn turn(self: Arc<Self>, spare: usize) -> Turn {
-        let spare = spare.min(self.per_second / 2);
+        let spare = spare.min(self.per_second / 3);
         let queue = if spare == 0 {
             &self.queue
         } else {
@@ -217,30 +217,30 @@ mod tests {
         let turns = Arc::new(Turns::per_second(20));
         let start = Instant::now();
         let take = async |spare| Arc::clone(&turns).turn(spare).await.send();
-        for _ in 0..10 {
+        for _ in 0..14 {
             take(12).await;
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
-        // Half is left, and one who spares does not stand in the way of one who does not.
+        // A third is left, and one who spares does not stand in the way of one who does not.
         let waits = tokio::spawn(Arc::clone(&turns).turn(12));
         tokio::time::sleep(Duration::from_millis(400)).await;
         assert!(!waits.is_finished());
-        for _ in 0..10 {
+        for _ in 0..6 {
             take(0).await;
         }
         assert_eq!(start.elapsed(), Duration::from_millis(400));
         waits.await.expect("it has its turn").send();
         assert_eq!(
             start.elapsed(),
-            Duration::from_millis(1_400),
-            "as long as ten count, the rest is spared"
+            SECOND,
+            "fourteen are free again, and six of them are spared"
         );
         // Spared or not: twenty within any second.
         let mut left = 0;
         while tokio::time::timeout(Duration::ZERO, take(0)).await.is_ok() {
             left += 1;
         }
-        assert_eq!(left, 19);
+        assert_eq!(left, 13);
     }
 
     #[tokio::test(start_paused = true)]
