@@ -9,10 +9,9 @@ use foreshock_core::decision::verdict::HoldReason;
 use foreshock_core::record::ClusterRecord;
 use foreshock_core::risk::Risk;
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
 
 use super::*;
-use crate::actuator::event_channel;
+use crate::actuator::{EventRx, event_channel};
 use crate::alertmanager::webhook_queue;
 use crate::clock::VirtualClock;
 use crate::config::Config;
@@ -20,7 +19,6 @@ use crate::events::{EventKind, EventQuery};
 use crate::features::identity::{Sightings, Target};
 use crate::features::{ColumnName, FeatureMatrix, FeatureName, IdentityMap, ModelMatrix, Schema};
 use crate::features::{TelemetryError, telemetry::Column};
-use crate::kubernetes::ClusterEvent;
 use crate::model::artifact::Source;
 use crate::model::scorer::{Explanation, Score};
 use crate::simulate::cluster::{Fault, NodeSpec, SimulatedCluster, SimulatedClusterOptions};
@@ -150,7 +148,7 @@ struct Scene {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     ordered: Arc<Mutex<Ordered>>,
     leadership: Arc<watch::Sender<Leadership>>,
-    published: Mutex<mpsc::Receiver<ClusterEvent>>,
+    published: Mutex<EventRx>,
     _queue: crate::alertmanager::WebhookQueue,
     _tasks: JoinSet<()>,
 }
@@ -334,7 +332,7 @@ impl Scene {
             .published
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let all = std::iter::from_fn(|| published.try_recv().ok());
+        let all = std::iter::from_fn(|| published.take());
         all.map(|event| {
             let about = event
                 .node

@@ -6,7 +6,7 @@
 //!
 //! The import is exact. XGBoost compares in single precision, `value < threshold`, and sends a missing
 //! value where the split has learned to. Every threshold becomes an edge of its column, put where the
-//! rounding to single precision changes sides ([`edge_of`]), so a code is left of a cut if and only if
+//! rounding to single precision changes sides (`edge_of`), so a code is left of a cut if and only if
 //! XGBoost goes left. What the header cannot say (weights of dropped trees, another mark for missing
 //! values) the *checks* do: rows with what XGBoost said of them, which the imported model has to repeat.
 

@@ -108,25 +108,27 @@ impl Workloads {
 
     /// The workloads that have to be looked at before these Pods, which are to go, can have their turns:
     /// one of which a single Pod goes, and none is awaited, need not. Those of which most Pods go come first:
-    /// their Pods go one after the other.
+    /// their Pods go one after the other. Last come those that nobody waits for, since all are going.
     pub fn to_look_at<'a>(
         &self,
         going: impl Iterator<Item = &'a PodFacts>,
     ) -> Vec<(&'a str, &'a Owner)> {
-        let mut pods: BTreeMap<&Uid, (usize, &PodFacts)> = BTreeMap::new();
+        let mut pods: BTreeMap<&Uid, (usize, &PodFacts, bool)> = BTreeMap::new();
         for pod in going {
             if let Some(workload) = paced_by(pod) {
-                pods.entry(workload).or_insert((0, pod)).0 += 1;
+                let (count, _, stays) = pods.entry(workload).or_insert((0, pod, false));
+                *count += 1;
+                *stays |= pod.terminating_until.is_none();
             }
         }
-        let needed = pods.into_iter().filter(|(workload, (count, pod))| {
+        let needed = pods.into_iter().filter(|(workload, (count, pod, _))| {
             !(*count == 1 && self.goes_unseen(pod, workload)) || self.facts.contains_key(*workload)
         });
         let mut needed: Vec<_> = needed.collect();
-        needed.sort_by_key(|(_, (count, _))| Reverse(*count));
+        needed.sort_by_key(|(_, (count, _, stays))| (!*stays, Reverse(*count)));
         needed
             .into_iter()
-            .filter_map(|(_, (_, pod))| Some((pod.id.namespace.as_str(), workload_of(pod)?)))
+            .filter_map(|(_, (_, pod, _))| Some((pod.id.namespace.as_str(), workload_of(pod)?)))
             .collect()
     }
 

@@ -342,7 +342,12 @@ pub fn step(
     };
     // Ordinary Pods first, critical ones last. Among them the links come first: they decide how long all of it
     // takes. Ties by name.
-    going.sort_by_key(|pod| (pod.critical, pod.dependency.is_some(), !is_link(pod)));
+    // Of those that nobody waits for, whoever was asked before lets the others go first: it may have met a
+    // server that hangs.
+    going.sort_by_key(|pod| {
+        let again = !is_link(pod) && progress.was_asked(&pod.id);
+        (pod.critical, pod.dependency.is_some(), !is_link(pod), again)
+    });
 
     let mut step = Step {
         actions: Vec::new(),
@@ -400,10 +405,11 @@ pub fn step(
     }
     // Pods that nobody waits for leave the server to the links, which decide how long all of it takes.
     let chains = going.iter().any(|pod| {
-        let state = progress.pods.get(&pod.id.uid);
-        is_link(pod)
-            && pod.terminating_until.is_none()
-            && !state.is_some_and(|(_, state)| state.accepted)
+        let state = progress.pods.get(&pod.id.uid).map(|(_, state)| state);
+        let goes = pod.terminating_until.is_some() || state.is_some_and(|state| state.accepted);
+        let stuck = || matches!(need(order, pod, state, node_ready, now), Need::Stuck(..));
+        // A critical one waits for the others itself.
+        is_link(pod) && !pod.critical && !goes && !stuck()
     });
     let is_in_flight = |pod: &PodFacts| {
         let state = progress.pods.get(&pod.id.uid);
@@ -526,7 +532,7 @@ pub fn step(
     };
     step.links_waiting = waiting
         .iter()
-        .filter(|pod| is_link(pod) && !is_asked(pod))
+        .filter(|pod| is_link(pod) && !is_asked(pod) && !(pod.critical && ordinary_waiting))
         .count();
 
     step.state = if now >= order.deadline_at && (!waiting.is_empty() || !stuck.is_empty()) {

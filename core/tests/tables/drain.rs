@@ -376,7 +376,7 @@ fn while_nothing_may_be_sent_nothing_is_and_what_was_accepted_is_followed() {
     walk.gone("a");
     assert_eq!(walk.step().state, StepState::Running { remaining: 2 });
     walk.order.sends = true;
-    assert_eq!(walk.ask(), ["b", "c"]);
+    assert_eq!(walk.ask(), ["c", "b"]);
 }
 
 // ---- grace ----
@@ -536,7 +536,13 @@ fn pods_that_nobody_waits_for_leave_the_server_to_the_links() {
     assert_eq!(walk.ask(), ["a", "p00", "p01", "p02", "p03"]);
     walk.answer("p00", Answer::Accepted);
     assert_eq!(walk.ask(), ["p04"]);
-    assert_eq!(Walk::of(alone).ask().len(), 10);
+    assert_eq!(Walk::of(alone.clone()).ask().len(), 10);
+    // A critical link waits for the others, and not they for it.
+    let critical = with(budgeted("a", 1), |pod| pod.critical = true);
+    assert_eq!(
+        Walk::of([critical].into_iter().chain(alone)).ask().len(),
+        10
+    );
 }
 
 #[test]
@@ -673,7 +679,8 @@ fn a_busy_server_is_left_alone_by_the_whole_drain() {
     walk.answer("p01", Answer::Accepted);
     assert_eq!(walk.ask(), Vec::<String>::new());
     assert_eq!(walk.until_asked(), 7_000);
-    assert_eq!(walk.ask(), ["p00", "p10"]);
+    // Who was not asked for yet comes before who was.
+    assert_eq!(walk.ask(), ["p10", "p11"]);
 }
 
 fn forbidden() -> Answer {

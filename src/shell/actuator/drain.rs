@@ -526,8 +526,10 @@ impl Drain {
                     gone_at: None,
                     volumes: Vec::new(),
                 });
-                if !pod.volumes.is_empty() && going.volumes != pod.volumes {
-                    going.volumes.clone_from(&pod.volumes);
+                for volume in &pod.volumes {
+                    if !going.volumes.contains(volume) {
+                        going.volumes.push(volume.clone());
+                    }
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -20,7 +21,18 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The end that has something to say.
 #[derive(Clone, Debug)]
 pub struct EventTx {
-    tx: mpsc::Sender<ClusterEvent>,
+    /// Of Pods that go, of which there may be hundreds.
+    pods: mpsc::Sender<ClusterEvent>,
+    /// All others, and warnings.
+    others: mpsc::Sender<ClusterEvent>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The end that publishes.
+#[derive(Debug)]
+pub struct EventRx {
+    pods: mpsc::Receiver<ClusterEvent>,
+    others: mpsc::Receiver<ClusterEvent>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -28,27 +40,46 @@ impl EventTx {
     /// Has an Event published, if there is room and while writing is allowed. Best effort: everything
     /// that Events say is in the log and the API too.
     pub fn publish(&self, event: ClusterEvent) {
-        if self.tx.try_send(event).is_err() {
+        let tx = if event.pod.is_some() && !event.warning {
+            &self.pods
+        } else {
+            &self.others
+        };
+        if tx.try_send(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// How many were dropped because too many waited.
+    /// How many were dropped because too many waited, or because the process ended.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
 
+impl EventRx {
+    /// What waits and would be published next, if anything.
+    pub fn take(&mut self) -> Option<ClusterEvent> {
+        let other = self.others.try_recv();
+        other.or_else(|_| self.pods.try_recv()).ok()
+    }
+}
+
 /// The two ends.
-pub fn channel() -> (EventTx, mpsc::Receiver<ClusterEvent>) {
-    let (tx, rx) = mpsc::channel(EVENTS_MAX);
-    (
-        EventTx {
-            tx,
-            dropped: Arc::default(),
-        },
-        rx,
-    )
+pub fn channel() -> (EventTx, EventRx) {
+    let (pods, pods_rx) = mpsc::channel(EVENTS_MAX);
+    let (others, others_rx) = mpsc::channel(EVENTS_MAX);
+    let dropped = Arc::<AtomicU64>::default();
+    let tx = EventTx {
+        pods,
+        others,
+        dropped: Arc::clone(&dropped),
+    };
+    let rx = EventRx {
+        pods: pods_rx,
+        others: others_rx,
+        dropped,
+    };
+    (tx, rx)
 }
 
 /// Publishes until `stop`, or until nobody has anything to say any more.
@@ -56,25 +87,27 @@ pub(super) async fn run(
     cluster: Arc<dyn Cluster>,
     gate: Gate,
     turns: Arc<Turns>,
-    mut events: mpsc::Receiver<ClusterEvent>,
+    mut events: EventRx,
     stop: CancellationToken,
 ) {
+    let mut last = Instant::now();
     loop {
+        let due = if turns.in_use() { last + PAUSE } else { last };
+        let pods = &mut events.pods;
+        let next_of_pods = async {
+            tokio::time::sleep_until(due).await;
+            pods.recv().await
+        };
         let event = tokio::select! {
             biased;
-            () = stop.cancelled() => return,
-            event = events.recv() => match event {
+            () = stop.cancelled() => break,
+            Some(event) = events.others.recv() => event,
+            event = next_of_pods => match event {
                 Some(event) => event,
                 None => return,
             },
         };
-        if turns.in_use() {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
-            }
-        }
+        last = Instant::now();
         if let Err(closed) = gate.check() {
             debug!(node = event.node.as_ref().map(tracing::field::display), reason = event.reason, %closed, "event not published");
             continue;
@@ -82,6 +115,12 @@ pub(super) async fn run(
         if let Err(error) = cluster.publish(&event).await {
             warn!(node = event.node.as_ref().map(tracing::field::display), reason = event.reason, %error, "event not published");
         }
+    }
+    let left = events.pods.len() + events.others.len();
+    if left > 0 {
+        let dropped = u64::try_from(left).unwrap_or(u64::MAX);
+        events.dropped.fetch_add(dropped, Ordering::Relaxed);
+        debug!(left, "events not published: the process ends");
     }
 }
 

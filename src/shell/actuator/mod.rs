@@ -16,8 +16,8 @@ mod surge;
 mod turns;
 mod volumes;
 
-pub use events::EventTx;
 pub use events::channel as event_channel;
+pub use events::{EventRx, EventTx};
 pub use gate::{Closed, Gate, LeaderHandle, Leadership, LeaseError};
 pub use leader::{Leader, LeaderOptions, LeaseTimes, identity};
 pub use release::{Progress, ReleaseError, ReleaseOptions, Summary, rehearse, release};
@@ -37,7 +37,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +77,7 @@ pub struct Actuator<P = AuditedPlan> {
     plan_of: fn(&P) -> &Plan,
     reports: ReportTx,
     events: EventTx,
-    events_rx: mpsc::Receiver<ClusterEvent>,
+    events_rx: EventRx,
     marks: Rate,
     shared: Arc<drain::Shared>,
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use foreshock_core::drain::{DrainId, LeftBehind, PodFacts, PodId, PodOutcome, Volume};
-use foreshock_core::time::since;
+use foreshock_core::time::{after, since};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -29,6 +29,8 @@ const FOLLOWED_MAX: usize = 64;
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// So long is looked at the least, also after a drain that ends just before its deadline.
+const LOOK_MIN: Duration = Duration::from_secs(60);
 /// The shortest pause, before the last look.
 const PAUSE_FLOOR: Duration = Duration::from_millis(100);
 /// Letters of what is said; a sentence names only a few volumes, but names and problems are long.
@@ -114,6 +116,7 @@ async fn follow(shared: &Shared, drained: Drained) {
         volumes.map(|volume| (volume.clone(), None)).collect();
     let (mut pause, mut wait) = (PAUSE_MIN, PAUSE_MIN);
     let mut warned = false;
+    let until = drained.deadline_at.max(after(drained.over_at, LOOK_MIN));
     loop {
         tokio::time::sleep(wait).await;
         if !concerns() {
@@ -128,11 +131,11 @@ async fn follow(shared: &Shared, drained: Drained) {
             warned = true;
         }
         let now = shared.clock.now();
-        if left.is_empty() || now >= drained.deadline_at {
+        if left.is_empty() || now >= until {
             break;
         }
         pause = (pause * 2).min(PAUSE_MAX);
-        wait = pause.min(since(now, drained.deadline_at)).max(PAUSE_FLOOR);
+        wait = pause.min(since(now, until)).max(PAUSE_FLOOR);
     }
     if !left.is_empty() {
         leave_out_used(shared, &drained, &mut left).await;

@@ -1013,6 +1013,16 @@ async fn events_leave_the_server_to_the_evictions_and_none_is_lost() {
     assert!((2..5).contains(&took), "{took} s");
     let early = said(&cluster);
     assert!(early <= 4 * 5, "{early} in {took} s");
+    // What is no news of one Pod does not wait behind them.
+    scene.events.publish(ClusterEvent {
+        node: Some(NodeId::new("a", "uid-a")),
+        pod: None,
+        reason: "DegradationTainted",
+        warning: false,
+        note: String::new(),
+    });
+    scene.pass(Duration::from_millis(10)).await;
+    assert_eq!(cluster.inner().said.len(), 1);
     scene.pass(Duration::from_secs(30)).await;
     assert_eq!(said(&cluster), 60);
 }

@@ -24,6 +24,7 @@ struct Scene {
     leader: LeaderHandle,
     plans: watch::Sender<Option<Arc<Plan>>>,
     reports: ReportRx,
+    events: EventTx,
     seen: Vec<Report>,
     shutdown: CancellationToken,
     actuator: JoinHandle<()>,
@@ -76,7 +77,7 @@ impl Scene {
         };
         let (leader, handle) = Leader::new(as_cluster(), clock(), leading);
         let (plans, plans_rx) = watch::channel(None);
-        let (actuator, reports, _) = Actuator::with_plans(
+        let (actuator, reports, events) = Actuator::with_plans(
             options,
             as_cluster(),
             clock(),
@@ -88,6 +89,7 @@ impl Scene {
         Self {
             cluster: Arc::clone(cluster),
             leader: handle,
+            events,
             plans,
             reports,
             seen: Vec::new(),
