@@ -421,6 +421,32 @@ fn what_may_go_on_does() {
 }
 
 #[test]
+fn a_label_that_somebody_wrote_over_is_not_changed_either() {
+    let labelled = |label| {
+        marked(Marks {
+            label: Some(label),
+            ..Marks::default()
+        })
+    };
+    let before = labelled(RiskLabel::Caution);
+    let rises = order(
+        Cause::Caution,
+        Some(before.clone()),
+        Some(labelled(RiskLabel::AtRisk)),
+    );
+    let with = |value: Value| node(&[], json!({ LABEL_RISK: value }), recorded(&before));
+    let after = applied(&with(json!("caution")), &rises).expect("as expected");
+    assert_eq!(after["metadata"]["labels"][LABEL_RISK], "at-risk");
+    let theirs = applied(&with(json!("mine")), &rises);
+    assert_eq!(
+        theirs,
+        Err(Superseded::ForeignLabel(Some("mine".to_owned())))
+    );
+    let gone = node(&[], json!({}), recorded(&before));
+    assert_eq!(applied(&gone, &rises), Err(Superseded::ForeignLabel(None)));
+}
+
+#[test]
 fn a_change_of_the_record_alone_leaves_the_taints_out_of_the_patch() {
     let mut later = tainted();
     later.reasons = vec!["disk_await_write 84 ms".to_owned()];
