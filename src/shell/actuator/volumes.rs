@@ -30,7 +30,7 @@ const PAUSE_MIN: Duration = Duration::from_secs(2);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// So long is looked at the least, also after a drain that ends just before its deadline.
-const LOOK_MIN: Duration = Duration::from_secs(60);
+const LOOK_MIN: Duration = Duration::from_secs(20);
 /// The shortest pause, before the last look.
 const PAUSE_FLOOR: Duration = Duration::from_millis(100);
 /// Letters of what is said; a sentence names only a few volumes, but names and problems are long.
