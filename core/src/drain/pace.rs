@@ -106,6 +106,17 @@ impl Workloads {
         self.facts.insert(workload.clone(), now);
     }
 
+    /// Forgets how it stood with a workload that is not seen at present: it may be otherwise by now.
+    pub fn unsee(&mut self, workload: &Uid) {
+        self.facts.remove(workload);
+    }
+
+    /// Forgets what was asked so long ago that nobody waits for it any more.
+    pub fn expire(&mut self, now: Timestamp, pod_deadline: Duration) {
+        self.asked
+            .retain(|_, asked| now < after(asked.at, pod_deadline));
+    }
+
     /// The workloads that have to be looked at before these Pods, which are to go, can have their turns:
     /// one of which a single Pod goes, and none is awaited, need not. Those of which most Pods go come first:
     /// their Pods go one after the other. Last come those that nobody waits for, since all are going.
@@ -202,20 +213,20 @@ impl Workloads {
     /// A workload that never got its Pods back is remembered with what it had before, so that the next
     /// attempt does not take what is left for all there ever was.
     pub fn settle(&mut self, concerned: &BTreeSet<Uid>, now: Timestamp, pod_deadline: Duration) {
+        self.expire(now, pod_deadline);
         let settled: Vec<Uid> = self
             .asked
             .iter()
             .filter(|(pod, asked)| {
-                after(asked.at, pod_deadline) <= now
-                    || (asked.going
-                        && self.facts.get(&asked.workload).is_some_and(|fact| {
-                            fact.as_ref().is_ok_and(|seen| {
-                                seen.over
-                                    || (!seen.ready.contains(*pod)
-                                        && self.ready_left(&asked.workload, seen)
-                                            >= self.target(&asked.workload, seen))
-                            })
-                        }))
+                asked.going
+                    && self.facts.get(&asked.workload).is_some_and(|fact| {
+                        fact.as_ref().is_ok_and(|seen| {
+                            seen.over
+                                || (!seen.ready.contains(*pod)
+                                    && self.ready_left(&asked.workload, seen)
+                                        >= self.target(&asked.workload, seen))
+                        })
+                    })
             })
             .map(|(pod, _)| pod.clone())
             .collect();

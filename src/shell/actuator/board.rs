@@ -51,7 +51,10 @@ impl Board {
         decide: impl FnOnce(&mut Workloads) -> T,
     ) -> T {
         let mut inner = self.lock();
-        inner.concerned.insert(node.clone(), workloads);
+        // What an earlier drain has waited for in vain is no time that this one has waited.
+        if inner.concerned.insert(node.clone(), workloads).is_none() {
+            inner.workloads.expire(now, pod_deadline);
+        }
         // By then nothing is awaited any more of what a predecessor may have evicted. A follower may have
         // been up for weeks, so the time that it leads counts; and the process's own, which no clock that
         // is put right can lengthen.

@@ -495,7 +495,10 @@ impl Drain {
             }
             let state = match self.looked_at.remove(&workload.uid) {
                 Some(state) => state,
-                None if n >= must && unseen >= FIRST_LOOKS_MAX => continue,
+                None if n >= must && unseen >= FIRST_LOOKS_MAX => {
+                    board.unsee(&workload.uid);
+                    continue;
+                }
                 None => self.shared.cluster.watch_workload(namespace, workload),
             };
             unseen += usize::from(state.borrow().is_none());
@@ -503,9 +506,12 @@ impl Drain {
         }
         self.looked_at = kept;
         for (workload, state) in &mut self.looked_at {
-            if let Some(seen) = state.borrow_and_update().clone() {
-                self.shared.account.see(workload, &seen);
-                board.see(workload, seen);
+            match state.borrow_and_update().clone() {
+                Some(seen) => {
+                    self.shared.account.see(workload, &seen);
+                    board.see(workload, seen);
+                }
+                None => board.unsee(workload),
             }
         }
     }

@@ -233,6 +233,11 @@ impl Fake {
         });
     }
 
+    /// A look at the ReplicaSet that begins from now on sees nothing until [`Self::set_workload`].
+    pub(super) fn forget_workload(&self) {
+        self.inner().workloads.remove(&Uid::from("rs"));
+    }
+
     /// Has every watch of a workload say again what it shows.
     pub(super) fn touch_workloads(&self) {
         for sender in self.inner().workloads.values() {

@@ -643,6 +643,61 @@ async fn two_nodes_that_are_drained_at_once_take_one_pod_of_a_workload_at_a_time
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_earlier_drain_has_seen_of_a_workload_is_not_believed_in_the_next() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![of_web("p1")]);
+    web(&cluster, &["p1", "p2", "p3"]);
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    let asked = |scene: &Scene| scene.cluster.evictions() == ["p1"];
+    scene.until("the first goes", asked).await;
+    web(&cluster, &["p2", "p3"]);
+    let drained = |scene: &Scene| scene.ended() == Some(NodeOutcome::Drained);
+    scene.until("the first drain is over", drained).await;
+    scene.plan(|_| {});
+    // Its replacement is waited for in vain, and comes when nobody looks.
+    let pod_deadline = drain_it("a", START).rules.pod_deadline;
+    scene.pass(pod_deadline + Duration::from_secs(1)).await;
+
+    cluster.forget_workload();
+    let later = scene.now();
+    cluster.node("b", Some(&draining("b", later)));
+    cluster.set_pods("b", vec![of_web("p2")]);
+    scene.seen.clear();
+    scene.plan(|plan| plan.drains = vec![drain_it("b", later)]);
+    scene.pass(Duration::from_secs(5)).await;
+    assert_eq!(cluster.evictions(), ["p1"], "nothing is known of it");
+    assert_eq!(scene.ended(), None);
+    web(&cluster, &["p2", "p3", "r1"]);
+    let asked = |scene: &Scene| scene.cluster.evictions() == ["p1", "p2"];
+    scene.until("the second goes", asked).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_drain_goes_by_what_it_sees_of_a_workload_itself() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![of_web("p1")]);
+    cluster.node("b", Some(&draining("b", START)));
+    cluster.set_pods("b", vec![of_web("p2")]);
+    web(&cluster, &["p1", "p2", "p3"]);
+    let mut scene = Scene::new(&cluster).await;
+    let looks_on = DrainOrder {
+        sends: false,
+        ..drain_it("a", START)
+    };
+    scene.plan(|plan| plan.drains = vec![looks_on.clone()]);
+    scene.pass(Duration::from_secs(5)).await;
+    // What the first one saw is all that it will ever see.
+    cluster.forget_workload();
+    scene.plan(|plan| plan.drains = vec![looks_on, drain_it("b", START)]);
+    scene.pass(Duration::from_secs(5)).await;
+    assert_eq!(cluster.evictions(), Vec::<String>::new());
+    web(&cluster, &["p1", "p2", "p3"]);
+    let asked = |scene: &Scene| scene.cluster.evictions() == ["p2"];
+    scene.until("it goes", asked).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_is_ordered_again_goes_on_and_another_of_the_same_node_begins_anew() {
     let cluster = Fake::new();
     draining_node(&cluster, vec![pod("p"), budgeted("q", 1)]);
