@@ -685,17 +685,17 @@ async fn attached(bed: &Cluster, name: &str) {
 }
 
 /// While the attacher has its finalizer there, the volume is not detached.
-async fn hold_attached(bed: &Cluster, name: &str) {
-    let finalizers = ["external-attacher/csi-example-com"];
+async fn hold_attached(bed: &Cluster, name: &str, hold: bool) {
+    let finalizers = hold.then_some(["external-attacher/csi-example-com"]);
     let patch = json!({"metadata": {"finalizers": finalizers}});
     patch_attachment(bed, name, &[], patch).await;
 }
 
 /// Kubernetes itself attaches the volume, and deletes what says so when the Pod is gone; the driver does not let it
-/// go. That holds up neither the drain nor its end, and is said at the Node's deadline.
+/// go. That holds up neither the drain nor its end, and is said at the Node's deadline. The second Node's is let go.
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(feature = "bed"), ignore = "needs the test bed: ./tests/run")]
-async fn a_volume_that_stays_attached_is_told_at_the_deadline() {
+async fn a_volume_that_stays_attached_is_told_at_the_deadline_and_one_that_goes_is_not() {
     let bed = Cluster::start().await;
     bed.create_nodes(3).await;
     // As the kubelet does, so that Kubernetes attaches volumes to them.
@@ -706,7 +706,7 @@ async fn a_volume_that_stays_attached_is_told_at_the_deadline() {
     bed.apply(&with_volume()).await;
     bed.wait_rollout("shop", "deployment/orders").await;
     let (first, node) = attachment(&bed, "").await;
-    hold_attached(&bed, &first).await;
+    hold_attached(&bed, &first, true).await;
     attached(&bed, &first).await;
 
     let workdir = Workdir::new("drain-volumes");
@@ -780,12 +780,26 @@ async fn a_volume_that_stays_attached_is_told_at_the_deadline() {
         "Kubernetes has asked for it"
     );
 
+    hold_attached(&bed, &first, false).await;
+    let (second, next) = attachment(&bed, &node).await;
+    attached(&bed, &second).await;
+    // A replacement that is not Ready would have its own Node's drain wait.
+    bed.wait_rollout("shop", "deployment/orders").await;
+    fire(&foreshock, &next).await;
+    let ends = time(&drained(&next).await["at"]).expect("a time");
+    wait_until("its deadline to be over", LIMIT, async || {
+        let now = time(&view(&next).await["at"]).expect("a time");
+        let passed = now.duration_since(ends).as_secs();
+        (passed > 30).then_some(()).ok_or(format!("{passed} s"))
+    })
+    .await;
+    assert_eq!(view(&next).await["volumes"], Value::Null);
     let asked = bed.audit().into_iter();
     let asked =
         asked.filter(|event| event.user == ACCOUNT && event.uri.contains("volumeattachments"));
     let asked: Vec<String> = asked.map(|event| event.verb).collect();
     assert!(
-        asked.len() >= 2 && asked.iter().all(|verb| verb == "get"),
+        asked.len() >= 3 && asked.iter().all(|verb| verb == "get"),
         "{asked:?}"
     );
 }
