@@ -149,9 +149,13 @@ impl OwnWrites {
                 message,
                 at,
             } => {
-                // The next drain may have begun before the deadline of this one.
-                let present = self.drains.get(&node.name);
-                if present.is_some_and(|present| present.started_at != left.drain.started_at) {
+                // The next drain may have begun before the deadline of this one, or be over already.
+                let started_at = left.drain.started_at;
+                let running = self.drains.get(&node.name);
+                let over = self.differs.get(node);
+                if running.is_some_and(|running| running.started_at != started_at)
+                    || over.is_some_and(|over| over.drain > started_at)
+                {
                     return;
                 }
                 let view = VolumesView {
@@ -368,6 +372,18 @@ mod tests {
         own.take(&drain(&node, after(NOW, RETRY_MIN)), NOW);
         assert!(own.volumes.is_empty());
         // It may be known only when the next one runs.
+        own.take(&left, NOW);
+        assert!(own.volumes.is_empty());
+        // Or when that is over too, and its Node is not draining any more.
+        let differs = Report::Differs {
+            node: node.clone(),
+            drain: after(NOW, RETRY_MIN),
+            differences: Arc::default(),
+            message: String::new(),
+            at: NOW,
+        };
+        own.take(&differs, NOW);
+        own.drains.clear();
         own.take(&left, NOW);
         assert!(own.volumes.is_empty());
     }
