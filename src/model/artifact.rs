@@ -56,6 +56,21 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The bytes of a file: one more than allowed where it is too large, which is enough to know, also on a
+    /// pipe that never ends.
+    pub(super) fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        let most = u64::try_from(self.bytes)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?
+            .take(most)
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
 /// A checked model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Artifact {
@@ -342,14 +357,7 @@ impl Artifact {
             path: path.to_owned(),
             source,
         };
-        let file = std::fs::File::open(path).map_err(failed)?;
-        let mut bytes = Vec::new();
-        // One byte over the limit is enough to know, also on a pipe that never ends.
-        let most = u64::try_from(limits.bytes)
-            .unwrap_or(u64::MAX)
-            .saturating_add(1);
-        file.take(most).read_to_end(&mut bytes).map_err(failed)?;
-        Self::parse(&bytes, limits)
+        Self::parse(&limits.read(path).map_err(failed)?, limits)
     }
 
     /// The bytes of the model file; the same for the same model.

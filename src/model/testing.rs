@@ -110,3 +110,33 @@ pub(crate) fn imported() -> Artifact {
     let import = xgboost::import(EXPORT, &Limits::default());
     import.expect("the small export is valid").artifact
 }
+
+/// An error with all that it comes from.
+pub(crate) fn message(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// That the refusal of a hostile file says why, names a remedy, and is not as long as the file.
+pub(crate) fn says(name: &str, error: &dyn std::error::Error, reason: &str, remedies: &[&str]) {
+    let text = message(error);
+    assert!(
+        text.contains(reason),
+        "{name}: `{text}` does not say `{reason}`"
+    );
+    assert!(
+        remedies.iter().any(|remedy| text.contains(remedy)),
+        "{name}: no remedy in `{text}`"
+    );
+    assert!(
+        text.len() < 600,
+        "{name}: a message of {} bytes",
+        text.len()
+    );
+}

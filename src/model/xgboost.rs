@@ -12,7 +12,6 @@
 
 mod dump;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
@@ -222,14 +221,7 @@ pub fn read(path: &Path, limits: &Limits) -> Result<Import, ImportError> {
         path: path.to_owned(),
         source,
     };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    // One byte over the limit is enough to know, also on a pipe that never ends.
-    let most = u64::try_from(limits.bytes)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
-    import(&bytes, limits)
+    import(&limits.read(path).map_err(failed)?, limits)
 }
 
 /// Makes a model of an export, from bytes that may be anything.
