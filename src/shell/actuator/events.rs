@@ -126,18 +126,72 @@ pub(super) async fn run(
 
 #[cfg(test)]
 mod tests {
+    use foreshock_core::decision::policy::Reach;
+
     use super::*;
+    use crate::actuator::fake::Fake;
+    use crate::actuator::{Leader, LeaderOptions, LeaseTimes, identity};
+
+    fn event(reason: &'static str) -> ClusterEvent {
+        ClusterEvent {
+            node: None,
+            pod: None,
+            reason,
+            warning: false,
+            note: String::new(),
+        }
+    }
+
+    fn event_of_pod(reason: &'static str) -> ClusterEvent {
+        ClusterEvent {
+            pod: Some(crate::actuator::fake::pod("p").id),
+            ..event(reason)
+        }
+    }
+
+    #[test]
+    fn what_is_no_news_of_one_pod_comes_first_and_warnings_of_pods_with_it() {
+        let (tx, mut rx) = channel();
+        tx.publish(event_of_pod("Evicted"));
+        tx.publish(event("Tainted"));
+        tx.publish(ClusterEvent {
+            warning: true,
+            ..event_of_pod("NotEvicted")
+        });
+        let mut taken = std::iter::from_fn(|| rx.take()).map(|event| event.reason);
+        assert!(taken.by_ref().eq(["Tainted", "NotEvicted", "Evicted"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_when_the_process_ends_is_counted() {
+        let cluster = Fake::new();
+        let leading = LeaderOptions {
+            identity: identity(&*cluster.clock),
+            address: None,
+            elect: true,
+            times: LeaseTimes::default(),
+        };
+        let as_cluster = || Arc::clone(&cluster) as Arc<dyn Cluster>;
+        let (_leader, handle) = Leader::new(as_cluster(), cluster.clock.clone(), leading);
+        let (tx, rx) = channel();
+        for _ in 0..2 {
+            tx.publish(event_of_pod("Evicted"));
+        }
+        for _ in 0..3 {
+            tx.publish(event("Tainted"));
+        }
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let turns = Arc::new(Turns::per_second(1));
+        run(as_cluster(), handle.gate(Reach::Evict), turns, rx, stop).await;
+        assert_eq!(tx.dropped(), 5);
+        assert_eq!(cluster.written(), []);
+    }
 
     #[test]
     fn what_finds_no_room_is_counted() {
         let (tx, _rx) = channel();
-        let event = ClusterEvent {
-            node: None,
-            pod: None,
-            reason: "DegradationTainted",
-            warning: false,
-            note: String::new(),
-        };
+        let event = event("DegradationTainted");
         for _ in 0..EVENTS_MAX {
             tx.publish(event.clone());
         }

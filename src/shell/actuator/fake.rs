@@ -233,6 +233,21 @@ impl Fake {
         });
     }
 
+    /// The same for any other workload.
+    pub(super) fn set_other_workload(&self, uid: &str, seen: Workload) {
+        let mut inner = self.inner();
+        let sender = inner.workloads.entry(Uid::from(uid)).or_default();
+        sender.send_replace(Some(Ok(seen)));
+    }
+
+    /// The workloads that somebody looks at.
+    pub(super) fn looked_at(&self) -> Vec<String> {
+        let inner = self.inner();
+        let workloads = inner.workloads.iter();
+        let looked_at = workloads.filter(|(_, sender)| sender.receiver_count() > 0);
+        looked_at.map(|(uid, _)| uid.to_string()).collect()
+    }
+
     /// A look at the ReplicaSet that begins from now on sees nothing until [`Self::set_workload`].
     pub(super) fn forget_workload(&self) {
         self.inner().workloads.remove(&Uid::from("rs"));

@@ -244,6 +244,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn they_are_in_use_from_a_request_until_a_second_after_its_answer() {
+        let turns = Arc::new(Turns::per_second(2));
+        assert!(!turns.in_use());
+        let mut turn = Arc::clone(&turns).turn(0).await;
+        turn.send();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(turns.in_use(), "the answer is not there yet");
+        drop(turn);
+        tokio::time::advance(SECOND - Duration::from_millis(1)).await;
+        assert!(turns.in_use());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!turns.in_use());
+        drop(Arc::clone(&turns).turn(0).await);
+        assert!(!turns.in_use(), "a turn that was given back is no request");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_rate_of_nothing_is_one_a_second() {
         let turns = Arc::new(Turns::per_second(0));
         let start = Instant::now();

@@ -243,3 +243,32 @@ fn say(shared: &Shared, drained: &Drained, left: BTreeMap<Volume, Option<String>
         at,
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use foreshock_core::node::{NodeId, NodeName};
+
+    use super::*;
+
+    #[test]
+    fn of_too_many_drains_the_first_are_followed_in_their_order() {
+        let waiting = HandOver::default();
+        let drained = |n: usize| Drained {
+            drain: DrainId {
+                node: NodeId::new(format!("n{n:02}"), "uid"),
+                started_at: Timestamp::UNIX_EPOCH,
+            },
+            leads_since: Timestamp::UNIX_EPOCH,
+            over_at: Timestamp::UNIX_EPOCH,
+            deadline_at: Timestamp::UNIX_EPOCH,
+            pods: Vec::new(),
+        };
+        for n in 0..FOLLOWED_MAX + 2 {
+            waiting.give(drained(n));
+        }
+        let taken = std::iter::from_fn(|| waiting.take());
+        let names: Vec<_> = taken.map(|drained| drained.drain.node.name).collect();
+        let wanted = (0..FOLLOWED_MAX).map(|n| format!("n{n:02}").as_str().into());
+        assert_eq!(names, wanted.collect::<Vec<NodeName>>());
+    }
+}

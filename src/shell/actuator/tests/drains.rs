@@ -619,6 +619,39 @@ async fn the_next_pod_of_a_workload_goes_when_the_replacement_is_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn four_workloads_are_looked_at_for_the_first_time_at_once() {
+    let cluster = Fake::new();
+    let pods = (0..10).map(|n| {
+        let mut pod = of_web(&format!("p{n}"));
+        if let Ok(Some(owner)) = &mut pod.workload {
+            owner.uid = Uid::from(format!("w{n}"));
+        }
+        pod
+    });
+    draining_node(&cluster, pods.collect());
+    let mut scene = Scene::new(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_it("a", START)]);
+    scene.pass(Duration::from_secs(10)).await;
+    assert_eq!(cluster.looked_at(), ["w0", "w1", "w2", "w3"]);
+    // What has been seen makes room for the next, and stays in sight while its Pod waits.
+    let none_ready = Workload {
+        wanted: Some(1),
+        ..Workload::default()
+    };
+    cluster.set_other_workload("w1", none_ready.clone());
+    scene.pass(Duration::from_secs(10)).await;
+    assert_eq!(cluster.looked_at(), ["w0", "w1", "w2", "w3", "w4"]);
+    cluster.set_other_workload("w0", none_ready.clone());
+    cluster.set_other_workload("w2", none_ready);
+    scene.pass(Duration::from_secs(10)).await;
+    assert_eq!(
+        cluster.looked_at(),
+        ["w0", "w1", "w2", "w3", "w4", "w5", "w6"]
+    );
+    assert_eq!(cluster.evictions(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_nodes_that_are_drained_at_once_take_one_pod_of_a_workload_at_a_time() {
     let cluster = Fake::new();
     draining_node(&cluster, vec![of_web("p1")]);
