@@ -48,6 +48,10 @@ rules:
 - level: Metadata
 "#;
 
+/// Memory for time: a control plane shares two cores with all that is measured on it, and with Go's own
+/// default spends a good part of them on collecting garbage.
+const SPACIOUS: [(&str, &str); 2] = [("GOGC", "400"), ("GOMEMLIMIT", "1GiB")];
+
 /// How Pods live in a [`Cluster`]. Single Pods can be told to differ: see `stages.yaml`.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterOptions {
@@ -128,7 +132,7 @@ impl Cluster {
         as_user("admin");
 
         let start = |name: &str, args: Vec<String>| {
-            Server::start(name, &bed_program(name), args, &[], workdir.path())
+            Server::start(name, &bed_program(name), args, &SPACIOUS, workdir.path())
         };
         let controller_manager = start(
             "kube-controller-manager",
@@ -567,7 +571,7 @@ async fn start_etcd(workdir: &Workdir) -> (Server, String) {
                 "--unsafe-no-fsync".into(),
                 "--log-level=warn".into(),
             ],
-            &[],
+            &SPACIOUS,
             workdir.path(),
         );
         let health = format!("{url}/health");
@@ -621,7 +625,7 @@ async fn start_apiserver(workdir: &Workdir, etcd: &str, more: &[String]) -> (Ser
         ];
         args.extend(more.iter().cloned());
         let program = bed_program("kube-apiserver");
-        let mut server = Server::start("kube-apiserver", &program, args, &[], workdir.path());
+        let mut server = Server::start("kube-apiserver", &program, args, &SPACIOUS, workdir.path());
         let ready = apiserver_ready(&url);
         if server
             .ready_unless_ended(Duration::from_secs(90), async |_| ready().await)
