@@ -25,6 +25,11 @@ use crate::kubernetes::{ClusterEvent, WorkloadState};
 const FOLLOWED_MAX: usize = 16;
 /// Where others wait, a workload without news gives up its place after this, and comes again after them.
 const TURN: Duration = Duration::from_secs(20);
+/// While Pods are evicted nothing more is followed: replacements are told by their times, so a later look sees as
+/// much, and the API server is busy. For so long at most; a Pod that is waited for may be gone after an hour.
+const HELD_BACK_MAX: Duration = Duration::from_secs(60);
+/// Between two looks while nothing more is followed.
+const LOOK_HELD_BACK: Duration = Duration::from_secs(1);
 /// Between two looks at least: a thousand evictions are followed in one look.
 const LOOK_FLOOR: Duration = Duration::from_millis(200);
 /// Between two looks at most: the wall clock, which deadlines are on, can be set forwards meanwhile.
@@ -121,15 +126,32 @@ struct Followed {
     since: BTreeMap<Uid, Instant>,
     /// Those that gave up their places, and when.
     yielded: BTreeMap<Uid, Instant>,
+    /// Since when Pods are evicted without a pause.
+    busy_since: Option<Instant>,
 }
 
 impl Followed {
-    /// Follows these, as far as there are places; the first of them first.
-    fn choose(&mut self, awaited: &[(String, Owner)], shared: &Shared) {
+    /// Whether nothing more is to be followed now, since Pods are evicted.
+    fn is_held_back(&mut self, busy: bool) -> bool {
         let now = Instant::now();
+        let since = busy.then(|| self.busy_since.unwrap_or(now));
+        self.busy_since = since;
+        since.is_some_and(|since| now < since + HELD_BACK_MAX)
+    }
+
+    /// Ends to follow all but these.
+    fn keep(&mut self, awaited: &[(String, Owner)]) {
         let wanted: BTreeSet<&Uid> = awaited.iter().map(|(_, owner)| &owner.uid).collect();
         self.since.retain(|uid, _| wanted.contains(uid));
         self.yielded.retain(|uid, _| wanted.contains(uid));
+        self.states.retain(|uid, _| wanted.contains(uid));
+    }
+
+    /// Follows these, as far as there are places; the first of them first.
+    fn choose(&mut self, awaited: &[(String, Owner)], shared: &Shared) {
+        let now = Instant::now();
+        self.keep(awaited);
+        let wanted: BTreeSet<&Uid> = awaited.iter().map(|(_, owner)| &owner.uid).collect();
         if wanted.len() > FOLLOWED_MAX {
             let yielded = &mut self.yielded;
             self.since.retain(|uid, since| {
@@ -175,7 +197,13 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         for moved in settled {
             say(&shared, moved, now);
         }
-        followed.choose(&awaited, &shared);
+        let pause = if followed.is_held_back(shared.turns.in_use()) {
+            followed.keep(&awaited);
+            pause.min(LOOK_HELD_BACK)
+        } else {
+            followed.choose(&awaited, &shared);
+            pause
+        };
         let floor = Instant::now() + LOOK_FLOOR;
         let wake = floor.max(Instant::now() + pause);
         tokio::select! {

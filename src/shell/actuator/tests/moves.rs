@@ -263,3 +263,41 @@ async fn of_many_workloads_a_few_are_followed_at_once_and_each_in_its_turn() {
     let waited = scene.now().duration_since(START).as_secs();
     assert!(waited < 120, "after {waited} s");
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_pods_are_evicted_nothing_is_followed_for_a_minute() {
+    let cluster = Fake::new();
+    let pods = (0..80).map(|n| of_web(&format!("p{n:02}"))).collect();
+    draining_node(&cluster, pods);
+    let mut scene = Scene::slow(&cluster).await;
+    scene.plan(|plan| plan.drains = vec![drain_at("a", Pace::Budget)]);
+    let begun = |scene: &Scene| !scene.cluster.evictions().is_empty();
+    scene.until("the first goes", begun).await;
+    scene.pass(Duration::from_secs(58)).await;
+    assert_eq!(cluster.inner().followed, []);
+    scene.pass(Duration::from_secs(5)).await;
+    assert_eq!(cluster.inner().followed, [Uid::from("rs")]);
+    assert!(cluster.evictions().len() < 80, "they are evicted still");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_evicted_is_followed_when_the_last_answer_is_a_second_old() {
+    let cluster = Fake::new();
+    draining_node(&cluster, vec![of_web("p0"), of_web("p1")]);
+    // The drain is over at once; another Node's goes on for half a minute.
+    cluster.node("b", Some(&draining("b", START)));
+    let others = (0..30).map(|n| pod(&format!("q{n:02}"))).collect();
+    cluster.set_pods("b", others);
+    let mut scene = Scene::slow(&cluster).await;
+    scene.plan(|plan| {
+        plan.drains = ["a", "b"].map(|node| drain_at(node, Pace::Budget)).into();
+    });
+    let all_asked = |scene: &Scene| scene.cluster.evictions().len() == 32;
+    scene.until("all go", all_asked).await;
+    assert_eq!(cluster.inner().followed, []);
+    let last = scene.now();
+    let followed = |scene: &Scene| scene.cluster.inner().followed == [Uid::from("rs")];
+    scene.until("it is followed", followed).await;
+    let waited = scene.now().duration_since(last).as_millis();
+    assert!((500..2_500).contains(&waited), "{waited} ms");
+}
