@@ -397,7 +397,7 @@ impl KubeCluster {
                             .namespaces
                             .entry(budget.namespace.clone())
                             .or_default();
-                        Arc::make_mut(of_namespace).insert(budget.name.clone(), budget);
+                        Arc::make_mut(of_namespace).insert(budget.name.clone(), Arc::new(budget));
                     }
                 }
                 Arc::new(table)

@@ -68,8 +68,11 @@ pub(super) struct BudgetTable {
     pub(super) synced: bool,
     pub(super) problem: Option<String>,
     /// An `Arc` per namespace, so that a change elsewhere is told by comparing pointers.
-    pub(super) namespaces: BTreeMap<String, Arc<BTreeMap<String, SeenBudget>>>,
+    pub(super) namespaces: BTreeMap<String, Arc<Budgets>>,
 }
+
+/// The budgets of a namespace, by name. An `Arc` for each, so that those that are as they were are told at once.
+pub(super) type Budgets = BTreeMap<String, Arc<SeenBudget>>;
 
 /// One watch of all budgets, shared by every drain that runs, and ended with the last.
 ///
@@ -116,12 +119,12 @@ impl BudgetFeed {
 fn see_budget(table: &mut BudgetTable, seen: Seen<SeenBudget>) -> bool {
     match seen {
         Seen::Listed { items, .. } => {
-            let mut namespaces: BTreeMap<String, BTreeMap<String, SeenBudget>> = BTreeMap::new();
+            let mut namespaces: BTreeMap<String, Budgets> = BTreeMap::new();
             for budget in items {
                 namespaces
                     .entry(budget.namespace.clone())
                     .or_default()
-                    .insert(budget.name.clone(), budget);
+                    .insert(budget.name.clone(), Arc::new(budget));
             }
             table.namespaces = namespaces
                 .into_iter()
@@ -133,10 +136,10 @@ fn see_budget(table: &mut BudgetTable, seen: Seen<SeenBudget>) -> bool {
         }
         Seen::Applied { item, .. } => {
             let budgets = table.namespaces.entry(item.namespace.clone()).or_default();
-            if budgets.get(&item.name) == Some(&item) {
+            if budgets.get(&item.name).is_some_and(|had| **had == item) {
                 return false;
             }
-            Arc::make_mut(budgets).insert(item.name.clone(), item);
+            Arc::make_mut(budgets).insert(item.name.clone(), Arc::new(item));
             true
         }
         Seen::Deleted { item, .. } => table
@@ -226,13 +229,12 @@ pub(super) async fn keep(
     );
     let publish = async {
         let mut table = budgets.table.clone();
+        let mut made = Made::default();
         loop {
             let pods = book.snapshot();
             let budgets = table.borrow_and_update().clone();
             let synced = pods.synced && budgets.synced;
-            let before = tx.borrow().clone();
-            let facts = lookups.complete_again(&pods, &budgets, &before).await;
-            drop(before);
+            let facts = made.again(&lookups, &pods, &budgets).await;
             let problem = pods.problem.or_else(|| budgets.problem.clone());
             let unresolved = facts.iter().any(|pod| pod.workload.is_err());
             let next = PodTable {
@@ -301,6 +303,104 @@ async fn changed_in(
     }
 }
 
+/// The facts of a Node's Pods as they were made last. Tables are made several times a second, and each change of a
+/// budget makes those of every Node with Pods in its namespace: only what that touches is made anew, and whole
+/// copies of hundreds of Pods would be spread all over the memory.
+#[derive(Default)]
+struct Made {
+    pods: BTreeMap<Uid, MadePod>,
+    budgets: Arc<BudgetTable>,
+}
+
+struct MadePod {
+    from: Arc<SeenPod>,
+    facts: Arc<PodFacts>,
+    /// When what was looked up for it was asked for.
+    at: Instant,
+}
+
+impl Made {
+    /// The facts of these Pods, complete, in the order of their UIDs.
+    async fn again(
+        &mut self,
+        lookups: &Lookups,
+        pods: &Pods,
+        budgets: &Arc<BudgetTable>,
+    ) -> Vec<Arc<PodFacts>> {
+        let changed = changed_budgets(&self.budgets, budgets);
+        let mut before = std::mem::take(&mut self.pods);
+        let mut complete = Vec::with_capacity(pods.pods.len());
+        for (uid, pod) in &pods.pods {
+            let had = before.remove(uid);
+            let next = match had {
+                Some(had) if had.is_still_true(pod, &changed) => had,
+                had => {
+                    let at = Instant::now();
+                    let facts = lookups.complete_one(pod, budgets).await;
+                    let same = had.map(|had| had.facts).filter(|had| **had == facts);
+                    MadePod {
+                        from: Arc::clone(pod),
+                        facts: same.unwrap_or_else(|| Arc::new(facts)),
+                        at,
+                    }
+                }
+            };
+            complete.push(Arc::clone(&next.facts));
+            self.pods.insert(uid.clone(), next);
+        }
+        self.budgets = Arc::clone(budgets);
+        complete
+    }
+}
+
+impl MadePod {
+    /// Whether nothing of it can be otherwise now: the Pod is the same, no budget that covers it has changed or
+    /// does so only now, and what was looked up need not be asked again.
+    fn is_still_true(&self, pod: &Arc<SeenPod>, changed: &[&SeenBudget]) -> bool {
+        Arc::ptr_eq(&self.from, pod)
+            && self.facts.workload.is_ok()
+            && self.at.elapsed() < LOOKUP_RETRY
+            && !changed.iter().any(|budget| budget.covers(pod))
+    }
+}
+
+/// The budgets that are otherwise than they were, each as it was and as it is: it may cover other Pods now.
+fn changed_budgets<'a>(before: &'a BudgetTable, now: &'a BudgetTable) -> Vec<&'a SeenBudget> {
+    static NONE: Budgets = Budgets::new();
+    let names: BTreeSet<&String> = before
+        .namespaces
+        .keys()
+        .chain(now.namespaces.keys())
+        .collect();
+    let mut changed = Vec::new();
+    for name in names {
+        let (had, has) = (before.namespaces.get(name), now.namespaces.get(name));
+        if let (Some(had), Some(has)) = (had, has)
+            && Arc::ptr_eq(had, has)
+        {
+            continue;
+        }
+        let had = had.map_or(&NONE, Arc::as_ref);
+        let has = has.map_or(&NONE, Arc::as_ref);
+        let differs = |one: &Arc<SeenBudget>, others: &Budgets| {
+            !others
+                .get(&one.name)
+                .is_some_and(|other| Arc::ptr_eq(one, other))
+        };
+        changed.extend(
+            had.values()
+                .filter(|one| differs(one, has))
+                .map(Arc::as_ref),
+        );
+        changed.extend(
+            has.values()
+                .filter(|one| differs(one, had))
+                .map(Arc::as_ref),
+        );
+    }
+    changed
+}
+
 /// What has to be asked of the API server beside the Pods themselves, remembered for a while.
 pub(super) struct Lookups {
     pub(super) client: Client,
@@ -367,33 +467,11 @@ impl Lookups {
         complete
     }
 
-    /// The same, sharing what is as it was. Tables are made several times a second, and some are kept for
-    /// a while: whole copies of hundreds of Pods would be spread all over the memory.
-    async fn complete_again(
-        &self,
-        pods: &Pods,
-        budgets: &BudgetTable,
-        before: &PodTable,
-    ) -> Vec<Arc<PodFacts>> {
-        let mut complete = Vec::with_capacity(pods.pods.len());
-        // Both are in the order of their UIDs.
-        let mut before = before.pods.iter().peekable();
-        for (uid, pod) in &pods.pods {
-            let facts = self.complete_one(pod, budgets).await;
-            while before.next_if(|had| had.id.uid < *uid).is_some() {}
-            let same = before.next_if(|had| ***had == facts);
-            complete.push(same.cloned().unwrap_or_else(|| Arc::new(facts)));
-        }
-        complete
-    }
-
     async fn complete_one(&self, pod: &SeenPod, budgets: &BudgetTable) -> PodFacts {
         let in_namespace = budgets.namespaces.get(&pod.facts.id.namespace);
         let mut facts = pod.facts.clone();
-        facts.budgets = covering(
-            pod,
-            in_namespace.iter().flat_map(|budgets| budgets.values()),
-        );
+        let budgets = in_namespace.iter().flat_map(|budgets| budgets.values());
+        facts.budgets = covering(pod, budgets.map(Arc::as_ref));
         self.look_up(&mut facts, &pod.own_claims).await;
         facts
     }
@@ -581,6 +659,7 @@ fn is_local(volume: &PersistentVolume) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use foreshock_core::drain::EvictionAllowance;
     use serde_json::{Value, json};
     use wiremock::matchers::{method, path};
     use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -656,6 +735,124 @@ mod tests {
         check(affine("topology.topolvm.io/node"), true);
         check(affine("topology.kubernetes.io/zone"), false);
         check(json!({"csi": {"driver": "d", "volumeHandle": "h"}}), false);
+    }
+
+    fn budget(namespace: &str, app: &str, allowed: i32) -> SeenBudget {
+        let pdb: PodDisruptionBudget = serde_json::from_value(json!({
+            "metadata": {"namespace": namespace, "name": app},
+            "spec": {"selector": {"matchLabels": {"app": app}}},
+            "status": {"disruptionsAllowed": allowed, "currentHealthy": 3, "desiredHealthy": 2, "expectedPods": 3},
+        }))
+        .expect("a budget");
+        SeenBudget::from(&pdb).expect("named")
+    }
+
+    fn table_of(budgets: Vec<SeenBudget>, before: &BudgetTable) -> Arc<BudgetTable> {
+        let mut table = before.clone();
+        for item in budgets {
+            let version = String::new();
+            see_budget(&mut table, Seen::Applied { item, version });
+        }
+        Arc::new(table)
+    }
+
+    /// Only what a budget touches is made anew; and nothing is missed of what is touched.
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_that_changes_makes_the_facts_of_its_own_pods_anew() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let pod = |name: &str, app: &str| {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"namespace": "shop", "name": name, "uid": name, "labels": {"app": app}},
+                "spec": {"containers": []},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+            }))
+            .expect("a Pod");
+            let seen = seen(&pod, &Surroundings::default()).expect("named");
+            (seen.facts.id.uid.clone(), Arc::new(seen))
+        };
+        let config = kube::Config::new("http://127.0.0.1:9".parse().expect("a URL"));
+        let client = Client::try_from(config).expect("a client");
+        let lookups = Lookups::new(client, Arc::new(Rate::per_second(1000)));
+        let mut pods = Pods {
+            pods: [pod("p1", "a"), pod("p2", "b")].into(),
+            ..Pods::default()
+        };
+        let mut made = Made::default();
+        let allowed = |facts: &PodFacts| {
+            let budgets = facts.budgets.iter();
+            let each = budgets.map(|budget| (budget.name.clone(), budget.allowance));
+            each.collect::<Vec<_>>()
+        };
+        let now = |app: &str, n: u32| vec![(app.to_owned(), EvictionAllowance::Now(n))];
+
+        let none = Arc::new(BudgetTable::default());
+        let first = made.again(&lookups, &pods, &none).await;
+        assert!(first.iter().all(|facts| facts.budgets.is_empty()));
+        // A budget that is new, and one elsewhere.
+        let table = table_of(vec![budget("shop", "a", 0), budget("other", "b", 0)], &none);
+        let second = made.again(&lookups, &pods, &table).await;
+        assert_eq!(allowed(&second[0]), now("a", 0));
+        assert!(Arc::ptr_eq(&first[1], &second[1]));
+        // It opens.
+        let table = table_of(vec![budget("shop", "a", 1), budget("shop", "b", 2)], &table);
+        let third = made.again(&lookups, &pods, &table).await;
+        assert_eq!(allowed(&third[0]), now("a", 1));
+        assert_eq!(allowed(&third[1]), now("b", 2));
+        // It is another's now: the same name, another selector.
+        let mut other = budget("shop", "b", 1);
+        other.name = "a".to_owned();
+        let table = table_of(vec![other], &table);
+        let fourth = made.again(&lookups, &pods, &table).await;
+        assert_eq!(allowed(&fourth[0]), []);
+        assert_eq!(fourth[1].budgets.len(), 2);
+        // It is gone, and a Pod has another label.
+        let mut without = (*table).clone();
+        let item = budget("shop", "a", 0);
+        let version = String::new();
+        assert!(see_budget(&mut without, Seen::Deleted { item, version }));
+        pods.pods.extend([pod("p1", "b")]);
+        let fifth = made.again(&lookups, &pods, &Arc::new(without)).await;
+        assert_eq!(allowed(&fifth[0]), now("b", 2));
+        assert_eq!(allowed(&fifth[1]), now("b", 2));
+        // A Pod that has left is forgotten.
+        pods.pods.remove(&Uid::from("p1"));
+        let sixth = made.again(&lookups, &pods, &table).await;
+        assert_eq!((sixth.len(), made.pods.len()), (1, 1));
+    }
+
+    /// What was looked up is asked again in time, though nothing changes.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_looked_up_is_not_believed_for_ever() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"namespace": "shop", "name": "p", "uid": "p", "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "rs", "controller": true},
+            ]},
+            "spec": {"containers": []},
+        }))
+        .expect("a Pod");
+        let seen = Arc::new(seen(&pod, &Surroundings::default()).expect("named"));
+        let uid = seen.facts.id.uid.clone();
+        let made = MadePod {
+            facts: Arc::new(PodFacts {
+                workload: Ok(None),
+                ..seen.facts.clone()
+            }),
+            from: Arc::clone(&seen),
+            at: Instant::now(),
+        };
+        assert!(made.is_still_true(&seen, &[]));
+        tokio::time::advance(LOOKUP_RETRY).await;
+        assert!(!made.is_still_true(&seen, &[]));
+        let unknown = MadePod {
+            facts: Arc::new(PodFacts {
+                workload: Err("no answer".to_owned()),
+                ..seen.facts.clone()
+            }),
+            at: Instant::now(),
+            ..made
+        };
+        assert!(!unknown.is_still_true(&seen, &[]), "{uid}");
     }
 
     #[test]
