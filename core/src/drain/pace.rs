@@ -118,8 +118,8 @@ impl Workloads {
     }
 
     /// The workloads that have to be looked at before these Pods, which are to go, can have their turns:
-    /// one of which a single Pod goes, and none is awaited, need not. Those of which most Pods go come first:
-    /// their Pods go one after the other. Last come those that nobody waits for, since all are going.
+    /// one of which a single Pod goes, and none is awaited, need not, nor one whose Pods are all going already.
+    /// Those of which most Pods go come first: their Pods go one after the other.
     pub fn to_look_at<'a>(
         &self,
         going: impl Iterator<Item = &'a PodFacts>,
@@ -132,11 +132,12 @@ impl Workloads {
                 *stays |= pod.terminating_until.is_none();
             }
         }
-        let needed = pods.into_iter().filter(|(workload, (count, pod, _))| {
-            !(*count == 1 && self.goes_unseen(pod, workload)) || self.facts.contains_key(*workload)
+        let needed = pods.into_iter().filter(|(workload, (count, pod, stays))| {
+            let unseen = *count == 1 && self.goes_unseen(pod, workload);
+            *stays && (!unseen || self.facts.contains_key(*workload))
         });
         let mut needed: Vec<_> = needed.collect();
-        needed.sort_by_key(|(_, (count, _, stays))| (!*stays, Reverse(*count)));
+        needed.sort_by_key(|(_, (count, _, _))| Reverse(*count));
         needed
             .into_iter()
             .filter_map(|(_, (_, pod, _))| Some((pod.id.namespace.as_str(), workload_of(pod)?)))

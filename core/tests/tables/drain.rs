@@ -1179,6 +1179,18 @@ fn the_only_pod_of_a_workload_goes_without_a_look_at_it() {
 }
 
 #[test]
+fn a_workload_whose_pods_are_all_going_is_not_looked_at() {
+    let mut walk = web(&["a", "b"], &[], Some(3));
+    let looks = |walk: &Walk| walk.workloads.to_look_at(walk.pods.iter()).len();
+    assert_eq!(looks(&walk), 1);
+    let until = Some(after(walk.now, HOUR));
+    walk.pods[0].terminating_until = until;
+    assert_eq!(looks(&walk), 1, "the other waits for its replacement");
+    walk.pods[1].terminating_until = until;
+    assert_eq!(looks(&walk), 0);
+}
+
+#[test]
 fn what_a_workload_had_before_grows_with_it_until_something_is_asked_of_it() {
     let mut walk = web(&["a", "b"], &[], Some(3));
     walk.sees(&["a", "b"], &["c"], Some(3));
