@@ -110,11 +110,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
 }
 
 fn model(config: &Config, findings: &mut Findings) {
-    match Model::load(
-        config.model.file.as_deref(),
-        &config.schema,
-        config.model.act_untrained,
-    ) {
+    match Model::load(config.model.file.as_deref(), config.model_terms()) {
         Ok(model) => {
             let name = format!(
                 "{} ({}), fits the features",

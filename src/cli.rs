@@ -163,11 +163,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 async fn run(args: RunArgs) -> anyhow::Result<()> {
     let config = Config::load(&args.config)?;
     telemetry::start(&config.log);
-    let model = Model::load(
-        config.model.file.as_deref(),
-        &config.schema,
-        config.model.act_untrained,
-    )?;
+    let model = Model::load(config.model.file.as_deref(), config.model_terms())?;
     let listener = web::bind(&config.listen.to_string()).await?;
     let foundation = Foundation::real(&config).await?;
     let shutdown = on_signal()?;

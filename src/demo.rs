@@ -108,8 +108,7 @@ pub async fn run(
         Path::new("the demo's configuration"),
         [],
     )?;
-    let model =
-        Model::load(None, &config.schema, config.model.act_untrained).map_err(AppError::Model)?;
+    let model = Model::load(None, config.model_terms()).map_err(AppError::Model)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let start = clock.now();
     let cluster = SimulatedCluster::new(SimulatedClusterOptions::demo(seed, start));

@@ -207,6 +207,8 @@ pub struct NodeView {
     /// What drives the model's word, the largest absolute contribution first. They and the base add
     /// up to the log-odds of `verdict.model_risk`. Empty without a score.
     pub contributions: Vec<Contribution>,
+    /// Id of the model whose word counts; `None` without one.
+    pub model: Option<Arc<str>>,
     /// Share of the required features that are missing, in `0.0..=1.0`; 1 without any features.
     pub missing: f64,
     /// The pool of the policy that the Node falls into, if one does.

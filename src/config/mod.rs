@@ -20,6 +20,7 @@ pub use self::read::Fault;
 use self::read::Section;
 use crate::alertmanager::AlertRules;
 use crate::features::Schema;
+use crate::model::loaded::Terms;
 use crate::prometheus::{BasicAuth, PrometheusOptions};
 use crate::snapshot::Shortened;
 use crate::web::{Credentials, PeerUrl, TlsFiles, WebOptions};
@@ -202,6 +203,14 @@ impl Config {
                 path: path.to_owned(),
                 faults,
             })
+        }
+    }
+
+    /// What a model has to fit, and what it may do.
+    pub fn model_terms(&self) -> Terms {
+        Terms {
+            schema: Arc::clone(&self.schema),
+            act_untrained: self.model.act_untrained,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod announce;
 mod own;
+mod reload;
 mod score;
 mod show;
 mod time;
@@ -34,6 +35,7 @@ use tracing::{debug, error, info, warn};
 
 use self::announce::Announced;
 use self::own::OwnWrites;
+use self::reload::Looked;
 use self::score::{Scored, features_of, score};
 use self::show::Shown;
 use self::time::{Break, Times};
@@ -48,8 +50,9 @@ use crate::events::EventLog;
 use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
 use crate::kubernetes::{Cluster, ClusterError, NodeEntry, NodeTable};
 use crate::metrics::Counters;
+use crate::model::loaded::Model;
 use crate::model::scorer::Scorer;
-use crate::snapshot::{ModelCard, ModelName, Shortened, Snapshot};
+use crate::snapshot::{Shortened, Snapshot};
 
 /// The least time between two decisions.
 const DECISION_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -79,10 +82,8 @@ pub struct CycleOptions {
     pub pools: PoolSelectors,
     /// Waiting times shorter than the defaults, to be shown.
     pub shortened: Vec<Shortened>,
-    /// The model in use.
-    pub model: ModelName,
-    /// What is known about it.
-    pub card: Arc<ModelCard>,
+    /// The model to begin with.
+    pub model: Model,
     /// When the process started.
     pub started_at: Timestamp,
     /// `[alerts]`.
@@ -93,8 +94,6 @@ pub struct CycleOptions {
 pub struct CycleParts {
     /// Where features come from.
     pub telemetry: Arc<dyn Telemetry>,
-    /// The model.
-    pub scorer: Arc<dyn Scorer>,
     /// The cluster, where there is one.
     pub cluster: Option<Arc<dyn Cluster>>,
     /// What Alertmanager has sent.
@@ -124,8 +123,10 @@ enum Answer {
     Telemetry {
         asked_at: Timestamp,
         took: Duration,
+        model: Arc<Model>,
         answer: Result<Scored, String>,
     },
+    Model(Result<Box<Looked>, String>),
     Pods {
         node: NodeId,
         at: Timestamp,
@@ -145,7 +146,15 @@ pub struct Cycle {
     _no_nodes: Option<watch::Sender<Arc<NodeTable>>>,
     memory: Memory,
     book: AlertBook,
+    /// What the next scores are made with.
+    model: Arc<Model>,
+    /// A look at its file is under way.
+    looking: bool,
+    /// Why its file cannot be used any more.
+    model_problem: Option<String>,
     scored: Option<Arc<Scored>>,
+    /// What they were made with.
+    speaks: Option<Arc<Model>>,
     telemetry_problem: Option<String>,
     telemetry_running: bool,
     nodes_broken_since: Option<Instant>,
@@ -211,12 +220,16 @@ impl Cycle {
             announced: Announced::default(),
             shown: Shown::default(),
             strays: parts.cluster.as_ref().map(|cluster| cluster.strays()),
+            model: Arc::new(options.model.clone()),
+            looking: false,
+            model_problem: None,
             options,
             parts,
             nodes,
             _no_nodes: no_nodes,
             memory: Memory::default(),
             scored: None,
+            speaks: None,
             telemetry_problem: None,
             telemetry_running: false,
             nodes_broken_since: None,
@@ -231,10 +244,10 @@ impl Cycle {
 
     /// Runs until shutdown.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let features = features_of(self.parts.scorer.columns());
+        let features = features_of(self.model.scorer.columns());
         debug!(
             features = features.len(),
-            model = self.parts.scorer.id(),
+            model = self.model.scorer.id(),
             "cycle starts"
         );
         let mut tick = Instant::now();
@@ -282,6 +295,7 @@ impl Cycle {
                     pace.nudge();
                 },
                 () = tokio::time::sleep_until(tick) => {
+                    self.ask_model();
                     self.ask_telemetry();
                     tick = Instant::now() + self.until_next_tick();
                 },
@@ -326,17 +340,20 @@ impl Cycle {
             self.options.interval,
         );
         let telemetry = Arc::clone(&self.parts.telemetry);
-        let scorer = Arc::clone(&self.parts.scorer);
+        let model = Arc::clone(&self.model);
         let missing_max = self.options.missing_max;
         self.answers.spawn(async move {
             let started = Instant::now();
             let answer = match telemetry.snapshot(at, &directory).await {
-                Ok(telemetered) => score_aside(scorer, telemetered, missing_max).await,
+                Ok(telemetered) => {
+                    score_aside(Arc::clone(&model.scorer), telemetered, missing_max).await
+                }
                 Err(error) => Err(chain(&error)),
             };
             Answer::Telemetry {
                 asked_at: at,
                 took: started.elapsed(),
+                model,
                 answer,
             }
         });
@@ -398,11 +415,13 @@ impl Cycle {
                 // A task of ours that panicked is a fault in the program, and must not be silent.
                 error!(%error, "a task of the cycle failed");
                 self.telemetry_running = false;
+                self.looking = false;
                 self.pods_asked.clear();
             }
             Some(Ok(Answer::Telemetry {
                 asked_at,
                 took,
+                model,
                 answer,
             })) => {
                 self.telemetry_running = false;
@@ -413,6 +432,7 @@ impl Cycle {
                             .counters
                             .set_telemetry(scored.columns_failed, scored.targets_refused);
                         self.telemetry_problem = None;
+                        self.scored_by(model);
                         self.scored = Some(Arc::new(scored));
                     }
                     Err(problem) => {
@@ -422,6 +442,7 @@ impl Cycle {
                     }
                 }
             }
+            Some(Ok(Answer::Model(looked))) => self.take_model(looked),
             Some(Ok(Answer::Pods { node, at, answer })) => {
                 self.pods_asked.remove(&node.name);
                 match answer {
@@ -640,6 +661,7 @@ impl Cycle {
         }
         let settled = self.times.settling(boot).is_none();
         self.own.tidy(table, now);
+        self.trust(now);
         let nodes_known = self.nodes_are_known(table);
         let scored = self.scored.clone();
         let instances = scored
@@ -677,6 +699,14 @@ impl Cycle {
             drift: None,
             writes: self.own.writes(),
             drains: self.own.drains.clone(),
+        }
+    }
+
+    /// How far the model may go is a question of the model whose scores are decided on.
+    fn trust(&mut self, now: Timestamp) {
+        let trusted = self.speaking(now).trusted;
+        if self.options.policy.model_trusted != trusted {
+            Arc::make_mut(&mut self.options.policy).model_trusted = trusted;
         }
     }
 

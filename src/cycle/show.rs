@@ -243,7 +243,7 @@ impl Shown {
     }
 
     /// What is new in a decision.
-    fn decision(&mut self, events: &EventLog, now: Timestamp, decision: &Decision) {
+    fn decision(&mut self, events: &EventLog, now: Timestamp, decision: &Decision, model: &str) {
         let mut said = 0;
         let mut unsaid = 0;
         let mut nodes = BTreeMap::new();
@@ -258,7 +258,7 @@ impl Shown {
             let before = before.unwrap_or(unremarkable);
             if state != before {
                 if said < NODE_EVENTS_MAX {
-                    said += changes(events, now, verdict, before);
+                    said += changes(events, now, verdict, before, model);
                 } else {
                     unsaid += 1;
                 }
@@ -371,6 +371,7 @@ fn changes(
     now: Timestamp,
     verdict: &Verdict,
     before: (Band, Phase, Option<HoldReason>),
+    model: &str,
 ) -> usize {
     let (band, phase, hold) = before;
     let mut said = 0;
@@ -379,7 +380,7 @@ fn changes(
         .risk
         .map_or_else(|| "unknown".to_owned(), |risk| risk.to_string());
     if verdict.band != band {
-        info!(node = %node, risk, from = band.as_str(), to = verdict.band.as_str(), "risk changed its band");
+        info!(node = %node, risk, model, from = band.as_str(), to = verdict.band.as_str(), "risk changed its band");
         let why: Vec<&str> = verdict.reasons.iter().take(3).map(String::as_str).collect();
         let why = if why.is_empty() {
             String::new()
@@ -395,7 +396,7 @@ fn changes(
         said += 1;
     }
     if verdict.phase != phase {
-        info!(node = %node, from = phase.as_str(), to = verdict.phase.as_str(), "phase changed");
+        info!(node = %node, model, from = phase.as_str(), to = verdict.phase.as_str(), "phase changed");
         let message = format!("{phase} → {}", verdict.phase);
         events.push(
             NewEvent::new(now, EventKind::Phase, message)
@@ -408,7 +409,7 @@ fn changes(
     if held.map(|hold| hold.reason) != hold {
         let (message, reason) = match held {
             Some(hold) => {
-                info!(node = %node, reason = hold.reason.as_str(), detail = hold.detail, "held");
+                info!(node = %node, model, reason = hold.reason.as_str(), detail = hold.detail, "held");
                 (
                     format!("held: {}, {}", hold.reason, hold.detail),
                     hold.reason.as_str(),
@@ -450,7 +451,7 @@ impl Cycle {
         snapshot.health = health;
         snapshot.interval = self.options.interval;
         snapshot.shortened.clone_from(&self.options.shortened);
-        snapshot.model = Some(Arc::clone(&self.options.card));
+        snapshot.model = Some(Arc::clone(&self.model.card));
         snapshot.counters = self.parts.counters.shown();
         self.parts.snapshots.send_replace(Arc::new(snapshot));
     }
@@ -474,7 +475,9 @@ impl Cycle {
         self.shown.cycles += 1;
         // Before the first features nothing is known of any Node, and that is no news.
         if self.scored.is_some() || self.telemetry_problem.is_some() {
-            self.shown.decision(&self.parts.events, now, &decision);
+            let model = Arc::clone(self.speaking(now));
+            self.shown
+                .decision(&self.parts.events, now, &decision, &model.name.name);
         }
         let health = self.health(table, now, Some(&decision));
         if self.scored.is_some() || self.telemetry_problem.is_some() {
@@ -510,6 +513,9 @@ impl Cycle {
                     .as_ref()
                     .and_then(|scored| scored.missing.get(name).copied())
                     .unwrap_or(1.0),
+                model: scored
+                    .filter(|_| verdict.model_risk.is_some())
+                    .and_then(|scored| Some(Arc::clone(&scored.scores.get(name)?.inputs.model))),
                 pool: table
                     .nodes
                     .get(name)
@@ -544,7 +550,7 @@ impl Cycle {
             policy: Arc::clone(&self.options.policy),
             interval: self.options.interval,
             shortened: self.options.shortened.clone(),
-            model: Some(Arc::clone(&self.options.card)),
+            model: Some(Arc::clone(&self.speaking(now).card)),
             counters: self.parts.counters.shown(),
             cycles: Cycles {
                 count: self.shown.cycles,
@@ -576,6 +582,7 @@ impl Cycle {
                 degraded.push(format!("and {more} more problems of the telemetry"));
             }
         }
+        degraded.extend(self.model_problem.clone());
         degraded.extend(
             self.alerts_problem
                 .as_ref()
@@ -616,7 +623,7 @@ impl Cycle {
                 enabled: self.parts.cluster.is_some(),
                 problem: table.problem.clone(),
             },
-            model: Some(self.options.model.clone()),
+            model: Some(self.speaking(now).name.clone()),
             leader: self.leads(),
             leader_name: leadership.holder,
             paused: leadership.paused,

@@ -20,11 +20,13 @@ use crate::features::identity::{Sightings, Target};
 use crate::features::{ColumnName, FeatureMatrix, FeatureName, IdentityMap, ModelMatrix, Schema};
 use crate::features::{TelemetryError, telemetry::Column};
 use crate::model::artifact::Source;
+use crate::model::loaded::Terms;
 use crate::model::scorer::{Explanation, Score};
 use crate::simulate::cluster::{Fault, NodeSpec, SimulatedCluster, SimulatedClusterOptions};
 use crate::snapshot::NodeView;
 
 mod fail_static;
+mod reload;
 mod said_once;
 
 /// The feature that stands for the risk here.
@@ -43,6 +45,8 @@ struct Told {
     /// Nodes with another exporter.
     upgraded: BTreeMap<String, String>,
     down: bool,
+    /// How long an answer takes.
+    takes: Duration,
 }
 
 struct FakeTelemetry(Arc<Mutex<Told>>);
@@ -54,6 +58,10 @@ impl Telemetry for FakeTelemetry {
         nodes: &'a NodeDirectory,
     ) -> BoxFuture<'a, Result<Telemetered, TelemetryError>> {
         Box::pin(async move {
+            let takes = self.0.lock().unwrap_or_else(PoisonError::into_inner).takes;
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
             let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if told.down {
                 return Err(TelemetryError {
@@ -145,6 +153,7 @@ struct Scene {
     cluster: Arc<SimulatedCluster>,
     told: Arc<Mutex<Told>>,
     events: Arc<EventLog>,
+    counters: Arc<Counters>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     ordered: Arc<Mutex<Ordered>>,
     leadership: Arc<watch::Sender<Leadership>>,
@@ -160,11 +169,24 @@ fn scene(nodes: usize, policy: &str) -> Scene {
 
 /// The same with another reach.
 fn scene_to(reach: &str, nodes: usize, policy: &str) -> Scene {
+    let mut model = Model::load(None, terms()).expect("the built-in model");
+    model.scorer = Arc::new(FakeScorer(vec![RISK.parse().expect("a column")]));
+    scene_by(model, reach, nodes, policy)
+}
+
+/// What a model has to fit here, and it may do anything.
+fn terms() -> Terms {
+    Terms {
+        schema: Arc::new(Schema::built_in()),
+        act_untrained: true,
+    }
+}
+
+/// The same with another model.
+fn scene_by(model: Model, reach: &str, nodes: usize, policy: &str) -> Scene {
     let toml = format!("[policy]\nreach = \"{reach}\"\n{policy}");
     let config = Config::parse(&toml, Path::new("test.toml"), []).expect("a configuration");
-    let mut policy = config.policy;
-    policy.model_trusted = true;
-    let policy = Arc::new(policy);
+    let policy = Arc::new(config.policy);
     let start: Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
     let clock = Arc::new(VirtualClock::new(start));
     let names: Vec<String> = (0..nodes).map(|n| format!("n{n:02}")).collect();
@@ -176,8 +198,10 @@ fn scene_to(reach: &str, nodes: usize, policy: &str) -> Scene {
         exporter: "1.9.1".to_owned(),
         upgraded: BTreeMap::new(),
         down: false,
+        takes: Duration::ZERO,
     }));
     let events = Arc::new(EventLog::new(start));
+    let counters = Arc::new(Counters::new());
     let (queue, webhook) = webhook_queue();
     let leads = Leadership {
         leader: true,
@@ -195,9 +219,6 @@ fn scene_to(reach: &str, nodes: usize, policy: &str) -> Scene {
     let starting = Snapshot::starting(start, "test", Arc::clone(&policy));
     let (snapshots_tx, snapshots) = watch::channel(Arc::new(starting));
     let (plans_tx, plans) = watch::channel(None);
-    let column = RISK.parse().expect("a column");
-    let model = crate::model::loaded::Model::load(None, &Schema::built_in(), true)
-        .expect("the built-in model");
     let cycle = Cycle::new(
         CycleOptions {
             interval: seconds(15),
@@ -206,15 +227,13 @@ fn scene_to(reach: &str, nodes: usize, policy: &str) -> Scene {
             missing_max: 1.0,
             shortened: Vec::new(),
             pools: config.pools,
-            model: model.name,
-            card: model.card,
+            model,
             started_at: start,
             alerts: Arc::new(config.alerts),
             policy,
         },
         CycleParts {
             telemetry: Arc::new(FakeTelemetry(Arc::clone(&told))),
-            scorer: Arc::new(FakeScorer(vec![column])),
             cluster: Some(Arc::clone(&cluster) as Arc<dyn Cluster>),
             webhook,
             alertmanager: None,
@@ -223,7 +242,7 @@ fn scene_to(reach: &str, nodes: usize, policy: &str) -> Scene {
             announce: Some(announce),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             events: Arc::clone(&events),
-            counters: Arc::new(Counters::new()),
+            counters: Arc::clone(&counters),
             snapshots: snapshots_tx,
             plans: plans_tx,
         },
@@ -243,6 +262,7 @@ fn scene_to(reach: &str, nodes: usize, policy: &str) -> Scene {
         cluster,
         told,
         events,
+        counters,
         snapshots,
         ordered,
         leadership: leadership_tx,

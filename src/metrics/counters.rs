@@ -10,6 +10,7 @@ use foreshock_core::drain::{NodeOutcome, PodOutcome};
 
 use crate::alertmanager::{AlertOutcome, Applied};
 use crate::kubernetes::ClusterError;
+use crate::model::artifact::ModelError;
 use crate::snapshot;
 
 /// What came of a write to a Node.
@@ -85,6 +86,53 @@ impl TelemetryOutcome {
     }
 }
 
+/// What came of a model file that says something new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReloadOutcome {
+    /// The model is in use.
+    Ok,
+    /// The file is gone, or may not be read.
+    Unreadable,
+    /// It is no valid model.
+    Invalid,
+    /// It was made for other features than these.
+    OtherFeatures,
+}
+
+impl ReloadOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [
+        Self::Ok,
+        Self::Unreadable,
+        Self::Invalid,
+        Self::OtherFeatures,
+    ];
+
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unreadable => "unreadable",
+            Self::Invalid => "invalid",
+            Self::OtherFeatures => "other_features",
+        }
+    }
+
+    /// What came of a file with this fault.
+    pub fn of(fault: &ModelError) -> Self {
+        match fault {
+            ModelError::Read { .. } | ModelError::Write { .. } => Self::Unreadable,
+            ModelError::TooLarge { .. }
+            | ModelError::Json(_)
+            | ModelError::Foreign
+            | ModelError::Version { .. }
+            | ModelError::Checksum
+            | ModelError::Invalid { .. } => Self::Invalid,
+            ModelError::Schema { .. } => Self::OtherFeatures,
+        }
+    }
+}
+
 /// How a delivery of Alertmanager's was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WebhookOutcome {
@@ -132,6 +180,7 @@ pub struct Counters {
     alerts: [AtomicU64; AlertOutcome::ALL.len()],
     webhooks: [AtomicU64; WebhookOutcome::ALL.len()],
     telemetry: [AtomicU64; TelemetryOutcome::ALL.len()],
+    reloads: [AtomicU64; ReloadOutcome::ALL.len()],
     features_failed: AtomicU64,
     targets_refused: AtomicU64,
     stages: Mutex<BTreeMap<&'static str, Timings>>,
@@ -197,6 +246,11 @@ impl Counters {
     /// No features came at all.
     pub fn telemetry_failed(&self) {
         add(&self.telemetry[TelemetryOutcome::Failed as usize], 1);
+    }
+
+    /// The model file said something new.
+    pub fn reload(&self, outcome: ReloadOutcome) {
+        add(&self.reloads[outcome as usize], 1);
     }
 
     /// A cycle took so long, stage by stage and in all.
@@ -275,6 +329,10 @@ impl Counters {
 
     pub(super) fn telemetry(&self) -> impl Iterator<Item = (TelemetryOutcome, u64)> {
         tally(TelemetryOutcome::ALL, &self.telemetry)
+    }
+
+    pub(crate) fn reloads(&self) -> impl Iterator<Item = (ReloadOutcome, u64)> {
+        tally(ReloadOutcome::ALL, &self.reloads)
     }
 
     pub(super) fn features_failed(&self) -> u64 {

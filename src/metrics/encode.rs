@@ -154,6 +154,9 @@ fn counts(out: &mut Out<'_>, counters: &Counters) -> fmt::Result {
     })?;
     out.counters(&names::TELEMETRY, counters.telemetry(), |(outcome, n)| {
         ([outcome.as_str().into()], *n)
+    })?;
+    out.counters(&names::MODEL_RELOADS, counters.reloads(), |(outcome, n)| {
+        ([outcome.as_str().into()], *n)
     })
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::snapshot::Snapshot;
 
-pub use counters::{Counters, TelemetryOutcome, WebhookOutcome, WriteOutcome};
+pub use counters::{Counters, ReloadOutcome, TelemetryOutcome, WebhookOutcome, WriteOutcome};
 pub use names::{Described, Kind, METRICS};
 
 /// `Content-Type` of the body.

@@ -126,6 +126,8 @@ metrics! {
         "Scrape targets whose Node could not be told, so that their series are not used.";
     MODEL = Info "foreshock_model_info" ["model", "schema", "source"]
         "The model in use.";
+    MODEL_RELOADS = Counter "foreshock_model_reloads_total" ["outcome"]
+        "How often the model file said something new, by what came of it; whatever is not ok leaves the model as it was.";
     LEADER = Gauge "foreshock_leader" []
         "1 if this process may write.";
     PAUSED = Gauge "foreshock_paused" []

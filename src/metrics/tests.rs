@@ -101,6 +101,7 @@ fn node(name: &str, risk: Option<f64>, band: Band, phase: Phase) -> NodeView {
             reasons: Vec::new(),
         },
         contributions: (0..8).map(contribution).collect(),
+        model: Some("m1".into()),
         missing: 0.25,
         pool: None,
         entry: None,
@@ -190,6 +191,7 @@ fn scene(snapshot: Snapshot) -> Scene {
     let counters = Arc::new(Counters::new());
     counters.write(Cause::Taint, WriteOutcome::Ok);
     counters.webhook(WebhookOutcome::Accepted);
+    counters.reload(ReloadOutcome::Invalid);
     counters.telemetry_failed();
     counters.set_telemetry(3, 1);
     counters.set_blocked(BTreeMap::from([(("shop".into(), "web".into()), 4)]));
@@ -302,6 +304,8 @@ fn values_say_what_the_snapshot_says() {
         r#"foreshock_feature_snapshots_total{outcome="failed"} 1"#,
         r#"foreshock_feature_snapshots_total{outcome="partial"} 1"#,
         r#"foreshock_feature_snapshots_total{outcome="ok"} 0"#,
+        r#"foreshock_model_reloads_total{outcome="invalid"} 1"#,
+        r#"foreshock_model_reloads_total{outcome="ok"} 0"#,
         "foreshock_features_failed 3",
         "foreshock_targets_refused 1",
         r#"foreshock_model_info{model="m1",schema="abc",source="synthetic"} 1"#,
@@ -365,7 +369,7 @@ fn before_the_first_cycle_nothing_is_made_up() {
         "foreshock_node",
         "foreshock_feature_age",
         "foreshock_cycle_last",
-        "foreshock_model",
+        "foreshock_model_info",
     ] {
         assert!(!body.contains(name), "{name} in:\n{body}");
     }

@@ -8,21 +8,34 @@ use foreshock_core::decision::policy::Reach;
 
 use super::artifact::{Artifact, Limits, ModelError, Source};
 use super::built_in::built_in;
-use super::scorer::TreeScorer;
+use super::scorer::{Scorer, TreeScorer};
+use super::watch::WatchedFile;
 use crate::features::Schema;
 use crate::snapshot::{CardFeature, ModelCard, ModelName};
+
+/// What a model has to fit, and what the operator lets it do.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The features that there are.
+    pub schema: Arc<Schema>,
+    /// `model.act_untrained`.
+    pub act_untrained: bool,
+}
 
 /// A model ready for the service.
 #[derive(Clone)]
 pub struct Model {
     /// Scores and explains.
-    pub scorer: Arc<TreeScorer>,
+    pub scorer: Arc<dyn Scorer>,
     /// What is shown of it.
     pub name: ModelName,
     /// What is known about it.
     pub card: Arc<ModelCard>,
     /// Its evidence may exceed reach `label`.
     pub trusted: bool,
+    /// Where it came from, if not from the program itself.
+    pub file: Option<WatchedFile>,
+    terms: Arc<Terms>,
 }
 
 impl Model {
@@ -31,24 +44,34 @@ impl Model {
     /// # Errors
     ///
     /// [`ModelError`], which names the file and what is wrong with it.
-    pub fn load(
-        file: Option<&Path>,
-        schema: &Schema,
-        act_untrained: bool,
-    ) -> Result<Self, ModelError> {
-        let artifact = match file {
-            Some(path) => Artifact::read(path, &Limits::default())?,
+    pub fn load(file: Option<&Path>, terms: Terms) -> Result<Self, ModelError> {
+        let mut file = file.map(WatchedFile::new);
+        let artifact = match &mut file {
+            Some(file) => file.load(&Limits::default())?,
             None => built_in()?,
         };
-        artifact.matches(schema)?;
-        Ok(Self::of(&artifact, schema, act_untrained))
+        let model = Self::of(&artifact, Arc::new(terms))?;
+        Ok(Self { file, ..model })
     }
 
-    fn of(artifact: &Artifact, schema: &Schema, act_untrained: bool) -> Self {
+    /// Another model on the same terms.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Schema`], if these features are not its own.
+    pub fn exchanged(&self, artifact: &Artifact) -> Result<Self, ModelError> {
+        let model = Self::of(artifact, Arc::clone(&self.terms))?;
+        let file = self.file.clone();
+        Ok(Self { file, ..model })
+    }
+
+    fn of(artifact: &Artifact, terms: Arc<Terms>) -> Result<Self, ModelError> {
+        let schema = &*terms.schema;
+        artifact.matches(schema)?;
         let content = artifact.content();
         // A model learned on local history needs its validation to be trusted, which this version
         // cannot judge yet: until it can, every model has to be allowed by the operator.
-        let trusted = act_untrained;
+        let trusted = terms.act_untrained;
         let name = ModelName {
             name: artifact.id(),
             source: content.source.as_str().to_owned(),
@@ -115,12 +138,14 @@ impl Model {
             drift: None,
             notes,
         };
-        Self {
+        Ok(Self {
             scorer: Arc::new(TreeScorer::new(artifact)),
             name,
             card: Arc::new(card),
             trusted,
-        }
+            file: None,
+            terms,
+        })
     }
 }
 
@@ -134,7 +159,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.json");
         imported().write(&path).unwrap();
-        let load = |act_untrained| Model::load(Some(&path), &imported_schema(), act_untrained);
+        let load = |act_untrained| {
+            let terms = Terms {
+                schema: Arc::new(imported_schema()),
+                act_untrained,
+            };
+            Model::load(Some(&path), terms)
+        };
         let model = load(false).unwrap();
         assert_eq!((model.name.reach, model.trusted), (Reach::Label, false));
         assert_eq!(model.name.source, "imported");

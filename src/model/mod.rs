@@ -23,7 +23,8 @@ pub mod scorer;
 pub mod synthetic;
 pub mod trees;
 mod validate;
+pub mod watch;
 pub mod xgboost;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -6,9 +6,12 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::features::{ModelMatrix, Schema};
 
-use super::artifact::{Artifact, Calibration, Column, Content, Limits, Provenance, Source};
+use super::artifact::{
+    Artifact, Calibration, Column, Content, Limits, Provenance, Source, meaning_of,
+};
 use super::bins::Bins;
 use super::boost::{Rows, Settings, boost, unit};
+use super::gbdt::{Ensemble, Node, NodeValue, Tree};
 use super::xgboost;
 
 /// Raw rows with labels: trouble is the product of the first two columns, or a large third; one
@@ -93,6 +96,49 @@ pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
         gbdt,
     };
     Artifact::seal(content, &Limits::default()).expect("a trained model is valid")
+}
+
+/// A model of one feature of the built-in schema: at risk (0.95) from `at` on, well (0.05) below.
+pub(crate) fn stump(name: &str, feature: &str, at: f64) -> Content {
+    let column = Column {
+        name: feature.to_owned(),
+        meaning: meaning_of(&Schema::built_in(), feature).expect("is built in"),
+        rising: true,
+        usual: Some(0.0),
+        edges: Bins { edges: vec![at] },
+    };
+    let value = NodeValue {
+        feature_index: 0,
+        feature_value: 2.0,
+        pred: 0.0,
+        missing: 0,
+        is_leaf: false,
+    };
+    let root = Node {
+        value,
+        index: 0,
+        left: 1,
+        right: 2,
+    };
+    let nodes = vec![root, Node::leaf(1, -1.5), Node::leaf(2, 1.5)];
+    Content {
+        name: name.to_owned(),
+        source: Source::Local,
+        columns: vec![column],
+        calibration: Calibration {
+            slope: 1.0,
+            intercept: 0.0,
+        },
+        horizon_seconds: 1_800,
+        provenance: Provenance::default(),
+        validation: None,
+        gbdt: Ensemble::new(1, 1, 0.0, vec![Tree::new(1, 1, nodes)]),
+    }
+}
+
+/// The same as a model.
+pub(crate) fn sealed(content: Content) -> Artifact {
+    Artifact::seal(content, &Limits::default()).expect("a valid model")
 }
 
 /// An export of a small model, made by `tests/import/fixture.py` with XGBoost 3.2.0: splits that send

@@ -40,6 +40,8 @@ pub(super) struct NodeJson {
     risk: Option<f64>,
     /// The model's word alone.
     model_risk: Option<f64>,
+    /// Name of the model whose word that is.
+    model: Option<String>,
     /// How the risk reads.
     band: BandWord,
     /// Where the Node is: what is true, never what would be.
@@ -76,6 +78,7 @@ impl NodeJson {
             node: node.name().as_str().to_owned(),
             risk: verdict.risk.map(|risk| decimals(risk.as_f64(), 4)),
             model_risk: verdict.model_risk.map(|risk| decimals(risk.as_f64(), 4)),
+            model: node.model.as_deref().map(str::to_owned),
             band: BandWord(verdict.band),
             phase: PhaseWord(verdict.phase),
             since: Time(verdict.since),

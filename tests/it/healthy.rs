@@ -12,8 +12,7 @@ use std::time::Duration;
 use foreshock::features::{
     FeatureMatrix, FeatureName, History, NodeDirectory, Schema, Telemetry, Usual, derive, grid,
 };
-use foreshock::model::loaded::Model;
-use foreshock::model::scorer::Scorer;
+use foreshock::model::loaded::{Model, Terms};
 use foreshock::prometheus::{PrometheusOptions as Options, PrometheusTelemetry};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -47,9 +46,13 @@ impl Judge {
             rate_window: Duration::from_secs(rate_window),
             ..Options::default()
         };
+        let terms = Terms {
+            schema: Arc::clone(&schema),
+            act_untrained: false,
+        };
         Self {
             name,
-            model: Model::load(None, &schema, false).expect("the built-in model"),
+            model: Model::load(None, terms).expect("the built-in model"),
             telemetry: PrometheusTelemetry::new(&options, schema).expect("options"),
             evaluations: 0,
             highest: (0.0, String::new()),

@@ -253,7 +253,7 @@ impl World {
         let options = SimulatedClusterOptions::new(1, start(), nodes, workloads);
         let config = Config::parse(setup.configuration, Path::new("the simulation"), [])
             .expect("a valid configuration");
-        let model = Model::load(None, &config.schema, true).expect("the built-in model");
+        let model = Model::load(None, config.model_terms()).expect("the built-in model");
         let rules = &config.policy.rules;
         let ours: [Taint; 2] = [
             rules.taint.clone(),
@@ -355,6 +355,8 @@ impl World {
             nodes: self.cluster.nodes_now().into_keys().collect(),
         };
         let feature = self.config.schema.features()[0].name.to_string();
+        let mut model = self.model.clone();
+        model.scorer = Arc::new(Echo(vec![feature.parse().expect("a feature is a column")]));
         let cycle = Cycle::new(
             CycleOptions {
                 interval: self.config.interval,
@@ -363,14 +365,12 @@ impl World {
                 policy,
                 pools: self.config.pools.clone(),
                 shortened: Vec::new(),
-                model: self.model.name.clone(),
-                card: Arc::clone(&self.model.card),
+                model,
                 started_at: clock.now(),
                 alerts: Arc::new(self.config.alerts.clone()),
             },
             CycleParts {
                 telemetry: Arc::new(telemetry),
-                scorer: Arc::new(Echo(vec![feature.parse().expect("a feature is a column")])),
                 cluster: Some(cluster),
                 webhook: webhook_rx,
                 alertmanager: None,

@@ -144,7 +144,7 @@ function verdict(node) {
 function explain(node) {
   const parts = [];
   if (node.model_risk === null) parts.push(`The model has no score (${format.value(node.missing, "ratio")} of the required features are missing).`);
-  else parts.push(`The model says ${node.model_risk.toFixed(2)}.`);
+  else parts.push(`The model (${node.model}) says ${node.model_risk.toFixed(2)}.`);
   for (const alert of node.alerts) {
     parts.push(`Alert ${alert.name} keeps it at ${alert.floor.toFixed(2)} or more while it fires, and may cause up to “${alert.reach}”.`);
   }

@@ -50,7 +50,7 @@ fn has_shape(value: &Value, shape: &Value, path: &str) {
 async fn every_answer_has_the_shape_of_the_contract() {
     let server = fleet(24).await;
     let node = json!({
-        "node": "text", "risk": "number", "model_risk": "number", "band": "text", "phase": "text",
+        "node": "text", "risk": "number", "model_risk": "number", "model": "text", "band": "text", "phase": "text",
         "since": "time", "reach": "text", "hold": null, "holds": null, "alerts": null,
         "missing": "number",
         "top": [{"feature": "text", "value": "number", "usual": "number", "contribution": "number"}],

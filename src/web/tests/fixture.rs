@@ -504,6 +504,7 @@ fn view(
             alerts: case.alerts,
         },
         contributions,
+        model: case.risk.map(|_| "synthetic-7f3a".into()),
         missing: if n == 12 { 1.0 } else { 0.0 },
         pool: n.is_multiple_of(4).then(|| "batch".to_owned()),
         entry: Some(Arc::new(NodeEntry {

@@ -8,7 +8,8 @@ use foreshock::core::decision::verdict::{HoldReason, Phase};
 use foreshock::core::drain::{NodeOutcome, PodOutcome};
 use foreshock::core::risk::Band;
 use foreshock::metrics::{
-    Counters, Described, Kind, METRICS, TelemetryOutcome, WebhookOutcome, WriteOutcome,
+    Counters, Described, Kind, METRICS, ReloadOutcome, TelemetryOutcome, WebhookOutcome,
+    WriteOutcome,
 };
 use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
@@ -201,6 +202,9 @@ fn possible_values(metric: &Described, label: &str) -> Option<Vec<&'static str>>
         }
         ("outcome", "foreshock_feature_snapshots_total") => {
             TelemetryOutcome::ALL.map(TelemetryOutcome::as_str).into()
+        }
+        ("outcome", "foreshock_model_reloads_total") => {
+            ReloadOutcome::ALL.map(ReloadOutcome::as_str).into()
         }
         ("outcome", other) => panic!("which outcomes has {other}?"),
         _ => return None,

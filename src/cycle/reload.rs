@@ -1,0 +1,120 @@
+//! Which model speaks, and how another takes its place while the service runs.
+//!
+//! The file is looked at once in each interval, beside the loop. A new model counts from the next scoring
+//! on: what is being scored ends with the model that it began with, and a decision rests on the scores of
+//! one model and on how far that one may go.
+
+use std::sync::Arc;
+
+use foreshock_core::time::since;
+use jiff::{SignedDuration, Timestamp};
+use tracing::{error, info};
+
+use super::{Answer, Cycle, chain};
+use crate::events::{EventKind, NewEvent};
+use crate::metrics::ReloadOutcome;
+use crate::model::artifact::{Limits, ModelError};
+use crate::model::loaded::Model;
+use crate::model::watch::WatchedFile;
+
+/// What a look at the model file came to.
+pub(super) struct Looked {
+    file: WatchedFile,
+    /// `None`: it says what it said before.
+    found: Option<Result<Model, ModelError>>,
+}
+
+impl Cycle {
+    /// Looks at the model file, if there is one and no other look is under way.
+    pub(super) fn ask_model(&mut self) {
+        let Some(mut file) = self.model.file.clone().filter(|_| !self.looking) else {
+            return;
+        };
+        self.looking = true;
+        let model = Arc::clone(&self.model);
+        self.answers.spawn(async move {
+            let looked = tokio::task::spawn_blocking(move || {
+                let artifact = file.look(&Limits::default());
+                let found = artifact.map(|read| model.exchanged(&read?));
+                Looked { file, found }
+            });
+            Answer::Model(
+                looked
+                    .await
+                    .map(Box::new)
+                    .map_err(|error| error.to_string()),
+            )
+        });
+    }
+
+    /// Takes in what a look came to.
+    pub(super) fn take_model(&mut self, looked: Result<Box<Looked>, String>) {
+        self.looking = false;
+        let Looked { file, found } = match looked {
+            Ok(looked) => *looked,
+            Err(problem) => return error!(error = problem, "the look at the model file failed"),
+        };
+        let (path, now) = (file.path().display().to_string(), self.now());
+        let mut model = Model::clone(&self.model);
+        match found {
+            None => {}
+            Some(Ok(new)) => {
+                self.parts.counters.reload(ReloadOutcome::Ok);
+                let (from, to) = (model.name.name.clone(), new.name.name.clone());
+                self.model_problem = None;
+                let message = if from == to {
+                    info!(
+                        path,
+                        model = to,
+                        "the model file has the model in use again"
+                    );
+                    format!("the model file has the model in use again, {to}")
+                } else {
+                    info!(path, model = to, from, "another model is in use");
+                    format!("model {to} is in use, instead of {from}")
+                };
+                let event = NewEvent::new(now, EventKind::Model, message);
+                self.parts
+                    .events
+                    .push(event.reason(ReloadOutcome::Ok.as_str()));
+                model = new;
+            }
+            Some(Err(fault)) => {
+                let outcome = ReloadOutcome::of(&fault);
+                self.parts.counters.reload(outcome);
+                let (id, fault) = (&model.name.name, chain(&fault));
+                error!(
+                    path,
+                    model = id,
+                    error = fault,
+                    "the model file cannot be used; the model stays as it was"
+                );
+                let problem = format!("model.file {path}: {fault}; {id} stays in use");
+                let event = NewEvent::new(now, EventKind::Model, problem.as_str());
+                self.parts.events.push(event.reason(outcome.as_str()));
+                self.model_problem = Some(problem);
+            }
+        }
+        model.file = Some(file);
+        self.model = Arc::new(model);
+    }
+
+    /// The scores are by this model from now on. Under another than before, waits begin again: what one
+    /// model began to suspect, another must not confirm.
+    pub(super) fn scored_by(&mut self, model: Arc<Model>) {
+        let before = self.speaks.replace(Arc::clone(&model));
+        if before.is_some_and(|before| before.name.name != model.name.name) {
+            self.memory = self.memory.after_a_break(SignedDuration::ZERO);
+        }
+    }
+
+    /// The model whose scores are decided on, or that makes the next ones where there are none.
+    pub(super) fn speaking(&self, now: Timestamp) -> &Arc<Model> {
+        let age_max = self.options.policy.score_age_max;
+        let fresh = |at| since(at, now) <= age_max;
+        match (&self.scored, &self.speaks) {
+            (Some(scored), Some(model)) if fresh(scored.at()) => model,
+            (Some(_) | None, Some(_) | None) => &self.model,
+        }
+    }
+}
