@@ -84,6 +84,7 @@ fn deciding(criterion: &mut Criterion) {
         resolved: BTreeMap::new(),
         cluster: Some(ClusterRecord::default()),
         paused: false,
+        untrusted: None,
         drift: None,
         writes: BTreeMap::new(),
         drains: BTreeMap::new(),

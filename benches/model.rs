@@ -85,6 +85,7 @@ fn large(schema: &Schema) -> Artifact {
         horizon_seconds: 1_800,
         provenance: Provenance::default(),
         validation: None,
+        local: None,
         gbdt: Ensemble::new(COLUMNS, DEPTH, -1.0, (0..TREES).map(tree).collect()),
     };
     Artifact::seal(content, &Limits::default()).expect("a valid model")

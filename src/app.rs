@@ -140,8 +140,9 @@ pub async fn serve(
         clock,
     } = foundation;
     let started_at = clock.now();
+    let standing = model.standing(started_at);
     let mut policy = config.policy.clone();
-    policy.model_trusted = model.trusted;
+    policy.model_trusted = standing.trusted;
     let policy = Arc::new(policy);
     let events = Arc::new(EventLog::new(started_at));
     let counters = Arc::new(Counters::new());
@@ -156,9 +157,9 @@ pub async fn serve(
     ));
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        model = model.name.name,
+        model = model.id(),
         reach = policy.reach_max().as_str(),
-        model_reach = model.name.reach.as_str(),
+        model_reach = standing.reach().as_str(),
         kubernetes = cluster.is_some(),
         "starting"
     );

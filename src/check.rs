@@ -112,16 +112,18 @@ pub async fn check(config: &Config) -> Vec<Finding> {
 fn model(config: &Config, findings: &mut Findings) {
     match Model::load(config.model.file.as_deref(), config.model_terms()) {
         Ok(model) => {
-            let name = format!(
-                "{} ({}), fits the features",
-                model.name.name, model.name.source
+            let source = model.source().as_str();
+            findings.fine(
+                "model",
+                format!("{} ({source}), fits the features", model.id()),
             );
-            findings.fine("model", name);
-            if model.name.reach < config.policy.reach_max() {
+            let standing = model.standing(SystemClock.now());
+            if let Some(why) = standing.why_not()
+                && standing.reach() < config.policy.reach_max()
+            {
                 let detail = format!(
-                    "the model alone goes no further than {}: it was not validated on this cluster's history \
-                     (model.act_untrained = true lets it)",
-                    model.name.reach
+                    "the model alone goes no further than {}: {why} (model.act_untrained = true lets it)",
+                    standing.reach()
                 );
                 findings.warn("model", detail);
             }

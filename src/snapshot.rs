@@ -14,7 +14,7 @@ use foreshock_core::decision::verdict::{HoldReason, Phase, Verdict};
 use foreshock_core::drain::{Difference, DrainReport, LeftBehind, Moved, PodOutcome};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::{Ramp, Storm};
-use foreshock_core::risk::Band;
+use foreshock_core::risk::{Band, Risk};
 use jiff::Timestamp;
 
 use crate::alertmanager::{AlertOutcome, ShownAlert};
@@ -207,6 +207,8 @@ pub struct NodeView {
     /// What drives the model's word, the largest absolute contribution first. They and the base add
     /// up to the log-odds of `verdict.model_risk`. Empty without a score.
     pub contributions: Vec<Contribution>,
+    /// The rule score: a yardstick beside the model, which never acts. `None` where no rule finds a value.
+    pub rule: Option<Risk>,
     /// Id of the model whose word counts; `None` without one.
     pub model: Option<Arc<str>>,
     /// Share of the required features that are missing, in `0.0..=1.0`; 1 without any features.
@@ -441,8 +443,52 @@ pub struct ModelCard {
     pub calibration: Vec<CalibrationBin>,
     /// How far the inputs of today are from those of the training; `None` where that is not measured.
     pub drift: Option<Drift>,
+    /// How far it may go, and why no further.
+    pub authority: CardAuthority,
+    /// What acting on it would have cost on the operator's own history, by what an incident is worth; empty
+    /// where that was not judged.
+    pub costs: Vec<CardCosts>,
+    /// What the operator's own cost of an incident implies.
+    pub threshold: CardThreshold,
     /// What a reader has to know, in sentences.
     pub notes: Vec<String>,
+}
+
+/// How far a model may go, and why no further.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CardAuthority {
+    /// It may cause more than a label.
+    pub acts: bool,
+    /// `model.act_untrained`: it may although it has not earned it.
+    pub act_untrained: bool,
+    /// What it has not earned: the name of each reason, and what is to be done, in words.
+    pub refusals: Vec<(&'static str, String)>,
+    /// The part of the history that it was judged on, with the events in it and the Nodes that they befell.
+    pub judged: Option<(Timestamp, Timestamp, u64, u64)>,
+}
+
+/// What acting would have cost where an incident is worth so much.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CardCosts {
+    /// Drains that an incident is worth.
+    pub incident_cost: f64,
+    /// The probability above which acting pays there.
+    pub threshold: f64,
+    /// Acting on the model, in drains for each Node and day.
+    pub cost: f64,
+    /// The same without the model: by what, its cost, and the 95 % interval of the model's cost less it.
+    pub against: Vec<(&'static str, f64, (f64, f64))>,
+}
+
+/// The threshold that a cost implies.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CardThreshold {
+    /// `model.incident_cost`: drains that an incident is worth.
+    pub incident_cost: f64,
+    /// Share of it that a drain in time averts.
+    pub efficacy: f64,
+    /// The probability above which acting costs less than not acting.
+    pub implied: f64,
 }
 
 /// One feature of a model.

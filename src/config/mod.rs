@@ -20,10 +20,13 @@ pub use self::read::Fault;
 use self::read::Section;
 use crate::alertmanager::AlertRules;
 use crate::features::Schema;
+use crate::model::authority::Demands;
 use crate::model::loaded::Terms;
 use crate::prometheus::{BasicAuth, PrometheusOptions};
 use crate::snapshot::Shortened;
 use crate::web::{Credentials, PeerUrl, TlsFiles, WebOptions};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
@@ -93,6 +96,10 @@ pub struct Model {
     pub missing_max: f64,
     /// A model without local validation may exceed reach `label`.
     pub act_untrained: bool,
+    /// A validation on local history counts while that history ended no longer ago.
+    pub validation_age_max: Duration,
+    /// Drains that an incident is worth.
+    pub incident_cost: f64,
 }
 
 /// Why there is no configuration.
@@ -210,7 +217,11 @@ impl Config {
     pub fn model_terms(&self) -> Terms {
         Terms {
             schema: Arc::clone(&self.schema),
-            act_untrained: self.model.act_untrained,
+            demands: Demands {
+                act_untrained: self.model.act_untrained,
+                validation_age_max: self.model.validation_age_max,
+                incident_cost: self.model.incident_cost,
+            },
         }
     }
 
@@ -313,6 +324,8 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
         file: section.optional("file").map(|path| folder.join(path)),
         missing_max: section.number("missing_max", 0.3, 0.0, 1.0),
         act_untrained: section.switch("act_untrained", false),
+        validation_age_max: section.duration("validation_age_max", 90 * DAY, DAY, 3_650 * DAY),
+        incident_cost: section.number("incident_cost", 2.0, 0.01, 1e6),
     });
     let mut marks_per_second = 0;
     let (mut policy, pools) = root.table("policy", |section| {

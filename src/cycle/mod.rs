@@ -50,9 +50,9 @@ use crate::events::EventLog;
 use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
 use crate::kubernetes::{Cluster, ClusterError, NodeEntry, NodeTable};
 use crate::metrics::Counters;
-use crate::model::loaded::Model;
+use crate::model::loaded::{Model, Standing};
 use crate::model::scorer::Scorer;
-use crate::snapshot::{Shortened, Snapshot};
+use crate::snapshot::{ModelCard, Shortened, Snapshot};
 
 /// The least time between two decisions.
 const DECISION_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -148,6 +148,9 @@ pub struct Cycle {
     book: AlertBook,
     /// What the next scores are made with.
     model: Arc<Model>,
+    /// How far the one may go whose scores are decided on, and what is shown of it.
+    standing: Standing,
+    card: Arc<ModelCard>,
     /// A look at its file is under way.
     looking: bool,
     /// Why its file cannot be used any more.
@@ -213,6 +216,7 @@ impl Cycle {
                 (rx, Some(tx))
             }
         };
+        let standing = options.model.standing(parts.clock.now());
         Self {
             book: AlertBook::new(Arc::clone(&options.alerts)),
             own: OwnWrites::default(),
@@ -221,6 +225,8 @@ impl Cycle {
             shown: Shown::default(),
             strays: parts.cluster.as_ref().map(|cluster| cluster.strays()),
             model: Arc::new(options.model.clone()),
+            card: Arc::new(options.model.card(&standing)),
+            standing,
             looking: false,
             model_problem: None,
             options,
@@ -661,7 +667,7 @@ impl Cycle {
         }
         let settled = self.times.settling(boot).is_none();
         self.own.tidy(table, now);
-        self.trust(now);
+        self.judge_model(now);
         let nodes_known = self.nodes_are_known(table);
         let scored = self.scored.clone();
         let instances = scored
@@ -695,18 +701,12 @@ impl Cycle {
             resolved: self.book.resolved(),
             cluster: leadership.record.filter(|_| nodes_known && settled),
             paused: leadership.paused,
-            // Nothing measures it yet across the fleet; a Node's own inputs speak for themselves.
+            untrusted: self.standing.why_not(),
+            // Across the fleet drift is a question of the model's standing; a Node's own inputs speak for
+            // themselves.
             drift: None,
             writes: self.own.writes(),
             drains: self.own.drains.clone(),
-        }
-    }
-
-    /// How far the model may go is a question of the model whose scores are decided on.
-    fn trust(&mut self, now: Timestamp) {
-        let trusted = self.speaking(now).trusted;
-        if self.options.policy.model_trusted != trusted {
-            Arc::make_mut(&mut self.options.policy).model_trusted = trusted;
         }
     }
 

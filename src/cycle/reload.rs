@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use foreshock_core::decision::policy::Reach;
 use foreshock_core::time::since;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info};
@@ -13,7 +14,7 @@ use tracing::{error, info};
 use super::{Answer, Cycle, chain};
 use crate::events::{EventKind, NewEvent};
 use crate::metrics::ReloadOutcome;
-use crate::model::artifact::{Limits, ModelError};
+use crate::model::artifact::{Limits, ModelError, Source};
 use crate::model::loaded::Model;
 use crate::model::watch::WatchedFile;
 
@@ -60,7 +61,7 @@ impl Cycle {
             None => {}
             Some(Ok(new)) => {
                 self.parts.counters.reload(ReloadOutcome::Ok);
-                let (from, to) = (model.name.name.clone(), new.name.name.clone());
+                let (from, to) = (model.id().to_owned(), new.id().to_owned());
                 self.model_problem = None;
                 let message = if from == to {
                     info!(
@@ -82,7 +83,7 @@ impl Cycle {
             Some(Err(fault)) => {
                 let outcome = ReloadOutcome::of(&fault);
                 self.parts.counters.reload(outcome);
-                let (id, fault) = (&model.name.name, chain(&fault));
+                let (id, fault) = (model.id(), chain(&fault));
                 error!(
                     path,
                     model = id,
@@ -103,9 +104,48 @@ impl Cycle {
     /// model began to suspect, another must not confirm.
     pub(super) fn scored_by(&mut self, model: Arc<Model>) {
         let before = self.speaks.replace(Arc::clone(&model));
-        if before.is_some_and(|before| before.name.name != model.name.name) {
+        if before.is_some_and(|before| before.id() != model.id()) {
             self.memory = self.memory.after_a_break(SignedDuration::ZERO);
         }
+    }
+
+    /// How far the model may go is asked anew for every decision: time alone takes it away.
+    pub(super) fn judge_model(&mut self, now: Timestamp) {
+        let model = Arc::clone(self.speaking(now));
+        let standing = model.standing(now);
+        if self.options.policy.model_trusted != standing.trusted {
+            Arc::make_mut(&mut self.options.policy).model_trusted = standing.trusted;
+        }
+        if standing == self.standing && self.card.name.name == model.id() {
+            return;
+        }
+        if standing.reach() != self.standing.reach() {
+            let (id, reach) = (model.id(), standing.reach());
+            let why = standing.why_not();
+            info!(
+                model = id,
+                reach = reach.as_str(),
+                why,
+                "the model's reach has changed"
+            );
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            let message = format!("model {id} alone may cause up to {reach}{why}");
+            let event = NewEvent::new(now, EventKind::Model, message);
+            self.parts.events.push(event.reason("reach"));
+        }
+        self.card = Arc::new(model.card(&standing));
+        self.standing = standing;
+    }
+
+    /// A model that learned here and may not act although the policy would let it, in words with the remedy.
+    /// One that never could is as it was configured.
+    pub(super) fn model_demoted(&self) -> Option<String> {
+        let local = self.card.name.source == Source::Local.as_str();
+        let why = self.standing.why_not().filter(|_| local)?;
+        (self.options.policy.reach_max() > Reach::Label).then(|| {
+            let id = &self.card.name.name;
+            format!("the model {id} alone may cause no more than a label: {why}")
+        })
     }
 
     /// The model whose scores are decided on, or that makes the next ones where there are none.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foreshock_core::decision::world::{Inputs, Score, ScoreUnknown};
 use foreshock_core::node::NodeName;
 use foreshock_core::record::NodeRecord;
+use foreshock_core::risk::Risk;
 use jiff::Timestamp;
 
 use crate::features::identity::Refusal;
@@ -13,6 +14,7 @@ use crate::features::{
     ColumnName, FeatureMatrix, FeatureName, History, Telemetered, Usual, derive,
 };
 use crate::model::range::out_of_range;
+use crate::model::rule::rule_score;
 use crate::model::scorer::{Explanation, Scorer};
 use crate::snapshot::Contribution;
 
@@ -24,6 +26,8 @@ pub(super) struct Scored {
     pub(super) scores: BTreeMap<NodeName, Score>,
     pub(super) contributions: BTreeMap<NodeName, Vec<Contribution>>,
     pub(super) missing: BTreeMap<NodeName, f64>,
+    /// The rule score, beside the model's.
+    pub(super) rules: BTreeMap<NodeName, Risk>,
     pub(super) instances: BTreeMap<String, NodeName>,
     /// What is wrong with the telemetry, for health: whatever could mislead.
     pub(super) problems: Vec<String>,
@@ -67,9 +71,13 @@ pub(super) fn score(
     let mut all = BTreeMap::new();
     let mut contributions = BTreeMap::new();
     let mut missing = BTreeMap::new();
+    let mut rules = BTreeMap::new();
     for (row, (node, score)) in matrix.nodes.iter().zip(&scores).enumerate() {
         let share = matrix.missing_share(row);
         missing.insert(node.clone(), share);
+        if let Some(rule) = rule_score(|feature| matrix.value_of(row, feature)) {
+            rules.insert(node.clone(), rule);
+        }
         let scraped = matrix.scraped_at.get(row).copied().flatten().is_some();
         let unknown = if ambiguous.contains(&node) {
             Some(ScoreUnknown::Ambiguous)
@@ -124,6 +132,7 @@ pub(super) fn score(
         scores: all,
         contributions,
         missing,
+        rules,
         instances: identity.instances(),
         columns_failed: failed.count(),
         targets_refused: report.refused.len(),

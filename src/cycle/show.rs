@@ -451,7 +451,7 @@ impl Cycle {
         snapshot.health = health;
         snapshot.interval = self.options.interval;
         snapshot.shortened.clone_from(&self.options.shortened);
-        snapshot.model = Some(Arc::clone(&self.model.card));
+        snapshot.model = Some(Arc::clone(&self.card));
         snapshot.counters = self.parts.counters.shown();
         self.parts.snapshots.send_replace(Arc::new(snapshot));
     }
@@ -475,9 +475,9 @@ impl Cycle {
         self.shown.cycles += 1;
         // Before the first features nothing is known of any Node, and that is no news.
         if self.scored.is_some() || self.telemetry_problem.is_some() {
-            let model = Arc::clone(self.speaking(now));
+            let model = &self.card.name.name;
             self.shown
-                .decision(&self.parts.events, now, &decision, &model.name.name);
+                .decision(&self.parts.events, now, &decision, model);
         }
         let health = self.health(table, now, Some(&decision));
         if self.scored.is_some() || self.telemetry_problem.is_some() {
@@ -513,6 +513,10 @@ impl Cycle {
                     .as_ref()
                     .and_then(|scored| scored.missing.get(name).copied())
                     .unwrap_or(1.0),
+                rule: self
+                    .scored
+                    .as_ref()
+                    .and_then(|scored| scored.rules.get(name).copied()),
                 model: scored
                     .filter(|_| verdict.model_risk.is_some())
                     .and_then(|scored| Some(Arc::clone(&scored.scores.get(name)?.inputs.model))),
@@ -550,7 +554,7 @@ impl Cycle {
             policy: Arc::clone(&self.options.policy),
             interval: self.options.interval,
             shortened: self.options.shortened.clone(),
-            model: Some(Arc::clone(&self.speaking(now).card)),
+            model: Some(Arc::clone(&self.card)),
             counters: self.parts.counters.shown(),
             cycles: Cycles {
                 count: self.shown.cycles,
@@ -583,6 +587,7 @@ impl Cycle {
             }
         }
         degraded.extend(self.model_problem.clone());
+        degraded.extend(self.model_demoted());
         degraded.extend(
             self.alerts_problem
                 .as_ref()
@@ -623,7 +628,7 @@ impl Cycle {
                 enabled: self.parts.cluster.is_some(),
                 problem: table.problem.clone(),
             },
-            model: Some(self.speaking(now).name.clone()),
+            model: Some(self.card.name.clone()),
             leader: self.leads(),
             leader_name: leadership.holder,
             paused: leadership.paused,

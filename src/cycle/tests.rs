@@ -22,6 +22,7 @@ use crate::features::{TelemetryError, telemetry::Column};
 use crate::model::artifact::Source;
 use crate::model::loaded::Terms;
 use crate::model::scorer::{Explanation, Score};
+use crate::model::testing;
 use crate::simulate::cluster::{Fault, NodeSpec, SimulatedCluster, SimulatedClusterOptions};
 use crate::snapshot::NodeView;
 
@@ -176,10 +177,9 @@ fn scene_to(reach: &str, nodes: usize, policy: &str) -> Scene {
 
 /// What a model has to fit here, and it may do anything.
 fn terms() -> Terms {
-    Terms {
-        schema: Arc::new(Schema::built_in()),
-        act_untrained: true,
-    }
+    let mut terms = testing::terms(Schema::built_in());
+    terms.demands.act_untrained = true;
+    terms
 }
 
 /// The same with another model.

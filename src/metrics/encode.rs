@@ -111,6 +111,10 @@ fn node_series(out: &mut Out<'_>, snapshot: &Snapshot) -> fmt::Result {
         let labels = [node.name().as_str().into(), part.feature.as_str().into()];
         (labels, part.contribution)
     })?;
+    let rules = nodes.iter().filter_map(|node| Some((node, node.rule?)));
+    out.gauges(&names::NODE_RULE, rules, |(node, rule)| {
+        ([node.name().as_str().into()], rule.as_f64())
+    })?;
     out.gauges(&names::NODE_MISSING, nodes, |node| {
         ([node.name().as_str().into()], node.missing)
     })?;

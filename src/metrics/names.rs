@@ -77,6 +77,8 @@ metrics! {
         "1 for the phase that the Node is in, 0 for the others.";
     NODE_CONTRIBUTION = Gauge "foreshock_node_risk_contribution" ["node", "feature"]
         "What a feature adds to the Node's score, in log-odds. From the caution band up, the largest only.";
+    NODE_RULE = Gauge "foreshock_node_rule_ratio" ["node"]
+        "The rule score of the Node, 0 to 1: a yardstick beside the model, not calibrated, which never acts. Absent where no rule finds a value.";
     NODE_MISSING = Gauge "foreshock_node_features_missing" ["node"]
         "Share of the required features that are missing for the Node, 0 to 1.";
     NODE_HOLD = Gauge "foreshock_node_hold" ["node", "reason"]

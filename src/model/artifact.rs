@@ -17,6 +17,7 @@ use crate::features::Schema;
 
 use super::bins::{Bins, to_nine_digits};
 use super::gbdt::Ensemble;
+use super::local::Local;
 use super::trees::DEPTH_MAX;
 use super::validate::check;
 
@@ -97,6 +98,9 @@ pub struct Content {
     /// How the model did on rows that it had not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
+    /// What it has shown on the operator's own history, beside what is to be had without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<Local>,
     /// The trees, in the gbdt crate's own shape.
     pub gbdt: Ensemble,
 }
@@ -495,6 +499,7 @@ fn shorten_numbers(content: &mut Content) {
             .into_iter()
             .for_each(shorten);
     }
+    content.local.iter_mut().for_each(Local::shorten_numbers);
     let conf = &mut content.gbdt.conf;
     shorten(&mut conf.feature_sample_ratio);
     shorten(&mut conf.data_sample_ratio);

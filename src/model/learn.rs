@@ -173,6 +173,7 @@ pub fn learn(
             nodes: plan.nodes,
         },
         validation: (validation != Validation::default()).then_some(validation),
+        local: None,
         gbdt,
     };
     Ok(Artifact::seal(content, &Limits::default())?)

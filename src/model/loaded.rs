@@ -5,21 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshock_core::decision::policy::Reach;
+use jiff::Timestamp;
 
-use super::artifact::{Artifact, Limits, ModelError, Source};
+use super::artifact::{Artifact, Content, Limits, ModelError, Source};
+use super::authority::{self, Demands, EFFICACY, Refusal};
 use super::built_in::built_in;
+use super::gbdt::Ensemble;
+use super::local::{Against, Local};
 use super::scorer::{Scorer, TreeScorer};
 use super::watch::WatchedFile;
 use crate::features::Schema;
-use crate::snapshot::{CardFeature, ModelCard, ModelName};
+use crate::snapshot::{
+    CalibrationBin, CardAuthority, CardCosts, CardFeature, CardThreshold, ModelCard, ModelName,
+};
 
 /// What a model has to fit, and what the operator lets it do.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// The features that there are.
     pub schema: Arc<Schema>,
-    /// `model.act_untrained`.
-    pub act_untrained: bool,
+    /// What it takes to act.
+    pub demands: Demands,
 }
 
 /// A model ready for the service.
@@ -27,15 +33,39 @@ pub struct Terms {
 pub struct Model {
     /// Scores and explains.
     pub scorer: Arc<dyn Scorer>,
-    /// What is shown of it.
-    pub name: ModelName,
-    /// What is known about it.
-    pub card: Arc<ModelCard>,
-    /// Its evidence may exceed reach `label`.
-    pub trusted: bool,
     /// Where it came from, if not from the program itself.
     pub file: Option<WatchedFile>,
+    /// What never changes of its card.
+    card: Arc<ModelCard>,
+    /// The part of the file that its authority rests on.
+    proof: Arc<Content>,
     terms: Arc<Terms>,
+}
+
+/// How a model stands at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Its evidence may exceed reach `label`.
+    pub trusted: bool,
+    /// What it has not earned.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Standing {
+    /// How far the model alone may go.
+    pub fn reach(&self) -> Reach {
+        if self.trusted {
+            Reach::Evict
+        } else {
+            Reach::Label
+        }
+    }
+
+    /// Why it may not act, in words; `None` where it may.
+    pub fn why_not(&self) -> Option<String> {
+        let refusals: Vec<String> = self.refusals.iter().map(Refusal::to_string).collect();
+        (!self.trusted).then(|| refusals.join("; "))
+    }
 }
 
 impl Model {
@@ -69,14 +99,11 @@ impl Model {
         let schema = &*terms.schema;
         artifact.matches(schema)?;
         let content = artifact.content();
-        // A model learned on local history needs its validation to be trusted, which this version
-        // cannot judge yet: until it can, every model has to be allowed by the operator.
-        let trusted = terms.act_untrained;
         let name = ModelName {
             name: artifact.id(),
             source: content.source.as_str().to_owned(),
             schema: schema.digest().to_owned(),
-            reach: if trusted { Reach::Evict } else { Reach::Label },
+            reach: Reach::Label,
         };
         let features = artifact
             .features()
@@ -125,34 +152,114 @@ impl Model {
                     .to_owned(),
             );
         }
+        let local = content.local.as_ref();
         let card = ModelCard {
-            name: name.clone(),
+            name,
             horizon: Duration::from_secs(content.horizon_seconds),
             command: content.provenance.command.clone(),
-            window: None,
+            window: local.map(|local| (local.trained.from, local.trained.to)),
             rows: content.provenance.rows,
             positives: content.provenance.positives,
             features,
             validation,
-            calibration: Vec::new(),
+            calibration: local.map(calibration).unwrap_or_default(),
             drift: None,
+            authority: CardAuthority::default(),
+            costs: local.map(costs).unwrap_or_default(),
+            threshold: threshold(terms.demands.incident_cost),
             notes,
         };
         Ok(Self {
             scorer: Arc::new(TreeScorer::new(artifact)),
-            name,
             card: Arc::new(card),
-            trusted,
+            proof: Arc::new(Content {
+                columns: Vec::new(),
+                gbdt: Ensemble::new(0, 0, 0.0, Vec::new()),
+                ..content.clone()
+            }),
             file: None,
             terms,
         })
     }
+
+    /// Its name, which changes with its content.
+    pub fn id(&self) -> &str {
+        &self.card.name.name
+    }
+
+    /// Where it learned.
+    pub fn source(&self) -> Source {
+        self.proof.source
+    }
+
+    /// How it stands now.
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        let refusals = authority::refusals(&self.proof, &self.terms.demands, now);
+        Standing {
+            trusted: authority::trusted(&refusals, &self.terms.demands),
+            refusals,
+        }
+    }
+
+    /// What is known about it, as it stands.
+    pub fn card(&self, standing: &Standing) -> ModelCard {
+        let mut card = ModelCard::clone(&self.card);
+        card.name.reach = standing.reach();
+        let local = self.proof.local.as_ref();
+        let refusals = standing.refusals.iter();
+        card.authority = CardAuthority {
+            acts: standing.trusted,
+            act_untrained: self.terms.demands.act_untrained,
+            refusals: refusals
+                .map(|refusal| (refusal.as_str(), refusal.to_string()))
+                .collect(),
+            judged: local.map(|local| {
+                (
+                    local.judged.from,
+                    local.judged.to,
+                    local.events,
+                    local.nodes,
+                )
+            }),
+        };
+        card
+    }
+}
+
+fn threshold(incident_cost: f64) -> CardThreshold {
+    CardThreshold {
+        incident_cost,
+        efficacy: EFFICACY,
+        implied: authority::threshold(incident_cost),
+    }
+}
+
+fn calibration(local: &Local) -> Vec<CalibrationBin> {
+    let bins = local.reliability.iter().map(|bin| CalibrationBin {
+        from: bin.from,
+        to: bin.to,
+        predicted: bin.predicted,
+        observed: bin.observed,
+        rows: bin.rows,
+    });
+    bins.collect()
+}
+
+fn costs(local: &Local) -> Vec<CardCosts> {
+    let against = |one: &Against| (one.baseline.as_str(), one.cost, (one.low, one.high));
+    let costs = local.costs.iter().map(|figures| CardCosts {
+        incident_cost: figures.incident_cost,
+        threshold: authority::threshold(figures.incident_cost),
+        cost: figures.cost,
+        against: figures.against.iter().map(against).collect(),
+    });
+    costs.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::testing::{imported, imported_schema};
+    use crate::model::testing::{imported, imported_schema, local, sealed, stump, terms};
 
     #[test]
     fn an_imported_model_causes_no_more_than_a_label_unless_the_operator_says_so() {
@@ -160,22 +267,58 @@ mod tests {
         let path = folder.path().join("model.json");
         imported().write(&path).unwrap();
         let load = |act_untrained| {
-            let terms = Terms {
-                schema: Arc::new(imported_schema()),
-                act_untrained,
-            };
+            let mut terms = terms(imported_schema());
+            terms.demands.act_untrained = act_untrained;
             Model::load(Some(&path), terms)
         };
         let model = load(false).unwrap();
-        assert_eq!((model.name.reach, model.trusted), (Reach::Label, false));
-        assert_eq!(model.name.source, "imported");
+        let standing = model.standing(Timestamp::UNIX_EPOCH);
+        assert_eq!((standing.reach(), standing.trusted), (Reach::Label, false));
+        assert_eq!(model.card(&standing).name.source, "imported");
         assert!(
             model
-                .card
+                .card(&standing)
                 .notes
                 .iter()
                 .any(|note| note.starts_with("Imported"))
         );
-        assert!(load(true).unwrap().trusted);
+        let standing = load(true).unwrap().standing(Timestamp::UNIX_EPOCH);
+        assert!(standing.trusted && standing.why_not().is_none());
+        assert_eq!(
+            standing.refusals,
+            [Refusal::Imported],
+            "and it is still said"
+        );
+    }
+
+    #[test]
+    fn the_card_of_a_model_that_learned_here_says_when_and_how_it_was_judged() {
+        let mut content = stump("here", "mem_used", 0.9);
+        content.local = Some(local());
+        let model = Model::of(&sealed(content), Arc::new(terms(Schema::built_in()))).unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let standing = model.standing(at("2026-03-02T00:00:00Z"));
+        let card = model.card(&standing);
+        assert_eq!((card.name.reach, card.authority.acts), (Reach::Evict, true));
+        assert_eq!(
+            card.window,
+            Some((at("2026-01-01T00:00:00Z"), at("2026-02-15T00:00:00Z")))
+        );
+        assert_eq!(card.calibration.len(), 2);
+        assert_eq!(card.costs[1].against[3].0, "pending_alerts");
+        assert!((card.costs[1].threshold - 0.625).abs() < 1e-12);
+        assert!((card.threshold.implied - 0.625).abs() < 1e-12);
+
+        let late = model.standing(at("2026-06-01T00:00:00Z"));
+        let card = model.card(&late);
+        assert_eq!(
+            (card.name.reach, card.authority.acts),
+            (Reach::Label, false)
+        );
+        let [(name, words)] = card.authority.refusals.as_slice() else {
+            panic!("{card:?}");
+        };
+        assert_eq!(*name, "stale");
+        assert!(words.contains("ended 92 days ago"), "{words}");
     }
 }

@@ -8,6 +8,7 @@
 //! This module must not know Prometheus, Kubernetes or the clock.
 
 pub mod artifact;
+pub mod authority;
 pub mod bins;
 pub mod boost;
 pub mod built_in;
@@ -16,6 +17,7 @@ pub mod explain;
 pub mod gbdt;
 pub mod learn;
 pub mod loaded;
+pub mod local;
 pub mod measure;
 pub mod range;
 pub mod rule;

@@ -1,5 +1,8 @@
 //! Small models and rows for the tests of this module.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -9,9 +12,12 @@ use crate::features::{ModelMatrix, Schema};
 use super::artifact::{
     Artifact, Calibration, Column, Content, Limits, Provenance, Source, meaning_of,
 };
+use super::authority::Demands;
 use super::bins::Bins;
 use super::boost::{Rows, Settings, boost, unit};
 use super::gbdt::{Ensemble, Node, NodeValue, Tree};
+use super::loaded::Terms;
+use super::local::{Against, Baseline, CostFigures, Local, ReliabilityBin, Span};
 use super::xgboost;
 
 /// Raw rows with labels: trouble is the product of the first two columns, or a large third; one
@@ -93,6 +99,7 @@ pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
         horizon_seconds: 1_800,
         provenance: Provenance::default(),
         validation: None,
+        local: None,
         gbdt,
     };
     Artifact::seal(content, &Limits::default()).expect("a trained model is valid")
@@ -132,7 +139,58 @@ pub(crate) fn stump(name: &str, feature: &str, at: f64) -> Content {
         horizon_seconds: 1_800,
         provenance: Provenance::default(),
         validation: None,
+        local: None,
         gbdt: Ensemble::new(1, 1, 0.0, vec![Tree::new(1, 1, nodes)]),
+    }
+}
+
+/// What a model has shown that may act: judged in the second half of February 2026, where an incident is
+/// worth 1, 2 and 4 drains.
+pub(crate) fn local() -> Local {
+    let span = |from: &str, to: &str| Span {
+        from: from.parse().expect("a time"),
+        to: to.parse().expect("a time"),
+    };
+    let costs = [1.0, 2.0, 4.0].map(|incident_cost| CostFigures {
+        incident_cost,
+        cost: 0.05,
+        against: Baseline::ALL
+            .into_iter()
+            .zip([0.2, 0.1, 0.09, 0.08])
+            .map(|(baseline, cost)| Against {
+                baseline,
+                cost,
+                low: 0.05 - cost - 0.02,
+                high: 0.05 - cost + 0.02,
+            })
+            .collect(),
+    });
+    let bin = |from: f64, rows| ReliabilityBin {
+        from,
+        to: from + 0.5,
+        predicted: from + 0.25,
+        observed: from + 0.24,
+        rows,
+    };
+    Local {
+        trained: span("2026-01-01T00:00:00Z", "2026-02-15T00:00:00Z"),
+        judged: span("2026-02-15T06:00:00Z", "2026-03-01T00:00:00Z"),
+        events: 40,
+        nodes: 8,
+        costs: costs.into(),
+        reliability: vec![bin(0.0, 9_000), bin(0.5, 100)],
+    }
+}
+
+/// What a model has to fit, as it is configured by default.
+pub(crate) fn terms(schema: Schema) -> Terms {
+    Terms {
+        schema: Arc::new(schema),
+        demands: Demands {
+            act_untrained: false,
+            validation_age_max: Duration::from_secs(90 * 86_400),
+            incident_cost: 2.0,
+        },
     }
 }
 

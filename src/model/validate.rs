@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::features::ColumnName;
 
 use super::artifact::{
-    Calibration, Column, Content, Limits, MEANING_DIGITS, ModelError, Validation,
+    Calibration, Column, Content, Limits, MEANING_DIGITS, ModelError, Source, Validation,
 };
 use super::bins::EDGES_MAX;
 use super::gbdt::{Ensemble, LOSS, Node, Tree};
@@ -53,6 +53,15 @@ pub(super) fn check(content: &Content, limits: &Limits) -> Result<(), ModelError
     }
     if let Some(figures) = &content.validation {
         check_figures(figures)?;
+    }
+    if let Some(local) = &content.local {
+        if content.source != Source::Local {
+            return Err(invalid(
+                "content.local",
+                "is there although the model did not learn from local history",
+            ));
+        }
+        local.check()?;
     }
     check_columns(&content.columns, limits)?;
     check_ensemble(&content.gbdt, &content.columns, limits)

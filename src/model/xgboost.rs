@@ -258,6 +258,7 @@ pub fn import(bytes: &[u8], limits: &Limits) -> Result<Import, ImportError> {
             nodes: 0,
         },
         validation: None,
+        local: None,
         gbdt: ensemble_of(&trees, &columns, export.base_margin),
         columns,
     };

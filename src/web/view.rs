@@ -23,7 +23,8 @@ use crate::alertmanager::{AlertOutcome, ShownAlert};
 use crate::events::{Event, EventPage};
 use crate::features::basics::Asked;
 use crate::snapshot::{
-    Contribution, DiffersView, Input, ModelName, MovedView, NodeView, Snapshot, VolumesView,
+    CardCosts, Contribution, DiffersView, Input, ModelName, MovedView, NodeView, Snapshot,
+    VolumesView,
 };
 
 /// How many contributions the list of Nodes shows of each.
@@ -42,6 +43,8 @@ pub(super) struct NodeJson {
     model_risk: Option<f64>,
     /// Name of the model whose word that is.
     model: Option<String>,
+    /// The rule score, a yardstick beside the model that never acts; `null` where no rule finds a value.
+    rule_score: Option<f64>,
     /// How the risk reads.
     band: BandWord,
     /// Where the Node is: what is true, never what would be.
@@ -79,6 +82,7 @@ impl NodeJson {
             risk: verdict.risk.map(|risk| decimals(risk.as_f64(), 4)),
             model_risk: verdict.model_risk.map(|risk| decimals(risk.as_f64(), 4)),
             model: node.model.as_deref().map(str::to_owned),
+            rule_score: node.rule.map(|rule| decimals(rule.as_f64(), 4)),
             band: BandWord(verdict.band),
             phase: PhaseWord(verdict.phase),
             since: Time(verdict.since),
@@ -1184,8 +1188,92 @@ pub(super) struct ModelCardJson {
     calibration: Vec<CalibrationJson>,
     /// How far the inputs of today are from those of the training; `null` where not measured.
     drift: Option<DriftJson>,
+    /// Whether it may act, and what it has not earned.
+    authority: AuthorityJson,
+    /// What acting on it would have cost on the cluster's own history, by what an incident is worth.
+    costs: Vec<CostsJson>,
+    /// What the configured worth of an incident implies.
+    threshold: ThresholdJson,
     /// What a reader has to know.
     notes: Vec<String>,
+}
+
+/// Whether a model may act, and what it has not earned.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Authority)]
+struct AuthorityJson {
+    /// It may cause more than a label.
+    acts: bool,
+    /// `model.act_untrained`: it may although it has not earned it.
+    act_untrained: bool,
+    /// What it has not earned, each with its remedy.
+    refusals: Vec<RefusalJson>,
+    /// The part of the history that it was judged on; `null` where it was not.
+    judged: Option<JudgedJson>,
+}
+
+/// Why a model may not cause more than a label.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ModelRefusal)]
+struct RefusalJson {
+    /// The reason.
+    reason: &'static str,
+    /// The same in words, with the remedy.
+    detail: String,
+}
+
+/// The part of the history that a model was judged on.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Judged)]
+struct JudgedJson {
+    /// Its begin.
+    from: Time,
+    /// Its end.
+    to: Time,
+    /// Degradations that began in it.
+    events: u64,
+    /// Nodes that they befell.
+    nodes: u64,
+}
+
+/// What acting would have cost where an incident is worth so much, in drains for each Node and day.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Costs)]
+struct CostsJson {
+    /// Drains that an incident is worth.
+    incident_cost: f64,
+    /// The probability above which acting pays there.
+    threshold: f64,
+    /// Acting on the model.
+    model: f64,
+    /// The same without the model.
+    baselines: BTreeMap<&'static str, BaselineJson>,
+}
+
+/// What a way to do without the model would have cost.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BaselineCost)]
+struct BaselineJson {
+    /// In drains for each Node and day.
+    cost: f64,
+    /// Lower end of the 95 % interval of the model's cost less this one.
+    low: f64,
+    /// Upper end.
+    high: f64,
+}
+
+/// What the configured worth of an incident implies.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ImpliedThreshold)]
+struct ThresholdJson {
+    /// `model.incident_cost`: drains that an incident is worth.
+    incident_cost: f64,
+    /// Share of it that a drain in time is taken to avert.
+    efficacy: f64,
+    /// The probability above which acting costs less than not acting: 1 ÷ (efficacy × incident_cost).
+    implied: f64,
+    /// `policy.at_risk`, which is what counts.
+    at_risk: f64,
 }
 
 /// What a model was trained on.
@@ -1289,8 +1377,56 @@ impl ModelCardJson {
                     .map(|(name, value)| (name.as_str().to_owned(), decimals(*value, 4)))
                     .collect(),
             }),
+            authority: AuthorityJson {
+                acts: card.authority.acts,
+                act_untrained: card.authority.act_untrained,
+                refusals: card
+                    .authority
+                    .refusals
+                    .iter()
+                    .map(|(reason, detail)| RefusalJson {
+                        reason,
+                        detail: detail.clone(),
+                    })
+                    .collect(),
+                judged: card
+                    .authority
+                    .judged
+                    .map(|(from, to, events, nodes)| JudgedJson {
+                        from: Time(from),
+                        to: Time(to),
+                        events,
+                        nodes,
+                    }),
+            },
+            costs: card.costs.iter().map(CostsJson::new).collect(),
+            threshold: ThresholdJson {
+                incident_cost: significant(card.threshold.incident_cost),
+                efficacy: card.threshold.efficacy,
+                implied: decimals(card.threshold.implied, 4),
+                at_risk: decimals(snapshot.policy.rules.at_risk.as_f64(), 4),
+            },
             notes: card.notes.clone(),
         })
+    }
+}
+
+impl CostsJson {
+    fn new(costs: &CardCosts) -> Self {
+        let baselines = costs.against.iter().map(|(name, cost, (low, high))| {
+            let baseline = BaselineJson {
+                cost: significant(*cost),
+                low: significant(*low),
+                high: significant(*high),
+            };
+            (*name, baseline)
+        });
+        Self {
+            incident_cost: significant(costs.incident_cost),
+            threshold: decimals(costs.threshold, 4),
+            model: significant(costs.cost),
+            baselines: baselines.collect(),
+        }
     }
 }
 

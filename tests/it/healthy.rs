@@ -12,6 +12,7 @@ use std::time::Duration;
 use foreshock::features::{
     FeatureMatrix, FeatureName, History, NodeDirectory, Schema, Telemetry, Usual, derive, grid,
 };
+use foreshock::model::authority::Demands;
 use foreshock::model::loaded::{Model, Terms};
 use foreshock::prometheus::{PrometheusOptions as Options, PrometheusTelemetry};
 use jiff::{SignedDuration, Timestamp};
@@ -48,7 +49,11 @@ impl Judge {
         };
         let terms = Terms {
             schema: Arc::clone(&schema),
-            act_untrained: false,
+            demands: Demands {
+                act_untrained: false,
+                validation_age_max: Duration::from_secs(86_400),
+                incident_cost: 2.0,
+            },
         };
         Self {
             name,

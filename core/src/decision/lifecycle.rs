@@ -517,11 +517,7 @@ fn reach_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold
     if s.evidence.model_at_risk(s.rules) {
         holds.push(match &s.evidence.drift {
             Some(drift) => drift_hold(drift),
-            None => hold(
-                HoldReason::Untrained,
-                "the model was not validated on this cluster's history (model.act_untrained)",
-                None,
-            ),
+            None => hold(HoldReason::Untrained, untrained(s.world), None),
         });
         if !confirmed {
             holds.push(hold(
@@ -532,6 +528,14 @@ fn reach_holds(s: &Situation<'_>, memory: &NodeMemory, needs: Reach) -> Vec<Hold
         }
     }
     holds
+}
+
+fn untrained(world: &World) -> String {
+    let why = world
+        .untrusted
+        .as_deref()
+        .unwrap_or("it has proved nothing on this cluster");
+    format!("the model alone may cause no more than a label: {why}")
 }
 
 fn drift_hold(drift: &str) -> Hold {

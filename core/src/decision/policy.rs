@@ -195,7 +195,7 @@ pub struct Policy {
     /// `kubernetes.instance`: owner in the records.
     pub instance: String,
     /// Whether the model's evidence may exceed [`Reach::Label`]: it was validated on local history,
-    /// or the operator said `act_untrained`.
+    /// or the operator said `act_untrained`. [`World::untrusted`](super::world::World::untrusted) says why not.
     pub model_trusted: bool,
     /// A score is of use for this long after the time its features were asked for.
     pub score_age_max: Duration,

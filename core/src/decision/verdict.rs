@@ -216,7 +216,7 @@ impl HoldReason {
                 "a further policy.reach, of the policy or of the Node's pool, or a further reach of the alert's rule"
             }
             Self::Untrained => {
-                "a model validated on this cluster's history, or model.act_untrained = true"
+                "what keeps the model from acting put right (its card names it, and the remedy), or model.act_untrained = true"
             }
             Self::Drift => {
                 "inputs that are back within what the model was trained on, or a model trained on them"

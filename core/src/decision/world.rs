@@ -166,6 +166,9 @@ pub struct World {
     pub cluster: Option<ClusterRecord>,
     /// Somebody has paused foreshock.
     pub paused: bool,
+    /// Why the model may not exceed reach `label`, in words for an operator; of no meaning where
+    /// [`Policy::model_trusted`](super::policy::Policy::model_trusted) is set.
+    pub untrusted: Option<String>,
     /// The inputs of the whole fleet have drifted from what the model knows, in words for an operator:
     /// its evidence then goes no further than `observe`.
     pub drift: Option<String>,

@@ -183,6 +183,7 @@ pub fn scene() -> Scene {
             resolved: BTreeMap::new(),
             cluster: Some(ClusterRecord::default()),
             paused: false,
+            untrusted: None,
             drift: None,
             writes: BTreeMap::new(),
             drains: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::model::artifact::Artifact;
-use crate::model::testing::{sealed, stump};
+use crate::model::testing::{local, sealed, stump};
 
 /// A service whose model file is this one; `a` calls Nodes at risk from 0.9 on.
 struct Filed {
@@ -254,4 +254,55 @@ async fn a_new_model_that_calls_many_nodes_lost_is_named_in_the_storm() {
         said.first().is_some_and(|said| said.contains(&named)),
         "{said:#?}"
     );
+}
+
+/// A model that learned here and has proved itself in February 2026; the scene begins on 1 March.
+fn proved() -> Artifact {
+    let mut content = stump("proved", RISK, 0.9);
+    content.local = Some(local());
+    sealed(content)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_acts_once_it_has_proved_itself_and_loses_it_with_a_worse_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.json");
+    a().write(&path).expect("written");
+    let terms = testing::terms(Schema::built_in());
+    let model = Model::load(Some(&path), terms).expect("a model");
+    let scene = scene_by(model, "taint", 6, "");
+    scene.risk("n01", 0.95);
+    scene.pass(5 * MINUTE).await;
+    let hold = |node: &str| {
+        let node = scene.node(node);
+        let hold = node.verdict.hold().expect("is held");
+        (hold.reason, hold.detail.clone())
+    };
+    let health = || scene.snapshots.borrow().health.degraded.clone();
+    let (reason, detail) = hold("n01");
+    assert_eq!(reason, HoldReason::Untrained);
+    let why = "the model alone may cause no more than a label: its file does not say how it did on this \
+               cluster's history; train it anew";
+    assert_eq!(detail, why);
+    let said =
+        |problem: &String| problem.contains("alone may cause no more than a label: its file");
+    assert!(health().iter().any(said), "{:?}", health());
+
+    proved().write(&path).expect("written");
+    scene.pass(5 * MINUTE).await;
+    assert!(scene.done(Cause::Taint, "n01").is_some());
+    assert!(health().is_empty(), "{:?}", health());
+    let card = scene.snapshots.borrow().model.clone().expect("a card");
+    assert_eq!((card.name.reach, card.authority.acts), (Reach::Evict, true));
+
+    a().write(&path).expect("written");
+    scene.pass(MINUTE).await;
+    scene.risk("n02", 0.95);
+    scene.pass(5 * MINUTE).await;
+    assert_eq!(hold("n02").0, HoldReason::Untrained);
+    assert_eq!(scene.done(Cause::Taint, "n02"), None);
+    // What the other has begun is given back all the same.
+    scene.risk("n01", 0.05);
+    scene.pass(30 * MINUTE).await;
+    assert!(scene.done(Cause::Release, "n01").is_some());
 }

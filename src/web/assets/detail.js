@@ -87,7 +87,7 @@ function section(name, key, make) {
 }
 
 function draw(node) {
-  section("verdict", [node.risk, node.model_risk, node.band, node.phase, node.since, node.reach, node.holds, node.alerts, node.reasons, node.taints, node.ready, node.cordoned, node.missing], () => verdict(node));
+  section("verdict", [node.risk, node.model_risk, node.model, node.rule_score, node.band, node.phase, node.since, node.reach, node.holds, node.alerts, node.reasons, node.taints, node.ready, node.cordoned, node.missing], () => verdict(node));
   section("trend", node.history.risk, () => [h("h2", {}, "Recent risk"), trend(node.history.risk, state.stats.policy)]);
   section("drain", [node.drain, node.phase, node.moved, node.differs, node.volumes], () => drain(node));
   section("basics", node.basics, () => basics(node));
@@ -145,6 +145,7 @@ function explain(node) {
   const parts = [];
   if (node.model_risk === null) parts.push(`The model has no score (${format.value(node.missing, "ratio")} of the required features are missing).`);
   else parts.push(`The model (${node.model}) says ${node.model_risk.toFixed(2)}.`);
+  if (node.rule_score !== null) parts.push(`The rule score beside it, which never acts, is ${node.rule_score.toFixed(2)}.`);
   for (const alert of node.alerts) {
     parts.push(`Alert ${alert.name} keeps it at ${alert.floor.toFixed(2)} or more while it fires, and may cause up to “${alert.reach}”.`);
   }

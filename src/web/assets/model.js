@@ -27,6 +27,39 @@ const FIGURES = {
   ece: "expected calibration error",
 };
 
+const BASELINES = {
+  never_act: "never acting",
+  static_thresholds: "static thresholds",
+  largest_deviation: "the largest deviation",
+  pending_alerts: "pending alerts",
+};
+
+/** Whether it may act, and what it has not earned. */
+function authority({ acts, act_untrained: untrained, refusals, judged }) {
+  return h("section", {},
+    h("h2", {}, acts ? "It may act" : "It may not act: no more than a label"),
+    judged === null ? null : h("p", {}, `Judged on this cluster's history from ${format.day(judged.from)} to ${format.day(judged.to)}: ${judged.events.toLocaleString()} degradations of ${judged.nodes.toLocaleString()} Nodes.`),
+    refusals.length === 0 ? h("p", { class: "quiet" }, "Nothing speaks against it.") : h("ul", { class: "reasons" }, refusals.map((one) => h("li", {}, one.detail))),
+    untrained && refusals.length > 0 ? h("p", { class: "quiet" }, "It acts all the same: model.act_untrained is set.") : null);
+}
+
+/** What acting on it would have cost, and which threshold that implies. */
+function costs({ costs: all, threshold }) {
+  const worth = (one) => `${one.toLocaleString()} ${one === 1 ? "drain" : "drains"}`;
+  return h("section", {},
+    h("h2", {}, "Score for a threshold"),
+    h("p", {}, `Where an incident is worth ${worth(threshold.incident_cost)} (model.incident_cost) and a drain in time averts ${format.value(threshold.efficacy, "ratio")} of it, acting pays above `, h("b", {}, threshold.implied.toFixed(2)), `; policy.at_risk is ${threshold.at_risk.toFixed(2)}.`),
+    all.length === 0 ? h("p", { class: "quiet" }, "What acting on it costs was not judged on this cluster's history.") : h("div", { class: "wide" }, h("table", {},
+      h("thead", {}, h("tr", {}, ["An incident is worth", "acting pays above", "model", ...Object.values(BASELINES)].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, all.map((at) => h("tr", {},
+        h("th", { scope: "row" }, worth(at.incident_cost)), h("td", {}, at.threshold.toFixed(2)), h("td", {}, at.model.toPrecision(3)),
+        Object.keys(BASELINES).map((name) => {
+          const one = at.baselines[name];
+          return h("td", { title: one === undefined ? "" : `the model's cost less this one: ${one.low.toPrecision(2)} to ${one.high.toPrecision(2)} (95 %)` }, one === undefined ? "–" : one.cost.toPrecision(3));
+        })))))),
+    all.length === 0 ? null : h("p", { class: "quiet" }, "In drains for each Node and day: drains, and incidents at their worth."));
+}
+
 function card(model) {
   const { training } = model;
   const rows = [
@@ -50,6 +83,8 @@ function card(model) {
         ? h("p", { class: "quiet" }, "Not measured.")
         : h("ul", { class: "tiles" }, figures.map(([name, value]) =>
           h("li", { class: "tile" }, h("span", { class: "label" }, FIGURES[name] ?? format.words(name)), h("strong", {}, value.toPrecision(3)), h("small", {}, name))))),
+    authority(model.authority),
+    costs(model),
     model.calibration.length === 0 ? null : h("section", {}, h("h2", {}, "Does what it says come true?"), calibration(model.calibration)),
     h("section", {},
       h("h2", {}, "What it looks at most"),

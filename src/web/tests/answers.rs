@@ -50,7 +50,7 @@ fn has_shape(value: &Value, shape: &Value, path: &str) {
 async fn every_answer_has_the_shape_of_the_contract() {
     let server = fleet(24).await;
     let node = json!({
-        "node": "text", "risk": "number", "model_risk": "number", "model": "text", "band": "text", "phase": "text",
+        "node": "text", "risk": "number", "model_risk": "number", "model": "text", "rule_score": "number", "band": "text", "phase": "text",
         "since": "time", "reach": "text", "hold": null, "holds": null, "alerts": null,
         "missing": "number",
         "top": [{"feature": "text", "value": "number", "usual": "number", "contribution": "number"}],
@@ -116,6 +116,11 @@ async fn every_answer_has_the_shape_of_the_contract() {
             json!({"features": [{"feature": "text", "importance": "number"}],
                    "training": {"rows": "number"}, "validation": {"pr_auc": "number"},
                    "calibration": [{"predicted": "number", "observed": "number"}],
+                   "authority": {"acts": "flag", "refusals": [{"reason": "text", "detail": "text"}],
+                                 "judged": {"from": "time", "events": "number"}},
+                   "costs": [{"incident_cost": "number", "model": "number",
+                              "baselines": {"never_act": {"cost": "number", "low": "number"}}}],
+                   "threshold": {"implied": "number", "at_risk": "number"},
                    "drift": null}),
         ),
         (

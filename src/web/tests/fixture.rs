@@ -26,9 +26,9 @@ use crate::events::{EventKind, EventLog, NewEvent};
 use crate::features::{FeatureMatrix, Schema, Usual};
 use crate::kubernetes::NodeEntry;
 use crate::snapshot::{
-    CalibrationBin, CardFeature, Contribution, Counters, Cycles, DiffersView, Health,
-    KubernetesHealth, LimitUse, ModelCard, ModelName, MovedView, NodeView, PrometheusHealth,
-    Shortened, Snapshot, VolumesView,
+    CalibrationBin, CardAuthority, CardCosts, CardFeature, CardThreshold, Contribution, Counters,
+    Cycles, DiffersView, Health, KubernetesHealth, LimitUse, ModelCard, ModelName, MovedView,
+    NodeView, PrometheusHealth, Shortened, Snapshot, VolumesView,
 };
 use crate::web::{
     Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, Plans, Switched, WebState,
@@ -504,6 +504,7 @@ fn view(
             alerts: case.alerts,
         },
         contributions,
+        rule: case.risk.map(|_| risk(0.25)),
         model: case.risk.map(|_| "synthetic-7f3a".into()),
         missing: if n == 12 { 1.0 } else { 0.0 },
         pool: n.is_multiple_of(4).then(|| "batch".to_owned()),
@@ -638,6 +639,27 @@ fn model() -> ModelCard {
             })
             .collect(),
         drift: None,
+        authority: CardAuthority {
+            acts: false,
+            act_untrained: false,
+            refusals: vec![(
+                "synthetic",
+                "it was learned from simulated machines and has proved nothing on this cluster"
+                    .into(),
+            )],
+            judged: Some((at(0), at(86_400), 40, 8)),
+        },
+        costs: vec![CardCosts {
+            incident_cost: 2.0,
+            threshold: 0.625,
+            cost: 0.05,
+            against: vec![("never_act", 0.2, (-0.2, -0.1))],
+        }],
+        threshold: CardThreshold {
+            incident_cost: 2.0,
+            efficacy: 0.8,
+            implied: 0.625,
+        },
         notes: vec![
             "Learned from a simulated fleet: it has proved nothing about this cluster, so it may \
              set a label and no more unless model.act_untrained says otherwise."

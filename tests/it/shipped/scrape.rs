@@ -57,6 +57,7 @@ fn picture(step: usize, policy: &Arc<Policy>) -> Snapshot {
             unit: Unit::Seconds,
             contribution: risk,
         }],
+        rule: None,
         model: None,
         missing: 0.0,
         pool: None,
