@@ -86,6 +86,7 @@ fn large(schema: &Schema) -> Artifact {
         provenance: Provenance::default(),
         validation: None,
         local: None,
+        reference: None,
         gbdt: Ensemble::new(COLUMNS, DEPTH, -1.0, (0..TREES).map(tree).collect()),
     };
     Artifact::seal(content, &Limits::default()).expect("a valid model")

@@ -140,7 +140,7 @@ pub async fn serve(
         clock,
     } = foundation;
     let started_at = clock.now();
-    let standing = model.standing(started_at);
+    let standing = model.standing(started_at, None);
     let mut policy = config.policy.clone();
     policy.model_trusted = standing.trusted;
     let policy = Arc::new(policy);

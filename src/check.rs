@@ -117,7 +117,7 @@ fn model(config: &Config, findings: &mut Findings) {
                 "model",
                 format!("{} ({source}), fits the features", model.id()),
             );
-            let standing = model.standing(SystemClock.now());
+            let standing = model.standing(SystemClock.now(), None);
             if let Some(why) = standing.why_not()
                 && standing.reach() < config.policy.reach_max()
             {

@@ -22,6 +22,8 @@ use crate::features::basics::{Asked, basics};
 use crate::features::schema::Unit;
 use crate::features::{FeatureMatrix, FeatureName, Usual};
 use crate::kubernetes::NodeEntry;
+use crate::model::drift::Measured;
+use crate::model::outcomes::Outcomes;
 
 /// What one cycle shows.
 #[derive(Clone, Debug)]
@@ -520,8 +522,31 @@ pub struct CalibrationBin {
 /// How far the inputs of today are from those of the training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drift {
-    /// Population stability index of the score.
-    pub score: f64,
-    /// Population stability index of each feature, the largest first.
-    pub features: Vec<(FeatureName, f64)>,
+    /// What was measured.
+    pub measured: Measured,
+    /// `model.drift_warn`.
+    pub warn: f64,
+    /// `model.drift_alarm`.
+    pub alarm: f64,
+    /// So much has drifted that the model may cause no more than a label.
+    pub alarmed: bool,
+    /// Whether as many Nodes degrade as it expects; `None` where Kubernetes is not used, and at first.
+    pub outcomes: Option<Outcomes>,
+}
+
+impl Drift {
+    /// In one word.
+    pub fn level(&self) -> &'static str {
+        let known = self.measured.score.is_some()
+            || self.measured.features.iter().any(|one| one.index.is_some());
+        if self.alarmed {
+            "alarm"
+        } else if !known {
+            "unknown"
+        } else if self.measured.beyond(self.warn).is_empty() {
+            "ok"
+        } else {
+            "warn"
+        }
+    }
 }

@@ -100,6 +100,10 @@ pub struct Model {
     pub validation_age_max: Duration,
     /// Drains that an incident is worth.
     pub incident_cost: f64,
+    /// A population stability index from here on is told.
+    pub drift_warn: f64,
+    /// And from here on the model may cause no more than a label.
+    pub drift_alarm: f64,
 }
 
 /// Why there is no configuration.
@@ -221,6 +225,8 @@ impl Config {
                 act_untrained: self.model.act_untrained,
                 validation_age_max: self.model.validation_age_max,
                 incident_cost: self.model.incident_cost,
+                drift_warn: self.model.drift_warn,
+                drift_alarm: self.model.drift_alarm,
             },
         }
     }
@@ -320,13 +326,7 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
         }
         interval
     });
-    let model = root.table("model", |section| Model {
-        file: section.optional("file").map(|path| folder.join(path)),
-        missing_max: section.number("missing_max", 0.3, 0.0, 1.0),
-        act_untrained: section.switch("act_untrained", false),
-        validation_age_max: section.duration("validation_age_max", 90 * DAY, DAY, 3_650 * DAY),
-        incident_cost: section.number("incident_cost", 2.0, 0.01, 1e6),
-    });
+    let model = root.table("model", |section| model(section, folder));
     let mut marks_per_second = 0;
     let (mut policy, pools) = root.table("policy", |section| {
         policy::policy(section, &mut marks_per_second)
@@ -357,6 +357,24 @@ fn read(tree: config::Value, folder: &Path, faults: &mut Vec<Fault>) -> Config {
         eviction_rate,
         alerts,
     }
+}
+
+fn model(section: &mut Section<'_>, folder: &Path) -> Model {
+    let model = Model {
+        file: section.optional("file").map(|path| folder.join(path)),
+        missing_max: section.number("missing_max", 0.3, 0.0, 1.0),
+        act_untrained: section.switch("act_untrained", false),
+        validation_age_max: section.duration("validation_age_max", 90 * DAY, DAY, 3_650 * DAY),
+        incident_cost: section.number("incident_cost", 2.0, 0.01, 1e6),
+        drift_warn: section.number("drift_warn", 0.2, 0.01, 100.0),
+        drift_alarm: section.number("drift_alarm", 0.3, 0.01, 100.0),
+    };
+    let (warn, alarm) = (model.drift_warn, model.drift_alarm);
+    if warn > alarm {
+        let problem = format!("must not exceed `model.drift_alarm` ({alarm}), got {warn}");
+        section.fault("drift_warn", problem);
+    }
+    model
 }
 
 fn auth(section: &mut Section<'_>, listen: SocketAddr, folder: &Path) -> WebOptions {

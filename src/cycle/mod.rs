@@ -6,6 +6,7 @@
 //! the actuator carries it out.
 
 mod announce;
+mod drift;
 mod own;
 mod reload;
 mod score;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use self::announce::Announced;
+use self::drift::DriftWatch;
 use self::own::OwnWrites;
 use self::reload::Looked;
 use self::score::{Scored, features_of, score};
@@ -50,8 +52,8 @@ use crate::events::EventLog;
 use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
 use crate::kubernetes::{Cluster, ClusterError, NodeEntry, NodeTable};
 use crate::metrics::Counters;
+use crate::model::drift::Counts;
 use crate::model::loaded::{Model, Standing};
-use crate::model::scorer::Scorer;
 use crate::snapshot::{ModelCard, Shortened, Snapshot};
 
 /// The least time between two decisions.
@@ -124,7 +126,7 @@ enum Answer {
         asked_at: Timestamp,
         took: Duration,
         model: Arc<Model>,
-        answer: Result<Scored, String>,
+        answer: Result<(Scored, Option<Counts>), String>,
     },
     Model(Result<Box<Looked>, String>),
     Pods {
@@ -151,6 +153,7 @@ pub struct Cycle {
     /// How far the one may go whose scores are decided on, and what is shown of it.
     standing: Standing,
     card: Arc<ModelCard>,
+    drift: DriftWatch,
     /// A look at its file is under way.
     looking: bool,
     /// Why its file cannot be used any more.
@@ -216,7 +219,7 @@ impl Cycle {
                 (rx, Some(tx))
             }
         };
-        let standing = options.model.standing(parts.clock.now());
+        let standing = options.model.standing(parts.clock.now(), None);
         Self {
             book: AlertBook::new(Arc::clone(&options.alerts)),
             own: OwnWrites::default(),
@@ -225,7 +228,8 @@ impl Cycle {
             shown: Shown::default(),
             strays: parts.cluster.as_ref().map(|cluster| cluster.strays()),
             model: Arc::new(options.model.clone()),
-            card: Arc::new(options.model.card(&standing)),
+            card: Arc::new(options.model.card(&standing, None)),
+            drift: DriftWatch::new(&options.model),
             standing,
             looking: false,
             model_problem: None,
@@ -347,12 +351,13 @@ impl Cycle {
         );
         let telemetry = Arc::clone(&self.parts.telemetry);
         let model = Arc::clone(&self.model);
+        let count = self.drift.is_due(&model, at);
         let missing_max = self.options.missing_max;
         self.answers.spawn(async move {
             let started = Instant::now();
             let answer = match telemetry.snapshot(at, &directory).await {
                 Ok(telemetered) => {
-                    score_aside(Arc::clone(&model.scorer), telemetered, missing_max).await
+                    score_aside(Arc::clone(&model), telemetered, missing_max, count).await
                 }
                 Err(error) => Err(chain(&error)),
             };
@@ -433,12 +438,13 @@ impl Cycle {
                 self.telemetry_running = false;
                 self.parts.counters.cycle(&[("features", took)], took);
                 match answer {
-                    Ok(scored) => {
+                    Ok((scored, counts)) => {
                         self.parts
                             .counters
                             .set_telemetry(scored.columns_failed, scored.targets_refused);
                         self.telemetry_problem = None;
-                        self.scored_by(model);
+                        self.scored_by(Arc::clone(&model));
+                        self.take_drift(&model, &scored, counts);
                         self.scored = Some(Arc::new(scored));
                     }
                     Err(problem) => {
@@ -766,11 +772,18 @@ async fn next_report(reports: Option<&mut ReportRx>) -> Option<Report> {
 }
 
 async fn score_aside(
-    scorer: Arc<dyn Scorer>,
+    model: Arc<Model>,
     telemetered: Telemetered,
     missing_max: f64,
-) -> Result<Scored, String> {
-    match tokio::task::spawn_blocking(move || score(&*scorer, telemetered, missing_max)).await {
+    count: bool,
+) -> Result<(Scored, Option<Counts>), String> {
+    let scoring = move || {
+        let mut scored = score(&*model.scorer, telemetered, missing_max)?;
+        let derived = scored.derived.take().filter(|_| count);
+        let counts = derived.map(|derived| drift::count(&model.probe, &derived, &scored.scores));
+        Ok((scored, counts))
+    };
+    match tokio::task::spawn_blocking(scoring).await {
         Ok(scored) => scored,
         Err(error) => Err(format!("scoring failed: {error}")),
     }

@@ -112,11 +112,15 @@ impl Cycle {
     /// How far the model may go is asked anew for every decision: time alone takes it away.
     pub(super) fn judge_model(&mut self, now: Timestamp) {
         let model = Arc::clone(self.speaking(now));
-        let standing = model.standing(now);
+        let standing = model.standing(now, self.drift.measured(&model));
         if self.options.policy.model_trusted != standing.trusted {
             Arc::make_mut(&mut self.options.policy).model_trusted = standing.trusted;
         }
-        if standing == self.standing && self.card.name.name == model.id() {
+        let drift = self.drift.shown(&model);
+        if standing == self.standing
+            && self.card.name.name == model.id()
+            && self.card.drift == drift
+        {
             return;
         }
         if standing.reach() != self.standing.reach() {
@@ -133,15 +137,16 @@ impl Cycle {
             let event = NewEvent::new(now, EventKind::Model, message);
             self.parts.events.push(event.reason("reach"));
         }
-        self.card = Arc::new(model.card(&standing));
+        self.card = Arc::new(model.card(&standing, drift));
         self.standing = standing;
     }
 
-    /// A model that learned here and may not act although the policy would let it, in words with the remedy.
-    /// One that never could is as it was configured.
+    /// A model that could act, by what it has shown or by what it is allowed, and may not although the policy
+    /// would let it; in words with the remedy. One that never could is as it was configured.
     pub(super) fn model_demoted(&self) -> Option<String> {
         let local = self.card.name.source == Source::Local.as_str();
-        let why = self.standing.why_not().filter(|_| local)?;
+        let drifted = self.card.drift.as_ref().is_some_and(|drift| drift.alarmed);
+        let why = self.standing.why_not().filter(|_| local || drifted)?;
         (self.options.policy.reach_max() > Reach::Label).then(|| {
             let id = &self.card.name.name;
             format!("the model {id} alone may cause no more than a label: {why}")

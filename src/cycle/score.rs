@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::features::identity::Refusal;
 use crate::features::{
-    ColumnName, FeatureMatrix, FeatureName, History, Telemetered, Usual, derive,
+    ColumnName, FeatureMatrix, FeatureName, History, ModelMatrix, Telemetered, Usual, derive,
 };
 use crate::model::range::out_of_range;
 use crate::model::rule::rule_score;
@@ -31,6 +31,8 @@ pub(super) struct Scored {
     pub(super) instances: BTreeMap<String, NodeName>,
     /// What is wrong with the telemetry, for health: whatever could mislead.
     pub(super) problems: Vec<String>,
+    /// The model's own columns, until somebody has counted them.
+    pub(super) derived: Option<ModelMatrix>,
     pub(super) columns_failed: usize,
     pub(super) targets_refused: usize,
 }
@@ -134,6 +136,7 @@ pub(super) fn score(
         missing,
         rules,
         instances: identity.instances(),
+        derived: Some(model),
         columns_failed: failed.count(),
         targets_refused: report.refused.len(),
         problems: said,

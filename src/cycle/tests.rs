@@ -21,11 +21,12 @@ use crate::features::{ColumnName, FeatureMatrix, FeatureName, IdentityMap, Model
 use crate::features::{TelemetryError, telemetry::Column};
 use crate::model::artifact::Source;
 use crate::model::loaded::Terms;
-use crate::model::scorer::{Explanation, Score};
+use crate::model::scorer::{Explanation, Score, Scorer};
 use crate::model::testing;
 use crate::simulate::cluster::{Fault, NodeSpec, SimulatedCluster, SimulatedClusterOptions};
 use crate::snapshot::NodeView;
 
+mod drift;
 mod fail_static;
 mod reload;
 mod said_once;

@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use super::counters::Counters;
 use super::names::{self, Kind, Metric};
 use super::process::Process;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Drift, Snapshot};
 
 /// Contributions of one Node that are exported: the number of reasons a person reads.
 const CONTRIBUTIONS_MAX: usize = 5;
@@ -186,6 +186,9 @@ fn health(out: &mut Out<'_>, snapshot: &Snapshot) -> fmt::Result {
         let values = [&model.name, &model.schema, &model.source].map(String::as_str);
         out.info(&names::MODEL, values)?;
     }
+    if let Some(drift) = snapshot.model.as_ref().and_then(|card| card.drift.as_ref()) {
+        model_drift(out, drift)?;
+    }
     out.gauge(&names::LEADER, i64::from(health.leader))?;
     out.gauge(&names::PAUSED, i64::from(health.paused))?;
     let dependencies = [
@@ -197,6 +200,27 @@ fn health(out: &mut Out<'_>, snapshot: &Snapshot) -> fmt::Result {
     })?;
     out.gauge(&names::DEGRADED, health.degraded.len() as i64)?;
     out.info(&names::BUILD, [snapshot.version])
+}
+
+fn model_drift(out: &mut Out<'_>, drift: &Drift) -> fmt::Result {
+    let features = &drift.measured.features;
+    let known = features.iter().filter_map(|one| Some((one, one.index?)));
+    out.gauges(&names::MODEL_DRIFT, known, |(one, index)| {
+        ([one.feature.as_str().into()], *index)
+    })?;
+    out.maybe(&names::MODEL_SCORE_DRIFT, drift.measured.score)?;
+    out.gauge(&names::MODEL_DRIFTED, i64::from(drift.alarmed))?;
+    out.gauges(&names::MODEL_MISSING, features, |one| {
+        ([one.feature.as_str().into()], one.missing)
+    })?;
+    out.gauges(&names::MODEL_FAR_OUT, features, |one| {
+        ([one.feature.as_str().into()], one.far_out)
+    })?;
+    if let Some(outcomes) = &drift.outcomes {
+        out.gauge(&names::MODEL_EXPECTED, outcomes.expected)?;
+        out.gauge(&names::MODEL_OBSERVED, outcomes.observed as f64)?;
+    }
+    Ok(())
 }
 
 fn process(out: &mut Out<'_>, snapshot: &Snapshot) -> fmt::Result {

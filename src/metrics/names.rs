@@ -128,6 +128,20 @@ metrics! {
         "Scrape targets whose Node could not be told, so that their series are not used.";
     MODEL = Info "foreshock_model_info" ["model", "schema", "source"]
         "The model in use.";
+    MODEL_DRIFT = Gauge "foreshock_model_drift_ratio" ["feature"]
+        "Population stability index of a feature over the last day against the model's training, less what a single day usually has. Absent while not known.";
+    MODEL_SCORE_DRIFT = Gauge "foreshock_model_score_drift_ratio" []
+        "Population stability index of the score over the last day against the model's training. Absent while not known.";
+    MODEL_DRIFTED = Gauge "foreshock_model_drifted" []
+        "1 while the inputs have drifted so far that the model may cause no more than a label. Absent while nothing was measured.";
+    MODEL_MISSING = Gauge "foreshock_model_feature_missing_ratio" ["feature"]
+        "Share of the Nodes for which a feature of the model is missing, over the last day.";
+    MODEL_FAR_OUT = Gauge "foreshock_model_feature_out_of_range_ratio" ["feature"]
+        "Share of a feature's values that lie far outside of the model's training, over the last day.";
+    MODEL_EXPECTED = Gauge "foreshock_model_events_expected" []
+        "Nodes that the model expected to turn not Ready in the last week: the sum of its probabilities. Absent at first and without Kubernetes.";
+    MODEL_OBSERVED = Gauge "foreshock_model_events_observed" []
+        "Nodes of those that did, within the model's horizon.";
     MODEL_RELOADS = Counter "foreshock_model_reloads_total" ["outcome"]
         "How often the model file said something new, by what came of it; whatever is not ok leaves the model as it was.";
     LEADER = Gauge "foreshock_leader" []

@@ -14,7 +14,11 @@ use foreshock_core::risk::{Band, Risk};
 use super::*;
 use crate::features::FeatureName;
 use crate::features::schema::Unit;
-use crate::snapshot::{Contribution, LimitUse, ModelName, NodeView};
+use crate::model::drift::{FeatureDrift, Measured};
+use crate::model::outcomes::Outcomes;
+use crate::snapshot::{
+    CardAuthority, CardThreshold, Contribution, Drift, LimitUse, ModelCard, ModelName, NodeView,
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).expect("a time")
@@ -122,6 +126,57 @@ fn held(mut node: NodeView, reason: HoldReason) -> NodeView {
     node
 }
 
+/// Of which the metrics show the drift alone.
+fn card() -> ModelCard {
+    let feature = |name: &str, index| FeatureDrift {
+        feature: name.into(),
+        importance: 0.5,
+        index,
+        missing: 0.25,
+        far_out: 0.05,
+    };
+    let drift = Drift {
+        measured: Measured {
+            rows: 10_000,
+            hours: 24,
+            reference: true,
+            score: Some(0.07),
+            features: vec![feature("psi_io", Some(0.31)), feature("mem_used", None)],
+        },
+        warn: 0.2,
+        alarm: 0.3,
+        alarmed: true,
+        outcomes: Some(Outcomes {
+            lasting: Duration::from_secs(7 * 86_400),
+            expected: 11.5,
+            observed: 9,
+            low: 4.1,
+            high: 17.1,
+        }),
+    };
+    ModelCard {
+        name: ModelName {
+            name: "m1".into(),
+            source: "local".into(),
+            schema: "abc".into(),
+            reach: Reach::Label,
+        },
+        horizon: Duration::from_secs(1_800),
+        command: String::new(),
+        window: None,
+        rows: 0,
+        positives: 0,
+        features: Vec::new(),
+        validation: Vec::new(),
+        calibration: Vec::new(),
+        drift: Some(drift),
+        authority: CardAuthority::default(),
+        costs: Vec::new(),
+        threshold: CardThreshold::default(),
+        notes: Vec::new(),
+    }
+}
+
 /// A snapshot in which every metric has something to show.
 fn full() -> Snapshot {
     let mut snapshot = Snapshot::starting(at(0), "1.2.3", policy());
@@ -168,6 +223,7 @@ fn full() -> Snapshot {
         schema: "abc".into(),
         reach: Reach::Label,
     });
+    snapshot.model = Some(Arc::new(card()));
     snapshot.health.degraded = vec!["something".into()];
     let alert = ActingAlert {
         fingerprint: "f".into(),
@@ -306,6 +362,13 @@ fn values_say_what_the_snapshot_says() {
         r#"foreshock_feature_snapshots_total{outcome="failed"} 1"#,
         r#"foreshock_feature_snapshots_total{outcome="partial"} 1"#,
         r#"foreshock_feature_snapshots_total{outcome="ok"} 0"#,
+        r#"foreshock_model_drift_ratio{feature="psi_io"} 0.31"#,
+        "foreshock_model_score_drift_ratio 0.07",
+        "foreshock_model_drifted 1",
+        r#"foreshock_model_feature_missing_ratio{feature="mem_used"} 0.25"#,
+        r#"foreshock_model_feature_out_of_range_ratio{feature="psi_io"} 0.05"#,
+        "foreshock_model_events_expected 11.5",
+        "foreshock_model_events_observed 9.0",
         r#"foreshock_model_reloads_total{outcome="invalid"} 1"#,
         r#"foreshock_model_reloads_total{outcome="ok"} 0"#,
         "foreshock_features_failed 3",
@@ -344,6 +407,7 @@ fn values_say_what_the_snapshot_says() {
         "none while healthy"
     );
     assert_eq!(of("foreshock_node_hold", "a"), 0);
+    assert!(!body.contains(r#"foreshock_model_drift_ratio{feature="mem_used"}"#));
     assert!(!body.contains("NaN"), "absent, never NaN");
 }
 

@@ -6,7 +6,7 @@
 //!
 //! [`ColumnName`]: crate::features::ColumnName
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::features::Schema;
 
 use super::bins::{Bins, to_nine_digits};
+use super::drift::Reference;
 use super::gbdt::Ensemble;
 use super::local::Local;
 use super::trees::DEPTH_MAX;
@@ -101,6 +102,9 @@ pub struct Content {
     /// What it has shown on the operator's own history, beside what is to be had without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<Local>,
+    /// What inputs and scores were in the history that it learned from: what drift is measured against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
     /// The trees, in the gbdt crate's own shape.
     pub gbdt: Ensemble,
 }
@@ -413,28 +417,23 @@ impl Artifact {
         )
     }
 
-    /// A feature's share of all splits, in `0.0..=1.0`: how often the trees ask about it.
-    pub fn importance(&self, feature: &str) -> f64 {
-        let of = |column: usize| {
-            self.content
-                .columns
-                .get(column)
-                .is_some_and(|column| column.feature() == feature)
-        };
-        let nodes = self
-            .content
-            .gbdt
-            .trees
-            .iter()
-            .flat_map(|tree| &tree.tree.tree);
-        let splits: Vec<usize> = nodes
-            .filter(|node| !node.value.is_leaf)
-            .map(|node| node.value.feature_index)
-            .collect();
-        if splits.is_empty() {
-            return 0.0;
+    /// Each feature's share of all splits, in `0.0..=1.0`: how often the trees ask about it.
+    pub fn importances(&self) -> BTreeMap<&str, f64> {
+        let mut splits = vec![0usize; self.content.columns.len()];
+        let trees = self.content.gbdt.trees.iter();
+        for node in trees.flat_map(|tree| &tree.tree.tree) {
+            if !node.value.is_leaf
+                && let Some(count) = splits.get_mut(node.value.feature_index)
+            {
+                *count += 1;
+            }
         }
-        splits.iter().filter(|column| of(**column)).count() as f64 / splits.len() as f64
+        let all = splits.iter().sum::<usize>().max(1) as f64;
+        let mut shares = BTreeMap::new();
+        for (column, count) in self.content.columns.iter().zip(&splits) {
+            *shares.entry(column.feature()).or_default() += *count as f64 / all;
+        }
+        shares
     }
 
     /// The features that the model's columns are derived from, sorted.
@@ -500,6 +499,10 @@ fn shorten_numbers(content: &mut Content) {
             .for_each(shorten);
     }
     content.local.iter_mut().for_each(Local::shorten_numbers);
+    content
+        .reference
+        .iter_mut()
+        .for_each(Reference::shorten_numbers);
     let conf = &mut content.gbdt.conf;
     shorten(&mut conf.feature_sample_ratio);
     shorten(&mut conf.data_sample_ratio);

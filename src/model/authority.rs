@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::artifact::{Content, Source};
+use super::drift::Measured;
 use super::local::{Against, Baseline, CostFigures, Local};
 use foreshock_core::time::since;
 
@@ -24,6 +25,8 @@ const NEIGHBOUR_MAX: f64 = 2.0;
 /// Clocks of two machines differ by less.
 const AHEAD_MAX: Duration = Duration::from_secs(3_600);
 const DAY: u64 = 86_400;
+/// Features that have drifted and are named.
+const DRIFTED_NAMED: usize = 3;
 
 /// What the operator demands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +37,10 @@ pub struct Demands {
     pub validation_age_max: Duration,
     /// `model.incident_cost`: drains that an incident is worth.
     pub incident_cost: f64,
+    /// `model.drift_warn`: an index from here on is told.
+    pub drift_warn: f64,
+    /// `model.drift_alarm`: from here on the model's word is no ground to act.
+    pub drift_alarm: f64,
 }
 
 /// Why a model may not cause more than a label.
@@ -83,6 +90,13 @@ pub enum Refusal {
         /// What the other costs.
         other: f64,
     },
+    /// The inputs are not those any more that it learned from.
+    Drifted {
+        /// What has drifted the farthest, with its index in hundredths.
+        worst: Vec<(String, u32)>,
+        /// How many have by as much as is an alarm.
+        count: usize,
+    },
 }
 
 impl Refusal {
@@ -98,6 +112,7 @@ impl Refusal {
             Self::FewNodes { .. } => "few_nodes",
             Self::NotJudgedAt { .. } => "not_judged_at_cost",
             Self::Loses { .. } => "loses",
+            Self::Drifted { .. } => "drift",
         }
     }
 }
@@ -148,6 +163,22 @@ impl fmt::Display for Refusal {
                  train it anew, or leave it at labels",
                 baseline.words()
             ),
+            Self::Drifted { worst, count } => {
+                let named: Vec<String> = worst
+                    .iter()
+                    .map(|(what, index)| format!("{what} {:.2}", f64::from(*index) / 100.0))
+                    .collect();
+                let more = match count.saturating_sub(worst.len()) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                write!(
+                    f,
+                    "its inputs have drifted from those that it learned from: {}{more} (model.drift_alarm); \
+                     look for what has changed in the fleet or its exporters, or train it anew",
+                    named.join(", ")
+                )
+            }
         }
     }
 }
@@ -163,9 +194,46 @@ pub fn refusals(content: &Content, demands: &Demands, now: Timestamp) -> Vec<Ref
     }
 }
 
-/// Whether a model with these refusals may cause more than a label.
+/// Whether a model with these refusals may cause more than a label. `act_untrained` makes up for proof that
+/// is missing; that the inputs are not what the model knows is nothing that anybody can wish away.
 pub fn trusted(refusals: &[Refusal], demands: &Demands) -> bool {
-    demands.act_untrained || refusals.is_empty()
+    refusals.iter().all(|refusal| !counts(refusal, demands))
+}
+
+/// Whether a refusal keeps a model from acting.
+pub fn counts(refusal: &Refusal, demands: &Demands) -> bool {
+    match refusal {
+        Refusal::Drifted { .. } => true,
+        Refusal::Synthetic
+        | Refusal::Imported
+        | Refusal::NotValidated
+        | Refusal::FromTheFuture { .. }
+        | Refusal::Stale { .. }
+        | Refusal::FewEvents { .. }
+        | Refusal::FewNodes { .. }
+        | Refusal::NotJudgedAt { .. }
+        | Refusal::Loses { .. } => !demands.act_untrained,
+    }
+}
+
+/// That the inputs have drifted so far that the model's word is no ground to act.
+pub fn drifted(measured: &Measured, demands: &Demands) -> Option<Refusal> {
+    let beyond = measured.beyond(demands.drift_alarm);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index is small and never negative"
+    )]
+    let hundredths = |index: f64| (index * 100.0).round() as u32;
+    let worst = beyond.iter().take(DRIFTED_NAMED);
+    measured
+        .is_alarm(demands.drift_alarm)
+        .then(|| Refusal::Drifted {
+            worst: worst
+                .map(|(what, index)| ((*what).to_owned(), hundredths(*index)))
+                .collect(),
+            count: beyond.len(),
+        })
 }
 
 /// The probability above which acting costs less than not acting: a drain costs 1 whether it was needed or
@@ -232,6 +300,7 @@ fn beside(costs: &[CostFigures], incident_cost: f64) -> Option<Vec<&CostFigures>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::drift::FeatureDrift;
     use crate::model::testing::{local, stump};
 
     const COST: f64 = 2.0;
@@ -241,6 +310,8 @@ mod tests {
             act_untrained: false,
             validation_age_max: Duration::from_secs(90 * DAY),
             incident_cost: COST,
+            drift_warn: 0.2,
+            drift_alarm: 0.3,
         }
     }
 
@@ -387,6 +458,42 @@ mod tests {
         assert_eq!(
             of(&content(|local| local.costs[1].against[3].cost = 0.04)),
             "where an incident is worth 2 drains, pending alerts cost less: 0.0400 drains for each Node and day against 0.0500; train it anew, or leave it at labels"
+        );
+    }
+
+    #[test]
+    fn drift_takes_authority_away_whatever_the_operator_allows() {
+        let measured = |index: f64, importance: f64| Measured {
+            rows: 10_000,
+            hours: 24,
+            reference: true,
+            score: Some(0.1),
+            features: ["a", "b"]
+                .map(|name| FeatureDrift {
+                    feature: name.into(),
+                    importance,
+                    index: Some(index),
+                    missing: 0.0,
+                    far_out: 0.0,
+                })
+                .into(),
+        };
+        let allowed = Demands {
+            act_untrained: true,
+            ..demands()
+        };
+        assert_eq!(drifted(&measured(0.29, 0.5), &allowed), None);
+        assert_eq!(
+            drifted(&measured(0.9, 0.04), &allowed),
+            None,
+            "the trees hardly ask about them"
+        );
+        let refusal = drifted(&measured(0.456, 0.06), &allowed).unwrap();
+        assert!(!trusted(&[refusal.clone()], &allowed));
+        assert_eq!(
+            refusal.to_string(),
+            "its inputs have drifted from those that it learned from: a 0.46, b 0.46 (model.drift_alarm); \
+             look for what has changed in the fleet or its exporters, or train it anew"
         );
     }
 

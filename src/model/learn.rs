@@ -10,6 +10,7 @@ use super::artifact::{
 use super::bins::{Bins, MISSING};
 use super::boost::{BoostError, Rows, Settings, boost, log_odds, mask};
 use super::calibrate::platt;
+use super::drift::Reference;
 use super::measure::judge;
 
 /// Labelled rows: one row per Node and time.
@@ -149,10 +150,15 @@ pub fn learn(
         &settings,
         progress,
     )?;
-    let calibration = {
-        let rows = encode(&columns, &slices.calibration);
-        platt(&log_odds(&gbdt, &rows), &rows.labels)
-    };
+    let calibrating = encode(&columns, &slices.calibration);
+    let raw = log_odds(&gbdt, &calibrating);
+    let calibration = platt(&raw, &calibrating.labels);
+    let reference = reference(
+        plan,
+        &columns,
+        &calibrating,
+        &probabilities(&raw, calibration),
+    );
     let test = encode(&columns, &slices.test);
     let validation = judge(
         &probabilities(&log_odds(&gbdt, &test), calibration),
@@ -174,6 +180,7 @@ pub fn learn(
         },
         validation: (validation != Validation::default()).then_some(validation),
         local: None,
+        reference,
         gbdt,
     };
     Ok(Artifact::seal(content, &Limits::default())?)
@@ -186,6 +193,20 @@ pub fn probabilities(log_odds: &[f64], calibration: Calibration) -> Vec<f64> {
         .iter()
         .map(|x| 1.0 / (1.0 + libm::exp(-(slope * x + intercept))))
         .collect()
+}
+
+/// What inputs and scores were, for drift. Of the calibration slice, in which the positives have their true
+/// share and nothing is masked. Simulated machines are nobody's history.
+fn reference(
+    plan: &Plan,
+    columns: &[Column],
+    rows: &Rows,
+    probabilities: &[f64],
+) -> Option<Reference> {
+    match plan.source {
+        Source::Local => Reference::of(columns, &rows.codes, probabilities),
+        Source::Synthetic | Source::Imported => None,
+    }
 }
 
 fn learn_columns(plan: &Plan, train: &Slice) -> Vec<Column> {

@@ -10,13 +10,15 @@ use jiff::Timestamp;
 use super::artifact::{Artifact, Content, Limits, ModelError, Source};
 use super::authority::{self, Demands, EFFICACY, Refusal};
 use super::built_in::built_in;
+use super::drift::{Measured, Probe};
 use super::gbdt::Ensemble;
 use super::local::{Against, Local};
 use super::scorer::{Scorer, TreeScorer};
 use super::watch::WatchedFile;
 use crate::features::Schema;
 use crate::snapshot::{
-    CalibrationBin, CardAuthority, CardCosts, CardFeature, CardThreshold, ModelCard, ModelName,
+    CalibrationBin, CardAuthority, CardCosts, CardFeature, CardThreshold, Drift, ModelCard,
+    ModelName,
 };
 
 /// What a model has to fit, and what the operator lets it do.
@@ -35,6 +37,8 @@ pub struct Model {
     pub scorer: Arc<dyn Scorer>,
     /// Where it came from, if not from the program itself.
     pub file: Option<WatchedFile>,
+    /// Counts its inputs.
+    pub probe: Arc<Probe>,
     /// What never changes of its card.
     card: Arc<ModelCard>,
     /// The part of the file that its authority rests on.
@@ -47,8 +51,10 @@ pub struct Model {
 pub struct Standing {
     /// Its evidence may exceed reach `label`.
     pub trusted: bool,
-    /// What it has not earned.
+    /// What it has not earned, and what has been lost of it.
     pub refusals: Vec<Refusal>,
+    /// Those that keep it from acting.
+    holding: Vec<Refusal>,
 }
 
 impl Standing {
@@ -63,7 +69,7 @@ impl Standing {
 
     /// Why it may not act, in words; `None` where it may.
     pub fn why_not(&self) -> Option<String> {
-        let refusals: Vec<String> = self.refusals.iter().map(Refusal::to_string).collect();
+        let refusals: Vec<String> = self.holding.iter().map(Refusal::to_string).collect();
         (!self.trusted).then(|| refusals.join("; "))
     }
 }
@@ -106,10 +112,9 @@ impl Model {
             reach: Reach::Label,
         };
         let features = artifact
-            .features()
+            .importances()
             .into_iter()
-            .filter_map(|feature| {
-                let importance = artifact.importance(feature);
+            .filter_map(|(feature, importance)| {
                 let feature = schema.feature(feature)?;
                 Some(CardFeature {
                     feature: feature.name.clone(),
@@ -171,9 +176,11 @@ impl Model {
         };
         Ok(Self {
             scorer: Arc::new(TreeScorer::new(artifact)),
+            probe: Arc::new(Probe::new(artifact)),
             card: Arc::new(card),
             proof: Arc::new(Content {
                 columns: Vec::new(),
+                reference: None,
                 gbdt: Ensemble::new(0, 0, 0.0, Vec::new()),
                 ..content.clone()
             }),
@@ -192,18 +199,34 @@ impl Model {
         self.proof.source
     }
 
-    /// How it stands now.
-    pub fn standing(&self, now: Timestamp) -> Standing {
-        let refusals = authority::refusals(&self.proof, &self.terms.demands, now);
+    /// How it stands now, with inputs as they were measured.
+    pub fn standing(&self, now: Timestamp, drift: Option<&Measured>) -> Standing {
+        let demands = &self.terms.demands;
+        let mut refusals = authority::refusals(&self.proof, demands, now);
+        refusals.extend(drift.and_then(|measured| authority::drifted(measured, demands)));
+        let holding = refusals.iter();
+        let holding = holding.filter(|refusal| authority::counts(refusal, demands));
         Standing {
-            trusted: authority::trusted(&refusals, &self.terms.demands),
+            trusted: authority::trusted(&refusals, demands),
+            holding: holding.cloned().collect(),
             refusals,
         }
     }
 
+    /// What the operator demands of it.
+    pub fn demands(&self) -> &Demands {
+        &self.terms.demands
+    }
+
+    /// How far ahead it looks.
+    pub fn horizon(&self) -> Duration {
+        self.card.horizon
+    }
+
     /// What is known about it, as it stands.
-    pub fn card(&self, standing: &Standing) -> ModelCard {
+    pub fn card(&self, standing: &Standing, drift: Option<Drift>) -> ModelCard {
         let mut card = ModelCard::clone(&self.card);
+        card.drift = drift;
         card.name.reach = standing.reach();
         let local = self.proof.local.as_ref();
         let refusals = standing.refusals.iter();
@@ -272,17 +295,17 @@ mod tests {
             Model::load(Some(&path), terms)
         };
         let model = load(false).unwrap();
-        let standing = model.standing(Timestamp::UNIX_EPOCH);
+        let standing = model.standing(Timestamp::UNIX_EPOCH, None);
         assert_eq!((standing.reach(), standing.trusted), (Reach::Label, false));
-        assert_eq!(model.card(&standing).name.source, "imported");
+        assert_eq!(model.card(&standing, None).name.source, "imported");
         assert!(
             model
-                .card(&standing)
+                .card(&standing, None)
                 .notes
                 .iter()
                 .any(|note| note.starts_with("Imported"))
         );
-        let standing = load(true).unwrap().standing(Timestamp::UNIX_EPOCH);
+        let standing = load(true).unwrap().standing(Timestamp::UNIX_EPOCH, None);
         assert!(standing.trusted && standing.why_not().is_none());
         assert_eq!(
             standing.refusals,
@@ -297,8 +320,8 @@ mod tests {
         content.local = Some(local());
         let model = Model::of(&sealed(content), Arc::new(terms(Schema::built_in()))).unwrap();
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let standing = model.standing(at("2026-03-02T00:00:00Z"));
-        let card = model.card(&standing);
+        let standing = model.standing(at("2026-03-02T00:00:00Z"), None);
+        let card = model.card(&standing, None);
         assert_eq!((card.name.reach, card.authority.acts), (Reach::Evict, true));
         assert_eq!(
             card.window,
@@ -309,8 +332,8 @@ mod tests {
         assert!((card.costs[1].threshold - 0.625).abs() < 1e-12);
         assert!((card.threshold.implied - 0.625).abs() < 1e-12);
 
-        let late = model.standing(at("2026-06-01T00:00:00Z"));
-        let card = model.card(&late);
+        let late = model.standing(at("2026-06-01T00:00:00Z"), None);
+        let card = model.card(&late, None);
         assert_eq!(
             (card.name.reach, card.authority.acts),
             (Reach::Label, false)

@@ -39,6 +39,11 @@ impl Range {
         (high > low).then_some(Self { low, high })
     }
 
+    /// Whether a value lies outside by more than the whole span.
+    pub fn is_far_out(self, value: f64) -> bool {
+        self.outside(value) > 1.0
+    }
+
     /// How far outside a value lies, in spans; 0 inside.
     fn outside(self, value: f64) -> f64 {
         let by = (value - self.high).max(self.low - value).max(0.0);

@@ -100,6 +100,7 @@ pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
         provenance: Provenance::default(),
         validation: None,
         local: None,
+        reference: None,
         gbdt,
     };
     Artifact::seal(content, &Limits::default()).expect("a trained model is valid")
@@ -140,6 +141,7 @@ pub(crate) fn stump(name: &str, feature: &str, at: f64) -> Content {
         provenance: Provenance::default(),
         validation: None,
         local: None,
+        reference: None,
         gbdt: Ensemble::new(1, 1, 0.0, vec![Tree::new(1, 1, nodes)]),
     }
 }
@@ -190,6 +192,8 @@ pub(crate) fn terms(schema: Schema) -> Terms {
             act_untrained: false,
             validation_age_max: Duration::from_secs(90 * 86_400),
             incident_cost: 2.0,
+            drift_warn: 0.2,
+            drift_alarm: 0.3,
         },
     }
 }

@@ -64,6 +64,9 @@ pub(super) fn check(content: &Content, limits: &Limits) -> Result<(), ModelError
         local.check()?;
     }
     check_columns(&content.columns, limits)?;
+    if let Some(reference) = &content.reference {
+        reference.check(&content.columns)?;
+    }
     check_ensemble(&content.gbdt, &content.columns, limits)
 }
 

@@ -259,6 +259,7 @@ pub fn import(bytes: &[u8], limits: &Limits) -> Result<Import, ImportError> {
         },
         validation: None,
         local: None,
+        reference: None,
         gbdt: ensemble_of(&trees, &columns, export.base_margin),
         columns,
     };

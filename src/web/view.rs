@@ -22,8 +22,9 @@ use super::words::{
 use crate::alertmanager::{AlertOutcome, ShownAlert};
 use crate::events::{Event, EventPage};
 use crate::features::basics::Asked;
+use crate::model::drift::FeatureDrift;
 use crate::snapshot::{
-    CardCosts, Contribution, DiffersView, Input, ModelName, MovedView, NodeView, Snapshot,
+    CardCosts, Contribution, DiffersView, Drift, Input, ModelName, MovedView, NodeView, Snapshot,
     VolumesView,
 };
 
@@ -1322,10 +1323,82 @@ struct CalibrationJson {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Drift)]
 struct DriftJson {
-    /// Population stability index of the score.
-    score: f64,
-    /// That of each feature.
-    features: BTreeMap<String, f64>,
+    /// `ok`, `warn`, `alarm` (the model may cause no more than a label), or `unknown`.
+    level: &'static str,
+    /// The model file says what inputs and scores were; without that there is no index of anything.
+    reference: bool,
+    /// Population stability index of the score; `null` where it is not known, as at first.
+    score: Option<f64>,
+    /// That of each feature, less what a single day usually has.
+    features: BTreeMap<String, Option<f64>>,
+    /// Share of the Nodes for which it is missing, by feature.
+    missing: BTreeMap<String, f64>,
+    /// Share of the values that lie far outside of the training, by feature.
+    out_of_range: BTreeMap<String, f64>,
+    /// `model.drift_warn`.
+    warn: f64,
+    /// `model.drift_alarm`.
+    alarm: f64,
+    /// Hours of the last day that were measured.
+    hours: usize,
+    /// Rows that were counted: Nodes, again and again.
+    rows: u64,
+    /// Whether as many Nodes degrade as expected; `null` where that is not known.
+    events: Option<OutcomesJson>,
+}
+
+/// Whether as many Nodes turned not Ready as the model expected.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Outcomes)]
+struct OutcomesJson {
+    /// How many it expected: the sum of its probabilities.
+    expected: f64,
+    /// How many did within the horizon.
+    observed: u64,
+    /// Lower end of the exact 95 % interval of the rate behind `observed`.
+    low: f64,
+    /// Upper end.
+    high: f64,
+    /// What was expected lies within it.
+    agrees: bool,
+    /// Over so long, of a week at most.
+    seconds: f64,
+}
+
+impl DriftJson {
+    fn new(drift: &Drift) -> Self {
+        let features = || drift.measured.features.iter();
+        let by_name = |share: fn(&FeatureDrift) -> f64| {
+            features()
+                .map(|one| (one.feature.as_str().to_owned(), decimals(share(one), 4)))
+                .collect()
+        };
+        Self {
+            level: drift.level(),
+            reference: drift.measured.reference,
+            score: drift.measured.score.map(|index| decimals(index, 4)),
+            features: features()
+                .map(|one| {
+                    let index = one.index.map(|index| decimals(index, 4));
+                    (one.feature.as_str().to_owned(), index)
+                })
+                .collect(),
+            missing: by_name(|one| one.missing),
+            out_of_range: by_name(|one| one.far_out),
+            warn: drift.warn,
+            alarm: drift.alarm,
+            hours: drift.measured.hours,
+            rows: drift.measured.rows,
+            events: drift.outcomes.map(|outcomes| OutcomesJson {
+                expected: decimals(outcomes.expected, 2),
+                observed: outcomes.observed,
+                low: decimals(outcomes.low, 2),
+                high: decimals(outcomes.high, 2),
+                agrees: outcomes.agrees(),
+                seconds: seconds(outcomes.lasting),
+            }),
+        }
+    }
 }
 
 impl ModelCardJson {
@@ -1369,14 +1442,7 @@ impl ModelCardJson {
                     rows: bin.rows,
                 })
                 .collect(),
-            drift: card.drift.as_ref().map(|drift| DriftJson {
-                score: decimals(drift.score, 4),
-                features: drift
-                    .features
-                    .iter()
-                    .map(|(name, value)| (name.as_str().to_owned(), decimals(*value, 4)))
-                    .collect(),
-            }),
+            drift: card.drift.as_ref().map(DriftJson::new),
             authority: AuthorityJson {
                 acts: card.authority.acts,
                 act_untrained: card.authority.act_untrained,

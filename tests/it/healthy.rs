@@ -53,6 +53,8 @@ impl Judge {
                 act_untrained: false,
                 validation_age_max: Duration::from_secs(86_400),
                 incident_cost: 2.0,
+                drift_warn: 0.2,
+                drift_alarm: 0.3,
             },
         };
         Self {

@@ -40,7 +40,7 @@ function authority({ acts, act_untrained: untrained, refusals, judged }) {
     h("h2", {}, acts ? "It may act" : "It may not act: no more than a label"),
     judged === null ? null : h("p", {}, `Judged on this cluster's history from ${format.day(judged.from)} to ${format.day(judged.to)}: ${judged.events.toLocaleString()} degradations of ${judged.nodes.toLocaleString()} Nodes.`),
     refusals.length === 0 ? h("p", { class: "quiet" }, "Nothing speaks against it.") : h("ul", { class: "reasons" }, refusals.map((one) => h("li", {}, one.detail))),
-    untrained && refusals.length > 0 ? h("p", { class: "quiet" }, "It acts all the same: model.act_untrained is set.") : null);
+    acts && untrained && refusals.length > 0 ? h("p", { class: "quiet" }, "It acts all the same: model.act_untrained is set.") : null);
 }
 
 /** What acting on it would have cost, and which threshold that implies. */
@@ -58,6 +58,33 @@ function costs({ costs: all, threshold }) {
           return h("td", { title: one === undefined ? "" : `the model's cost less this one: ${one.low.toPrecision(2)} to ${one.high.toPrecision(2)} (95 %)` }, one === undefined ? "–" : one.cost.toPrecision(3));
         })))))),
     all.length === 0 ? null : h("p", { class: "quiet" }, "In drains for each Node and day: drains, and incidents at their worth."));
+}
+
+const LEVELS = {
+  ok: "The inputs are those that it learned from.",
+  warn: "Some inputs have drifted.",
+  alarm: "The inputs have drifted so far that it may cause no more than a label.",
+  unknown: "Not known yet: it takes six hours and some hundred values.",
+};
+
+/** How far the inputs of the last day are from those of the training. */
+function drift(one) {
+  if (one === null) return h("section", {}, h("h2", {}, "Drift"), h("p", { class: "quiet" }, "Not measured yet."));
+  const share = (value) => format.value(value, "ratio");
+  const names = Object.keys(one.features).sort((a, b) => (one.features[b] ?? -1) - (one.features[a] ?? -1));
+  const odd = names.filter((name) => (one.features[name] ?? 0) >= one.warn || one.missing[name] >= 0.05 || one.out_of_range[name] >= 0.01).slice(0, 20);
+  const events = one.events;
+  return h("section", {},
+    h("h2", {}, "Drift"),
+    h("p", {}, one.reference ? LEVELS[one.level] : "No reference: the model file does not say what its inputs were, so only what is missing or far out is told."),
+    one.score === null ? null : h("p", {}, `Population stability index of the score: ${one.score.toFixed(2)} (said from ${one.warn} on, an alarm from ${one.alarm} on).`),
+    odd.length === 0 ? null : h("table", { class: "drift" },
+      h("thead", {}, h("tr", {}, ["Feature", "index", "missing", "far out"].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, odd.map((name) => h("tr", {},
+        h("th", { scope: "row" }, h("code", {}, name)),
+        h("td", {}, one.features[name] === null ? "–" : one.features[name].toFixed(2)),
+        h("td", {}, share(one.missing[name])), h("td", {}, share(one.out_of_range[name])))))),
+    events === null ? null : h("p", {}, `In ${format.duration(events.seconds)} it expected ${events.expected.toFixed(1)} Nodes to turn not Ready, and ${events.observed} did (95 % interval ${events.low.toFixed(1)} to ${events.high.toFixed(1)}): ${events.agrees ? "that agrees" : "that is not what chance explains"}. What was averted counts as not come.`));
 }
 
 function card(model) {
@@ -93,10 +120,6 @@ function card(model) {
           h("span", { class: "words" }, h("code", {}, one.feature), h("small", {}, ` ${format.words(one.unit)}`)),
           h("span", { class: "force", "aria-hidden": "true", "--force": String(one.importance / largest) }),
           h("span", { class: "number" }, format.value(one.importance, "ratio")))))),
-    h("section", {},
-      h("h2", {}, "Drift"),
-      model.drift === null
-        ? h("p", { class: "quiet" }, "Not measured.")
-        : h("p", {}, `Population stability index of the score: ${model.drift.score.toFixed(3)}.`)),
+    drift(model.drift),
   ].filter((part) => part !== null);
 }

@@ -121,7 +121,9 @@ async fn every_answer_has_the_shape_of_the_contract() {
                    "costs": [{"incident_cost": "number", "model": "number",
                               "baselines": {"never_act": {"cost": "number", "low": "number"}}}],
                    "threshold": {"implied": "number", "at_risk": "number"},
-                   "drift": null}),
+                   "drift": {"level": "text", "score": "number", "features": {"disk_busy": "number", "temp_vs_crit": null},
+                             "missing": {"temp_vs_crit": "number"}, "out_of_range": {"disk_busy": "number"},
+                             "events": {"expected": "number", "observed": "number", "low": "number", "agrees": "flag"}}}),
         ),
         (
             "/api/alerts",

@@ -25,10 +25,12 @@ use crate::alertmanager::{AlertOutcome, NodeClue, ShownAlert};
 use crate::events::{EventKind, EventLog, NewEvent};
 use crate::features::{FeatureMatrix, Schema, Usual};
 use crate::kubernetes::NodeEntry;
+use crate::model::drift::{FeatureDrift, Measured};
+use crate::model::outcomes::Outcomes;
 use crate::snapshot::{
     CalibrationBin, CardAuthority, CardCosts, CardFeature, CardThreshold, Contribution, Counters,
-    Cycles, DiffersView, Health, KubernetesHealth, LimitUse, ModelCard, ModelName, MovedView,
-    NodeView, PrometheusHealth, Shortened, Snapshot, VolumesView,
+    Cycles, DiffersView, Drift, Health, KubernetesHealth, LimitUse, ModelCard, ModelName,
+    MovedView, NodeView, PrometheusHealth, Shortened, Snapshot, VolumesView,
 };
 use crate::web::{
     Bytes, Control, ControlError, Lead, Leads, PlanError, PlanFacts, Plans, Switched, WebState,
@@ -638,7 +640,7 @@ fn model() -> ModelCard {
                 rows: 1_000,
             })
             .collect(),
-        drift: None,
+        drift: Some(drift()),
         authority: CardAuthority {
             acts: false,
             act_untrained: false,
@@ -665,6 +667,40 @@ fn model() -> ModelCard {
              set a label and no more unless model.act_untrained says otherwise."
                 .into(),
         ],
+    }
+}
+
+fn drift() -> Drift {
+    let feature = |name: &str, importance, index, missing| FeatureDrift {
+        feature: name.into(),
+        importance,
+        index,
+        missing,
+        far_out: 0.0,
+    };
+    Drift {
+        measured: Measured {
+            rows: 6_912,
+            hours: 24,
+            reference: true,
+            score: Some(0.03),
+            features: vec![
+                feature("disk_await_write", 0.21, Some(0.24), 0.0),
+                feature("disk_busy", 0.12, Some(0.02), 0.0),
+                feature("mem_used", 0.17, Some(0.01), 0.01),
+                feature("temp_vs_crit", 0.05, None, 1.0),
+            ],
+        },
+        warn: 0.2,
+        alarm: 0.3,
+        alarmed: false,
+        outcomes: Some(Outcomes {
+            lasting: Duration::from_secs(7 * 86_400),
+            expected: 11.5,
+            observed: 9,
+            low: 4.1,
+            high: 17.1,
+        }),
     }
 }
 
