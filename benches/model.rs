@@ -51,7 +51,7 @@ fn large(schema: &Schema) -> Artifact {
         .take(COLUMNS)
         .map(|name| Column {
             name: name.to_string(),
-            meaning: meaning_of(schema, name.feature().as_str()).expect("a feature of the schema"),
+            meaning: meaning_of(schema, name.subject()).expect("a feature of the schema"),
             rising: false,
             usual: Some(0.5),
             edges: Bins {

@@ -9,9 +9,11 @@ use foreshock_core::record::NodeRecord;
 use foreshock_core::risk::Risk;
 use jiff::Timestamp;
 
+use crate::features::columns::unit_of;
 use crate::features::identity::Refusal;
 use crate::features::{
-    ColumnName, FeatureMatrix, FeatureName, History, ModelMatrix, Telemetered, Usual, derive,
+    ColumnName, FeatureMatrix, FeatureName, History, ModelMatrix, Summary, Telemetered, Usual,
+    derive,
 };
 use crate::model::range::out_of_range;
 use crate::model::rule::rule_score;
@@ -151,19 +153,13 @@ impl Scored {
 }
 
 fn shown(matrix: &FeatureMatrix, explanation: Explanation) -> Vec<Contribution> {
-    let unit = |feature: &str| {
-        matrix
-            .schema
-            .feature(feature)
-            .map(|feature| (feature.name.clone(), feature.unit))
-    };
     explanation
         .contributions
         .into_iter()
         .filter_map(|contribution| {
-            let (feature, unit) = unit(&contribution.feature)?;
+            let unit = unit_of(&matrix.schema, &contribution.feature)?;
             Some(Contribution {
-                feature,
+                feature: contribution.feature.as_str().into(),
                 value: contribution.value,
                 usual: contribution.usual,
                 unit,
@@ -187,21 +183,20 @@ fn words(contributions: &[Contribution]) -> Vec<String> {
             let usual = contribution
                 .usual
                 .map(|usual| format!(" (usually {})", contribution.unit.describe(usual)));
-            format!(
-                "{} {value}{}",
-                contribution.feature,
-                usual.unwrap_or_default()
-            )
+            let name = contribution.feature.as_str();
+            let name = match Summary::named(name) {
+                Some(summary) => summary.words(),
+                None => name,
+            };
+            format!("{name} {value}{}", usual.unwrap_or_default())
         })
         .collect()
 }
 
 /// The features that a model's columns are made of.
 pub(super) fn features_of(columns: &[ColumnName]) -> Vec<FeatureName> {
-    let mut features: Vec<FeatureName> = columns
-        .iter()
-        .map(|column| column.feature().clone())
-        .collect();
+    let features = columns.iter().filter_map(ColumnName::feature);
+    let mut features: Vec<FeatureName> = features.cloned().collect();
     features.sort();
     features.dedup();
     features

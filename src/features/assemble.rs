@@ -88,6 +88,9 @@ pub fn assemble(
         directory.entries().iter().map(|e| e.name.clone()).collect()
     };
     let mut matrix = FeatureMatrix::missing(at, schema.clone(), nodes);
+    for (uid, node) in matrix.uids.iter_mut().zip(&matrix.nodes) {
+        *uid = directory.entry(node.as_str()).map(|e| e.uid.clone());
+    }
     let rows = rows(&mut matrix, directory, &identity, collected.ok().as_deref());
     let groups = schema.groups();
     let mut columns = Vec::with_capacity(answers.len());

@@ -3,66 +3,25 @@
 //! The model says which columns it wants, by name; serving and training both get them from here, so
 //! that the two cannot drift apart.
 
-use std::fmt;
-use std::str::FromStr;
-
 use foreshock_core::node::NodeName;
 use ndarray::Array2;
 
+use super::columns::{ColumnName, KINDS, Summary};
+use super::history::{History, Past};
 use super::matrix::FeatureMatrix;
-use super::schema::FeatureName;
 use super::usual::Usual;
-
-/// One column of a model.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ColumnName {
-    /// `mem_used`: the feature's value now, in its unit.
-    Now(FeatureName),
-    /// `mem_used:peers`: how far it is from the median of the Node's peers, in multiples of how far
-    /// Nodes usually are from it; within ±[`DEVIATION_MAX`].
-    Peers(FeatureName),
-}
 
 /// Deviations beyond this are taken as this: farther off says nothing more.
 pub const DEVIATION_MAX: f64 = 20.0;
 
-impl ColumnName {
-    /// The feature that the column is made from.
-    pub fn feature(&self) -> &FeatureName {
-        match self {
-            Self::Now(feature) | Self::Peers(feature) => feature,
-        }
-    }
-}
-
-impl fmt::Display for ColumnName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Now(feature) => write!(f, "{feature}"),
-            Self::Peers(feature) => write!(f, "{feature}:peers"),
-        }
-    }
-}
-
-impl FromStr for ColumnName {
-    type Err = DeriveError;
-
-    fn from_str(text: &str) -> Result<Self, DeriveError> {
-        match text.split_once(':') {
-            None if !text.is_empty() => Ok(Self::Now(text.into())),
-            Some((feature, "peers")) if !feature.is_empty() => Ok(Self::Peers(feature.into())),
-            _ => Err(DeriveError::Kind {
-                column: text.into(),
-            }),
-        }
-    }
-}
+/// Of fewer features' deviations no summary is made: the third largest of three is none.
+const SUMMARY_MIN: usize = 5;
 
 /// Why columns cannot be made from a matrix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeriveError {
     /// Not a kind of column that this version knows.
-    #[error("`{column}` is no model column; known are `FEATURE` and `FEATURE:peers`")]
+    #[error("`{column}` is no model column; known are {KINDS}")]
     Kind {
         /// The name.
         column: String,
@@ -74,11 +33,6 @@ pub enum DeriveError {
         features: Vec<String>,
     },
 }
-
-/// What is remembered of earlier matrices. Nothing yet: no column needs it so far.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct History {}
 
 /// The model's columns of every Node at one time.
 ///
@@ -94,7 +48,11 @@ pub struct ModelMatrix {
     pub values: Array2<f64>,
 }
 
-/// Makes the columns that a model wants.
+/// Makes the columns that a model wants. What the history does not remember, or not for long enough, is
+/// missing: of a change the point that it began at, of a spread half an hour, of the week a day, of a
+/// summary five features that have a day.
+///
+/// The history has to have taken the matrix itself, if that lies on its grid: [`History::take`].
 ///
 /// # Errors
 ///
@@ -102,32 +60,23 @@ pub struct ModelMatrix {
 pub fn derive(
     columns: &[ColumnName],
     matrix: &FeatureMatrix,
-    _history: &History,
+    history: &History,
 ) -> Result<ModelMatrix, DeriveError> {
-    let place = |column: &ColumnName| matrix.schema.column_of(column.feature().as_str());
-    let mut absent: Vec<_> = columns
-        .iter()
-        .filter(|c| place(c).is_none())
-        .map(|c| c.feature().to_string())
+    let schema = &matrix.schema;
+    let features = columns.iter().filter_map(ColumnName::feature);
+    let mut absent: Vec<_> = features
+        .filter(|name| schema.feature(name.as_str()).is_none())
+        .map(ToString::to_string)
         .collect();
     absent.sort();
     absent.dedup();
     if !absent.is_empty() {
         return Err(DeriveError::Features { features: absent });
     }
-    let peers = columns.iter().any(|c| matches!(c, ColumnName::Peers(_)));
-    let usual = peers.then(|| Usual::of(matrix));
+    let source = Source::of(columns, matrix, history);
     let mut values = Array2::from_elem((matrix.nodes.len(), columns.len()), f64::NAN);
     for (j, column) in columns.iter().enumerate() {
-        let Some(from) = place(column) else { continue };
-        let noise = matrix.schema.features()[from].noise;
-        for row in 0..matrix.nodes.len() {
-            let value = match (column, &usual) {
-                (ColumnName::Peers(_), Some(usual)) => deviation(matrix, usual, noise, row, from),
-                (ColumnName::Now(_) | ColumnName::Peers(_), _) => matrix.value(row, from),
-            };
-            values[(row, j)] = value.unwrap_or(f64::NAN);
-        }
+        source.fill(column, |row, value| values[(row, j)] = value);
     }
     Ok(ModelMatrix {
         nodes: matrix.nodes.clone(),
@@ -136,18 +85,131 @@ pub fn derive(
     })
 }
 
-/// Deviation from the peers' median. The scale is never below the feature's `noise`, or one lost
-/// packet among idle Nodes would be the largest deviation there is.
-fn deviation(
-    matrix: &FeatureMatrix,
-    usual: &Usual,
-    noise: f64,
-    row: usize,
-    column: usize,
-) -> Option<f64> {
-    let from_median = matrix.value(row, column)? - usual.value(row, column)?;
-    let scale = usual.spread(column).max(noise);
-    Some((from_median / scale).clamp(-DEVIATION_MAX, DEVIATION_MAX))
+/// What columns are made from.
+struct Source<'a> {
+    matrix: &'a FeatureMatrix,
+    past: Past<'a>,
+    /// What is usual among peers, where a column asks.
+    usual: Option<Usual>,
+    /// Nodes × features: deviations from the own week, where a column asks; NaN is missing.
+    weeks: Option<Array2<f64>>,
+    /// The summaries of each row, in the order of [`Summary::ALL`], where a column asks.
+    summaries: Vec<Option<[f64; Summary::ALL.len()]>>,
+}
+
+impl<'a> Source<'a> {
+    fn of(columns: &[ColumnName], matrix: &'a FeatureMatrix, history: &'a History) -> Self {
+        let peers = columns.iter().any(|c| matches!(c, ColumnName::Peers(_)));
+        let of_all = columns.iter().any(|c| matches!(c, ColumnName::Node(_)));
+        let past = history.past(matrix);
+        let mut weeks = None;
+        for (at, feature) in matrix.schema.features().iter().enumerate() {
+            let name = &feature.name;
+            let asked = || {
+                columns
+                    .iter()
+                    .any(|c| matches!(c, ColumnName::Week(n) if n == name))
+            };
+            if of_all || asked() {
+                let missing = || Array2::from_elem(matrix.values.dim(), f64::NAN);
+                deviations(&past, matrix, at, weeks.get_or_insert_with(missing));
+            }
+        }
+        let summaries = weeks.iter().filter(|_| of_all);
+        Self {
+            usual: peers.then(|| Usual::of(matrix)),
+            summaries: summaries.flat_map(summaries_of).collect(),
+            weeks,
+            past,
+            matrix,
+        }
+    }
+
+    /// Calls `put` with the row and value of every Node that has one.
+    fn fill(&self, column: &ColumnName, mut put: impl FnMut(usize, f64)) {
+        let rows = 0..self.matrix.nodes.len();
+        if let ColumnName::Node(summary) = column {
+            for (row, summaries) in self.summaries.iter().enumerate() {
+                let value = Summary::ALL.iter().zip(summaries.iter().flatten());
+                let value = value.filter(|(known, _)| *known == summary);
+                value.for_each(|(_, value)| put(row, *value));
+            }
+            return;
+        }
+        let name = column.feature().map_or("", |feature| feature.as_str());
+        let Some(at) = self.matrix.schema.column_of(name) else {
+            return;
+        };
+        let noise = self.matrix.schema.features()[at].noise;
+        let past = self.past.feature(name);
+        for row in rows {
+            let now = || self.matrix.value(row, at);
+            let value = match column {
+                ColumnName::Now(_) => now(),
+                ColumnName::Peers(_) => self.from_peers(noise, row, at),
+                ColumnName::Change(_, over) => past
+                    .as_ref()
+                    .and_then(|past| past.change(row, now()?, over.points())),
+                ColumnName::Spread(_) => past.as_ref().and_then(|past| past.spread(row)),
+                ColumnName::Week(_) => {
+                    let weeks = self.weeks.as_ref();
+                    weeks.and_then(|weeks| weeks.get((row, at)).copied())
+                }
+                ColumnName::Node(_) => None,
+            };
+            if let Some(value) = value {
+                put(row, value);
+            }
+        }
+    }
+
+    /// Deviation from the peers' median. The scale is never below the feature's `noise`, or one lost
+    /// packet among idle Nodes would be the largest deviation there is.
+    fn from_peers(&self, noise: f64, row: usize, column: usize) -> Option<f64> {
+        let usual = self.usual.as_ref()?;
+        let from_median = self.matrix.value(row, column)? - usual.value(row, column)?;
+        let scale = usual.spread(column).max(noise);
+        Some((from_median / scale).clamp(-DEVIATION_MAX, DEVIATION_MAX))
+    }
+}
+
+/// The summaries of each row of deviations, in the order of [`Summary::ALL`].
+fn summaries_of(
+    weeks: &Array2<f64>,
+) -> impl Iterator<Item = Option<[f64; Summary::ALL.len()]>> + '_ {
+    let mut sizes: Vec<f64> = Vec::new();
+    weeks.rows().into_iter().map(move |row| {
+        sizes.clear();
+        sizes.extend(row.iter().map(|z| z.abs()).filter(|z| !z.is_nan()));
+        if sizes.len() < SUMMARY_MIN {
+            return None;
+        }
+        sizes.sort_unstable_by(|a, b| b.total_cmp(a));
+        let mean = |sizes: &[f64]| sizes.iter().sum::<f64>() / sizes.len() as f64;
+        let beyond = |limit: f64| sizes.partition_point(|z| *z > limit) as f64;
+        Some(Summary::ALL.map(|summary| match summary {
+            Summary::Largest => sizes[0],
+            Summary::Third => sizes[2],
+            Summary::Top5 => mean(&sizes[..SUMMARY_MIN]),
+            Summary::Mean => mean(&sizes),
+            Summary::Beyond3 => beyond(3.0),
+            Summary::Beyond6 => beyond(6.0),
+        }))
+    })
+}
+
+/// Deviations of one feature from each Node's own week.
+fn deviations(past: &Past<'_>, matrix: &FeatureMatrix, at: usize, weeks: &mut Array2<f64>) {
+    let name = &matrix.schema.features()[at].name;
+    let Some(past) = past.feature(name.as_str()) else {
+        return;
+    };
+    for row in 0..matrix.nodes.len() {
+        let value = matrix.value(row, at);
+        if let Some(deviation) = value.and_then(|value| past.week(row, value)) {
+            weeks[(row, at)] = deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foreshock_core::node::NodeName;
+use foreshock_core::node::{NodeName, Uid};
 use jiff::Timestamp;
 use ndarray::Array2;
 
@@ -23,6 +23,9 @@ pub struct FeatureMatrix {
     pub schema: Arc<Schema>,
     /// Row names, sorted, without repeats.
     pub nodes: Vec<NodeName>,
+    /// UID of each row's Node, so that one re-created under its name is known for another; `None` where
+    /// nobody says.
+    pub uids: Vec<Option<Uid>>,
     /// Nodes × features; NaN is missing, no other value is non-finite.
     pub values: Array2<f64>,
     /// Which of a feature's alternative sources answered (`hwmon`, `kubelet`, …), in the shape of
@@ -44,6 +47,7 @@ impl FeatureMatrix {
         let shape = (nodes.len(), schema.len());
         Self {
             at,
+            uids: vec![None; nodes.len()],
             scraped_at: vec![None; nodes.len()],
             values: Array2::from_elem(shape, f64::NAN),
             sources: Array2::zeros(shape),

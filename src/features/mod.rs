@@ -6,18 +6,23 @@
 
 pub mod assemble;
 pub mod basics;
+pub mod columns;
 pub mod derive;
 pub mod directory;
+pub mod history;
 pub mod identity;
 pub mod matrix;
 pub mod schema;
 mod schema_toml;
+pub mod series;
 pub mod telemetry;
 pub mod usual;
 
 pub use basics::{Basic, basics};
-pub use derive::{ColumnName, History, ModelMatrix, derive};
+pub use columns::{ColumnName, Summary};
+pub use derive::{ModelMatrix, derive};
 pub use directory::{NodeDirectory, NodeEntry};
+pub use history::History;
 pub use identity::IdentityMap;
 pub use matrix::FeatureMatrix;
 pub use schema::{Feature, FeatureName, Schema};

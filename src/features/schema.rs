@@ -313,6 +313,14 @@ impl Schema {
         }
     }
 
+    /// Only these of the features, in the same order; `None` if none of them is here.
+    pub fn only<'a>(&self, names: impl IntoIterator<Item = &'a FeatureName>) -> Option<Self> {
+        let names: std::collections::BTreeSet<_> = names.into_iter().collect();
+        let features = self.features.iter().filter(|f| names.contains(&f.name));
+        let features: Vec<_> = features.cloned().collect();
+        (!features.is_empty()).then(|| Self::of(features))
+    }
+
     /// The features in the order of the columns.
     pub fn features(&self) -> &[Feature] {
         &self.features

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::columns::NODE;
 use super::schema::{
     Absent, FEATURES_MAX, Feature, FeatureName, GROUPS_MAX, SOURCES_MAX, SchemaError, SchemaFault,
     Source, Unit,
@@ -137,6 +138,10 @@ impl<'a> Reader<'a> {
             && !is_word(&name)
         {
             self.fault("name", WORD);
+        }
+        if self.name.as_deref() == Some(NODE) {
+            let reserved = "`node` is what columns of a whole Node begin with; choose another";
+            self.fault("name", reserved);
         }
         let unit = self.choice("unit", true, Unit::ALL.map(|u| (u.as_str(), u)));
         let promql = self.text("promql", true);

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::features::Schema;
+use crate::features::columns::subject_of;
+use crate::features::{Schema, Summary};
 
 use super::bins::{Bins, to_nine_digits};
 use super::drift::Reference;
@@ -136,10 +137,11 @@ impl Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// `feature`, or `feature:derivation` such as `mem_used:peers`: a [`ColumnName`](crate::features::ColumnName).
+    /// `feature`, `feature:derivation` such as `mem_used:peers`, or `node:summary`: a
+    /// [`ColumnName`](crate::features::ColumnName).
     pub name: String,
-    /// [`Schema::digest_of`] the feature alone, as far as [`MEANING_DIGITS`]: the model only fits a
-    /// schema in which the feature means the same.
+    /// [`meaning_of`] the feature: the model only fits a schema in which the feature means the same. Of
+    /// a summary over all features, that of all.
     pub meaning: String,
     /// Whether the score may only rise with this column; checked tree by tree.
     pub rising: bool,
@@ -153,11 +155,10 @@ pub struct Column {
 }
 
 impl Column {
-    /// The feature that the column is derived from.
+    /// What the column counts with: the feature that it is derived from, or, of a column that is of the
+    /// whole Node, its own name.
     pub fn feature(&self) -> &str {
-        self.name
-            .split_once(':')
-            .map_or(self.name.as_str(), |(feature, _)| feature)
+        subject_of(&self.name)
     }
 }
 
@@ -436,7 +437,7 @@ impl Artifact {
         shares
     }
 
-    /// The features that the model's columns are derived from, sorted.
+    /// The features that the model's columns are derived from, and its summaries of whole Nodes; sorted.
     pub fn features(&self) -> BTreeSet<&str> {
         self.content.columns.iter().map(Column::feature).collect()
     }
@@ -453,6 +454,9 @@ impl Artifact {
             let feature = column.feature();
             match meaning_of(schema, feature) {
                 None => drop(faults.insert(format!("`{feature}` is missing"))),
+                Some(meaning) if meaning != column.meaning && Summary::named(feature).is_some() => {
+                    faults.insert(format!("`{feature}` is made of others"));
+                }
                 Some(meaning) if meaning != column.meaning => {
                     faults.insert(format!("`{feature}` is defined differently"));
                 }
@@ -468,9 +472,16 @@ impl Artifact {
     }
 }
 
-/// What a feature means in a schema, as a model keeps it; `None` if the schema lacks it.
+/// What a feature means in a schema, as a model keeps it: [`Schema::digest_of`] it alone, as far as
+/// [`MEANING_DIGITS`]; `None` if the schema lacks it. A summary of the whole Node means all features, in
+/// any order: one more changes what is the mean, and how many are beyond.
 pub fn meaning_of(schema: &Schema, feature: &str) -> Option<String> {
-    let mut digest = schema.digest_of(&[feature])?;
+    let mut names = vec![feature];
+    if Summary::named(feature).is_some() {
+        names = schema.features().iter().map(|f| f.name.as_str()).collect();
+        names.sort_unstable();
+    }
+    let mut digest = schema.digest_of(&names)?;
     digest.truncate(MEANING_DIGITS);
     Some(digest)
 }

@@ -6,6 +6,7 @@
 //! a tree is a sum over its leaves (interventional TreeSHAP), so it is exact and costs one walk.
 
 use super::trees::{DEPTH_MAX, FlatNode, FlatTrees};
+use crate::features::columns::subject_of;
 
 /// Which player each column belongs to.
 #[derive(Clone, Debug)]
@@ -17,20 +18,18 @@ pub struct Players {
 }
 
 impl Players {
-    /// Groups columns by the feature before the `:`.
+    /// Groups columns by what they count with: their feature, or themselves if they are of the whole Node.
     pub fn new<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
         let mut names: Vec<String> = Vec::new();
         let of_column = columns
             .into_iter()
             .map(|column| {
-                let feature = column
-                    .split_once(':')
-                    .map_or(column, |(feature, _)| feature);
+                let subject = subject_of(column);
                 let at = names
                     .iter()
-                    .position(|name| name == feature)
+                    .position(|name| name == subject)
                     .unwrap_or_else(|| {
-                        names.push(feature.to_owned());
+                        names.push(subject.to_owned());
                         names.len() - 1
                     });
                 u16::try_from(at).unwrap_or(u16::MAX)

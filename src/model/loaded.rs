@@ -16,6 +16,7 @@ use super::local::{Against, Local};
 use super::scorer::{Scorer, TreeScorer};
 use super::watch::WatchedFile;
 use crate::features::Schema;
+use crate::features::columns::unit_of;
 use crate::snapshot::{
     CalibrationBin, CardAuthority, CardCosts, CardFeature, CardThreshold, Drift, ModelCard,
     ModelName,
@@ -115,10 +116,9 @@ impl Model {
             .importances()
             .into_iter()
             .filter_map(|(feature, importance)| {
-                let feature = schema.feature(feature)?;
                 Some(CardFeature {
-                    feature: feature.name.clone(),
-                    unit: feature.unit,
+                    feature: feature.into(),
+                    unit: unit_of(schema, feature)?,
                     importance,
                 })
             })

@@ -11,7 +11,7 @@
 //! training values. Features that read 0 say nothing: 0 is the same in every unit.
 
 use crate::features::schema::Unit;
-use crate::features::{FeatureMatrix, FeatureName, ModelMatrix};
+use crate::features::{ColumnName, FeatureMatrix, FeatureName, ModelMatrix};
 
 use super::bins::Bins;
 use super::scorer::Scorer;
@@ -54,8 +54,10 @@ impl Range {
 /// One feature that is far out.
 struct FarOut {
     feature: FeatureName,
+    /// The column in which it is.
+    column: String,
     value: f64,
-    unit: Option<Unit>,
+    unit: Unit,
     /// `None`: it cannot be.
     range: Option<Range>,
     spans: f64,
@@ -72,7 +74,10 @@ pub fn out_of_range(
     let mut speaking: Vec<&FeatureName> = Vec::new();
     let mut out: Vec<FarOut> = Vec::new();
     for (place, column) in model.columns.iter().enumerate() {
-        let feature = column.feature();
+        // A summary of the whole Node says nothing about inputs that they do not say themselves.
+        let Some(feature) = column.feature() else {
+            continue;
+        };
         let at = matrix.schema.column_of(feature.as_str());
         let impossible = at.and_then(|at| matrix.impossible.get(&(row, at))).copied();
         let value = model.values.get((row, place)).copied();
@@ -83,6 +88,7 @@ pub fn out_of_range(
         if !speaking.contains(&feature) {
             speaking.push(feature);
         }
+        let definition = matrix.schema.feature(feature.as_str());
         let range = scorer.range(place).filter(|_| impossible.is_none());
         let spans = match (impossible, range) {
             (Some(_), _) => f64::INFINITY,
@@ -92,8 +98,15 @@ pub fn out_of_range(
         if spans > 1.0 && out.iter().all(|known| known.feature != *feature) {
             out.push(FarOut {
                 feature: feature.clone(),
+                column: match impossible {
+                    Some(_) => feature.to_string(),
+                    None => column.to_string(),
+                },
                 value,
-                unit: matrix.schema.feature(feature.as_str()).map(|f| f.unit),
+                unit: match impossible {
+                    Some(_) => ColumnName::Now(feature.clone()).unit(definition),
+                    None => column.unit(definition),
+                },
                 range,
                 spans,
             });
@@ -121,19 +134,16 @@ pub fn out_of_range(
 
 impl FarOut {
     fn words(&self) -> String {
-        let describe = |value: f64| {
-            self.unit
-                .map_or_else(|| value.to_string(), |unit| unit.describe(value))
-        };
+        let describe = |value: f64| self.unit.describe(value);
         let value = describe(self.value);
         match self.range {
             Some(Range { low, high }) => format!(
                 "{} {value} (trained on {} to {})",
-                self.feature,
+                self.column,
                 describe(low),
                 describe(high)
             ),
-            None => format!("{} {value} (cannot be)", self.feature),
+            None => format!("{} {value} (cannot be)", self.column),
         }
     }
 }

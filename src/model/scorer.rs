@@ -23,7 +23,8 @@ pub struct Score {
 /// What one metric added to a score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contribution {
-    /// The feature; all columns derived from it count together.
+    /// The feature; all columns derived from it count together. A summary of the whole Node counts by
+    /// itself, and here is the name of its column.
     pub feature: String,
     /// What the Node reads now, in the feature's unit; `None` if missing, or if the model only has
     /// columns derived from the feature.
@@ -164,10 +165,10 @@ impl TreeScorer {
     ) -> Contribution {
         let feature = self.players.names.get(player).cloned().unwrap_or_default();
         let name = FeatureName::from(feature.as_str());
-        let now = self
-            .names
-            .iter()
-            .position(|c| *c == ColumnName::Now(name.clone()));
+        let now = self.names.iter().position(|c| {
+            let says = matches!(c, ColumnName::Now(_) | ColumnName::Node(_));
+            says && c.subject() == feature
+        });
         let place = now.and_then(|column| places.get(column).copied().flatten());
         let value = place.and_then(|at| matrix.values.get((row, at))).copied();
         Contribution {
@@ -204,11 +205,18 @@ impl TreeScorer {
 
 /// What a column usually reads where its feature reads as usual.
 fn usual_of(column: &ColumnName, usual: &dyn Fn(&FeatureName) -> Option<f64>) -> Option<f64> {
-    let value = usual(column.feature()).filter(|value| value.is_finite());
+    let value = || {
+        let value = usual(column.feature()?);
+        value.filter(|value| value.is_finite())
+    };
     match column {
-        ColumnName::Now(_) => value,
+        ColumnName::Now(_) => value(),
         // Then it does not deviate.
-        ColumnName::Peers(_) => value.map(|_| 0.0),
+        ColumnName::Peers(_) => value().map(|_| 0.0),
+        // Usually it stays as it is, and reads what its own week reads.
+        ColumnName::Change(..) | ColumnName::Week(_) => Some(0.0),
+        // That is the model's to say.
+        ColumnName::Spread(_) | ColumnName::Node(_) => None,
     }
 }
 

@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use ndarray::Array2;
 use serde::Deserialize;
 
+use crate::features::columns::KINDS;
 use crate::features::derive::DEVIATION_MAX;
 use crate::features::schema::SchemaError;
-use crate::features::{ColumnName, ModelMatrix, Schema};
+use crate::features::{ColumnName, ModelMatrix, Schema, Summary};
 
 use self::dump::{DumpNode, Place, Planted};
 use super::artifact::{
@@ -365,7 +366,7 @@ fn columns_of(
         .map(|(i, (column, mut edges))| {
             let place = format!("columns[{i}]");
             let name = parse_name(&place, &column.name)?;
-            let feature = name.feature().as_str();
+            let feature = name.subject();
             let meaning = meaning_of(schema, feature).ok_or_else(|| {
                 let fault = format!("is made from `{feature}`, which `features` lacks");
                 let remedy = "train on columns of the features file that is exported";
@@ -397,8 +398,7 @@ fn parse_name(place: &str, name: &str) -> Result<ColumnName, ImportError> {
     let short: String = name.chars().take(64).collect();
     name.parse().map_err(|_| {
         let fault = format!("is `{short}`, which is no column");
-        let remedy = "known are `FEATURE` and `FEATURE:peers`";
-        refused(format!("{place}.name"), fault, remedy)
+        refused(format!("{place}.name"), fault, format!("known are {KINDS}"))
     })
 }
 
@@ -415,13 +415,22 @@ fn range_of(
         (Some(low), Some(high)) if low <= high => (low, high),
         _ => return Err(invalid(place, "has a `low` without a `high` above it")),
     };
+    let unbounded = (f64::NEG_INFINITY, f64::INFINITY);
+    let feature = name
+        .feature()
+        .and_then(|name| schema.feature(name.as_str()));
+    let span = feature.map_or(f64::INFINITY, |f| f.max - f.min + 2.0 * f.noise);
     let (least, most) = match name {
-        ColumnName::Peers(_) => (-DEVIATION_MAX, DEVIATION_MAX),
-        ColumnName::Now(feature) => {
-            let feature = schema.feature(feature.as_str());
-            let range = feature.map(|f| (f.min - f.noise, f.max + f.noise));
-            range.unwrap_or((f64::NEG_INFINITY, f64::INFINITY))
-        }
+        ColumnName::Peers(_) | ColumnName::Week(_) => (-DEVIATION_MAX, DEVIATION_MAX),
+        ColumnName::Now(_) => feature.map_or(unbounded, |f| (f.min - f.noise, f.max + f.noise)),
+        ColumnName::Change(..) => (-span, span),
+        ColumnName::Spread(_) => (0.0, span),
+        ColumnName::Node(summary) => match summary {
+            Summary::Largest | Summary::Third | Summary::Top5 | Summary::Mean => {
+                (0.0, DEVIATION_MAX)
+            }
+            Summary::Beyond3 | Summary::Beyond6 => (0.0, schema.len() as f64),
+        },
     };
     // In single precision a value may lie beyond its bound by a rounding.
     let slack = |bound: f64| bound.abs() * 1e-6;

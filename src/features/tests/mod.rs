@@ -1,6 +1,7 @@
 //! Tests of the rules about what counts as a value, by area.
 
 mod assemble;
+mod history;
 mod identity;
 mod schema;
 

@@ -611,6 +611,45 @@ fn a_model_fits_only_a_schema_whose_features_mean_the_same() {
     assert!(error.contains("features_file"), "{error}");
 }
 
+#[test]
+fn a_summary_of_the_whole_node_fits_only_the_features_that_it_was_made_of() {
+    let text = |names: &[&str]| -> String {
+        let feature = |name: &&str| {
+            format!("[[feature]]\nname='{name}'\nunit='ratio'\npromql='{name}'\nmin=0\nmax=1\n")
+        };
+        names.iter().map(feature).collect()
+    };
+    let schema = |names: &[&str]| Schema::parse(&text(names)).unwrap();
+    let own = schema(&["mem_used", "psi_io", "psi_cpu"]);
+    let mut content = good().content().clone();
+    content.columns[0].name = "node:largest".to_owned();
+    content.columns[1].name = "mem_used:week".to_owned();
+    content.columns[2].name = "psi_io".to_owned();
+    for column in &mut content.columns {
+        column.meaning = meaning_of(&own, column.feature()).unwrap();
+    }
+    let artifact = Artifact::seal(content, &Limits::default()).unwrap();
+    assert!(artifact.features().contains("node:largest"));
+    assert!(artifact.matches(&own).is_ok());
+    // The order in the file says nothing; one feature more, or less, does.
+    assert!(
+        artifact
+            .matches(&schema(&["psi_cpu", "mem_used", "psi_io"]))
+            .is_ok()
+    );
+    for names in [
+        &["mem_used", "psi_io"][..],
+        &["mem_used", "psi_io", "psi_cpu", "x"],
+    ] {
+        let error = artifact.matches(&schema(names)).unwrap_err().to_string();
+        assert!(
+            error.contains("`node:largest` is made of others"),
+            "{error}"
+        );
+        assert!(!error.contains("`mem_used`"), "{error}");
+    }
+}
+
 /// A file that was accepted in spite of a change must at least be harmless.
 fn use_it(artifact: &Artifact) {
     let scorer = TreeScorer::new(artifact);

@@ -16,6 +16,15 @@ const NAMES: [&str; 5] = [
     "psi_cpu",
 ];
 
+/// Columns of a history: one metric twice, a change alone, and two of the whole Node.
+const MEMORY: [&str; 5] = [
+    "node:largest",
+    "mem_used",
+    "mem_used:week",
+    "psi_io:change15",
+    "node:beyond3",
+];
+
 fn small(depth: u32) -> Artifact {
     model(
         &NAMES,
@@ -36,8 +45,9 @@ fn rows(n: usize, seed: u64) -> ModelMatrix {
 }
 
 /// Every kind of model: small ones, the one that is shipped, and one that XGBoost has trained.
-fn models() -> [(&'static str, Artifact); 5] {
+fn models() -> [(&'static str, Artifact); 6] {
     [
+        ("with memory", model(&MEMORY, &Settings::default())),
         ("depth 1", small(1)),
         ("depth 4", small(4)),
         ("depth 6", small(6)),
@@ -218,4 +228,37 @@ fn columns_of_one_metric_are_one_contribution_with_its_values() {
 #[test]
 fn an_empty_fleet_has_no_scores() {
     assert!(scorer(2).score(&rows(0, 1)).is_empty());
+}
+
+#[test]
+fn a_summary_of_the_whole_node_contributes_under_its_own_name() {
+    let scorer = TreeScorer::new(&model(&MEMORY, &Settings::default()));
+    assert_eq!(
+        scorer.players.names,
+        ["node:largest", "mem_used", "psi_io", "node:beyond3"]
+    );
+    let rows = matrix(&MEMORY, raw_rows(200, MEMORY.len(), 5).0);
+    let mut seen = 0;
+    for row in 0..200 {
+        let usual = |feature: &FeatureName| (feature.as_str() == "mem_used").then_some(0.5);
+        let explanation = scorer.explain(&rows, row, &usual).unwrap();
+        for part in explanation.contributions {
+            let column = match part.feature.as_str() {
+                "node:largest" => 0,
+                "mem_used" => 1,
+                "node:beyond3" => 4,
+                "psi_io" => {
+                    // The model knows how it changed, and not what it is.
+                    assert_eq!((part.value, part.usual), (None, None));
+                    continue;
+                }
+                other => panic!("{other} contributes"),
+            };
+            seen += 1;
+            let value = rows.values[(row, column)];
+            assert_eq!(part.value, Some(value).filter(|value| value.is_finite()));
+            assert_eq!(part.usual, (column == 1).then_some(0.5));
+        }
+    }
+    assert!(seen > 100, "{seen}");
 }
