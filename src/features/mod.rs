@@ -26,7 +26,7 @@ pub use history::History;
 pub use identity::IdentityMap;
 pub use matrix::FeatureMatrix;
 pub use schema::{Feature, FeatureName, Schema};
-pub use telemetry::{Telemetered, Telemetry, TelemetryError, grid};
+pub use telemetry::{PastFeatures, Telemetered, Telemetry, TelemetryError, grid};
 pub use usual::Usual;
 
 #[cfg(test)]

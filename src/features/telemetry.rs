@@ -1,6 +1,7 @@
 //! Where feature matrices come from, in columns and not in PromQL, so that the demo and the simulator
 //! need no query engine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreshock_core::node::NodeName;
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use super::directory::NodeDirectory;
 use super::identity::IdentityMap;
 use super::matrix::FeatureMatrix;
-use super::schema::FeatureName;
+use super::schema::{FeatureName, Schema};
 
 /// Somebody who knows the features of all Nodes at a time.
 pub trait Telemetry: Send + Sync {
@@ -25,6 +26,38 @@ pub trait Telemetry: Send + Sync {
         at: Timestamp,
         nodes: &'a NodeDirectory,
     ) -> BoxFuture<'a, Result<Telemetered, TelemetryError>>;
+
+    /// Whether somebody here knows past times: [`Self::past`].
+    fn knows_past(&self) -> bool {
+        false
+    }
+
+    /// The features of `schema`, at so many points of the [`GRID`](super::history::GRID) from `from` on, by the rules of
+    /// [`Self::snapshot`]. Slow, so as to leave the server to others. A column that fails is missing, and
+    /// the answer is not whole.
+    ///
+    /// # Errors
+    ///
+    /// [`TelemetryError`] when nothing can be said of any Node, or nobody here knows past times.
+    fn past<'a>(
+        &'a self,
+        _schema: &'a Arc<Schema>,
+        from: Timestamp,
+        _points: u32,
+        _nodes: &'a NodeDirectory,
+    ) -> BoxFuture<'a, Result<PastFeatures, TelemetryError>> {
+        let source = "nobody here knows past times".into();
+        Box::pin(std::future::ready(Err(TelemetryError { at: from, source })))
+    }
+}
+
+/// What is known of past times.
+#[derive(Clone, Debug)]
+pub struct PastFeatures {
+    /// One matrix for each point, in the order of time.
+    pub matrices: Vec<FeatureMatrix>,
+    /// What could not be had, as text for an operator; empty if the matrices are whole.
+    pub problems: Vec<String>,
 }
 
 /// Nothing can be said of any Node: nobody could be asked, or nobody can be told from another.

@@ -12,7 +12,7 @@ use http::header::{AUTHORIZATION, LOCATION};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::decode::{self, DecodeError, FromSeries, Vector};
+use super::decode::{self, DecodeError, FromSeries, Series, Steps, Vector};
 use super::options::{PrometheusOptions, SetupError};
 use super::setup::{self, Auth};
 use crate::features::FeatureName;
@@ -245,14 +245,25 @@ impl PrometheusClient {
         let body = self
             .bounded(&query, || self.post(&query, promql, at))
             .await?;
-        let decoded = if body.len() < DECODE_ASIDE {
-            decode::vector(&body)
-        } else {
-            let decoding = tokio::task::spawn_blocking(move || decode::vector(&body));
-            decoding
-                .await
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-        };
+        let decoded = aside(body, |body| decode::vector(body)).await;
+        decoded.map_err(|source| QueryError::Answer { query, source })
+    }
+
+    /// Asks for vectors at several times, by the rules of [`Self::instant`].
+    pub(super) async fn range<T>(
+        &self,
+        query: Query,
+        promql: &str,
+        steps: Steps,
+    ) -> Result<Vector<Series<T::Metric>>, QueryError>
+    where
+        T: FromSeries + 'static,
+        T::Metric: 'static,
+    {
+        let body = self
+            .bounded(&query, || self.post_range(&query, promql, steps))
+            .await?;
+        let decoded = aside(body, move |body| decode::matrix::<T>(body, steps)).await;
         decoded.map_err(|source| QueryError::Answer { query, source })
     }
 
@@ -293,19 +304,31 @@ impl PrometheusClient {
         if let Some(authorization) = inner.auth.header().await.map_err(Failure::Final)? {
             builder = builder.header(AUTHORIZATION, authorization);
         }
-        let sent = builder.post_raw().await.map_err(|source| {
-            let cause = source
-                .source()
-                .and_then(|e| e.downcast_ref::<reqwest::Error>());
-            let passing = is_connect(&source) || cause.is_some_and(reqwest::Error::is_connect);
-            Failure::new(
-                passing,
-                QueryError::Transport {
-                    query: query.clone(),
-                    source,
-                },
-            )
-        })?;
+        let sent = builder.post_raw().await;
+        let sent = sent.map_err(|source| unsent(query, source))?;
+        self.read(query, sent).await
+    }
+
+    async fn post_range(
+        &self,
+        query: &Query,
+        promql: &str,
+        steps: Steps,
+    ) -> Result<Vec<u8>, Failure> {
+        let inner = &*self.0;
+        let timeout = i64::try_from(inner.timeout.as_millis()).unwrap_or(i64::MAX);
+        let mut builder = inner
+            .queries
+            .query_range(promql, steps.from, steps.last(), steps.step as f64)
+            .timeout(timeout);
+        for (name, value) in &inner.parameters {
+            builder = builder.query(name, value);
+        }
+        if let Some(authorization) = inner.auth.header().await.map_err(Failure::Final)? {
+            builder = builder.header(AUTHORIZATION, authorization);
+        }
+        let sent = builder.post_raw().await;
+        let sent = sent.map_err(|source| unsent(query, source))?;
         self.read(query, sent).await
     }
 
@@ -412,6 +435,34 @@ impl Failure {
             Self::Final(error)
         }
     }
+}
+
+/// Decodes, off the threads that serve where it is much.
+async fn aside<D: Send + 'static>(
+    body: Vec<u8>,
+    decode: impl FnOnce(&[u8]) -> D + Send + 'static,
+) -> D {
+    if body.len() < DECODE_ASIDE {
+        return decode(&body);
+    }
+    let decoding = tokio::task::spawn_blocking(move || decode(&body));
+    decoding
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+fn unsent(query: &Query, source: prometheus_http_query::Error) -> Failure {
+    let cause = source
+        .source()
+        .and_then(|e| e.downcast_ref::<reqwest::Error>());
+    let passing = is_connect(&source) || cause.is_some_and(reqwest::Error::is_connect);
+    Failure::new(
+        passing,
+        QueryError::Transport {
+            query: query.clone(),
+            source,
+        },
+    )
 }
 
 /// The crate's error hands out the source of the HTTP client's error, not that error itself; what is

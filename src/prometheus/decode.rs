@@ -1,4 +1,4 @@
-//! The JSON of an instant query, decoded by ourselves: warnings must not get lost, one native
+//! The JSON of a query, decoded by ourselves: warnings must not get lost, one native
 //! histogram must not cost the whole answer, and what is missing must not look like a number.
 
 use std::borrow::Cow;
@@ -40,6 +40,12 @@ pub enum DecodeError {
         /// `resultType`.
         kind: String,
     },
+    /// The range query yields something other than a matrix.
+    #[error("the result is a {kind}, a range of vectors is needed")]
+    NotAMatrix {
+        /// `resultType`.
+        kind: String,
+    },
     /// Parts are missing: a Node that is not in the answer would look like one without a sample.
     #[error("the answer is partial: {}", .warnings.join("; "))]
     Partial {
@@ -58,9 +64,12 @@ pub(super) struct Labelled {
 /// What can be made of one series' labels and number.
 pub(super) trait FromSeries: Sized {
     /// The labels that are wanted.
-    type Metric: Default;
+    type Metric: Default + Send;
     fn label(metric: &mut Self::Metric, name: &str, value: Cow<'_, str>);
     fn of(metric: Self::Metric, value: f64) -> Self;
+    /// The wanted labels, in an order: the same for the same series.
+    type Key: Ord;
+    fn key(metric: &Self::Metric) -> Self::Key;
 }
 
 impl FromSeries for Sample {
@@ -79,6 +88,12 @@ impl FromSeries for Sample {
     fn of(metric: Self, value: f64) -> Self {
         Self { value, ..metric }
     }
+
+    type Key = [Option<String>; 3];
+
+    fn key(metric: &Self) -> Self::Key {
+        [&metric.node, &metric.instance, &metric.source].map(Clone::clone)
+    }
 }
 
 impl FromSeries for Labelled {
@@ -93,6 +108,12 @@ impl FromSeries for Labelled {
     fn of(labels: Labels, value: f64) -> Self {
         Self { labels, value }
     }
+
+    type Key = Labels;
+
+    fn key(labels: &Labels) -> Labels {
+        labels.clone()
+    }
 }
 
 /// Decodes the body of an answer to an instant query.
@@ -103,7 +124,7 @@ impl FromSeries for Labelled {
 pub(super) fn vector<T: FromSeries>(body: &[u8]) -> Result<Vector<T>, DecodeError> {
     let envelope: Envelope<Data<T>> = match serde_json::from_slice(body) {
         Ok(envelope) => envelope,
-        Err(error) => return Err(not_a_vector(body).unwrap_or(DecodeError::Form(error))),
+        Err(error) => return Err(not_a("vector", body).unwrap_or(DecodeError::Form(error))),
     };
     let (data, mut remarks) = envelope.opened()?;
     if data.result_type != "vector" {
@@ -116,6 +137,80 @@ pub(super) fn vector<T: FromSeries>(body: &[u8]) -> Result<Vector<T>, DecodeErro
         .result
         .into_iter()
         .filter_map(Entry::into_sample)
+        .collect();
+    if samples.len() < n {
+        remarks.push(format!("{} native histograms left out", n - samples.len()));
+    }
+    Ok(Vector { samples, remarks })
+}
+
+/// One series of a range, at so many times in equal steps; NaN where it has no sample.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Series<M> {
+    /// What is wanted of its labels.
+    pub(super) metric: M,
+    /// Its values, in the order of time.
+    pub(super) values: Vec<f64>,
+}
+
+/// The times of a range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Steps {
+    /// The first, in seconds since the epoch.
+    pub(super) from: i64,
+    /// From one to the next, in seconds; above 0.
+    pub(super) step: i64,
+    /// How many; at least 1.
+    pub(super) n: usize,
+}
+
+impl Steps {
+    /// The last, in seconds since the epoch.
+    pub(super) fn last(&self) -> i64 {
+        self.from + self.step * (self.n as i64 - 1)
+    }
+
+    /// The place of a time; `None` if it is not one of them.
+    pub(super) fn place(&self, seconds: f64) -> Option<usize> {
+        let steps = (seconds - self.from as f64) / self.step as f64;
+        let whole = steps.fract() == 0.0 && steps >= 0.0 && steps < self.n as f64;
+        whole.then_some(steps as usize)
+    }
+}
+
+/// Decodes the body of an answer to a range query, by the rules of [`vector`].
+///
+/// # Errors
+///
+/// [`DecodeError`], for everything that is not a complete matrix.
+pub(super) fn matrix<T: FromSeries>(
+    body: &[u8],
+    steps: Steps,
+) -> Result<Vector<Series<T::Metric>>, DecodeError> {
+    let envelope: Envelope<RangeData<T>> = match serde_json::from_slice(body) {
+        Ok(envelope) => envelope,
+        Err(error) => return Err(not_a("matrix", body).unwrap_or(DecodeError::Form(error))),
+    };
+    let (data, mut remarks) = envelope.opened()?;
+    if data.result_type != "matrix" {
+        return Err(DecodeError::NotAMatrix {
+            kind: data.result_type,
+        });
+    }
+    let n = data.result.len();
+    let samples: Vec<_> = data
+        .result
+        .into_iter()
+        .filter_map(|entry| {
+            let mut values = vec![f64::NAN; steps.n];
+            for (seconds, Number(value)) in entry.values? {
+                if let Some(value_at) = steps.place(seconds).and_then(|at| values.get_mut(at)) {
+                    *value_at = value;
+                }
+            }
+            let metric = entry.metric.0;
+            Some(Series { metric, values })
+        })
         .collect();
     if samples.len() < n {
         remarks.push(format!("{} native histograms left out", n - samples.len()));
@@ -141,7 +236,7 @@ pub(super) fn failure(body: &[u8]) -> Option<(String, String)> {
 
 /// A body of the right form with another kind of result deserves a better word than where the
 /// form broke.
-fn not_a_vector(body: &[u8]) -> Option<DecodeError> {
+fn not_a(wanted: &str, body: &[u8]) -> Option<DecodeError> {
     #[derive(Deserialize)]
     struct Kind {
         #[serde(rename = "resultType")]
@@ -151,7 +246,10 @@ fn not_a_vector(body: &[u8]) -> Option<DecodeError> {
         .ok()?
         .data?
         .result_type;
-    (kind != "vector").then_some(DecodeError::NotAVector { kind })
+    (kind != wanted).then(|| match wanted {
+        "matrix" => DecodeError::NotAMatrix { kind },
+        _ => DecodeError::NotAVector { kind },
+    })
 }
 
 #[derive(Deserialize)]
@@ -209,6 +307,22 @@ struct Entry<T: FromSeries> {
     metric: Metric<T>,
     /// Time and number; absent for a native histogram.
     value: Option<(IgnoredAny, Number)>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "T: FromSeries"))]
+struct RangeData<T: FromSeries> {
+    #[serde(rename = "resultType")]
+    result_type: String,
+    result: Vec<RangeEntry<T>>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "T: FromSeries"))]
+struct RangeEntry<T: FromSeries> {
+    metric: Metric<T>,
+    /// Times and numbers; absent for a native histogram.
+    values: Option<Vec<(f64, Number)>>,
 }
 
 impl<T: FromSeries> Entry<T> {
@@ -387,6 +501,42 @@ mod tests {
         ] {
             assert_eq!(read(&body), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn a_range_has_every_value_in_its_place_and_nothing_where_there_is_none() {
+        let steps = Steps {
+            from: 600,
+            step: 300,
+            n: 4,
+        };
+        let read = |body: &str| {
+            matrix::<Sample>(body.as_bytes(), steps).map_err(|error| error.to_string())
+        };
+        let of = |result: &str| {
+            format!(
+                r#"{{"status":"success","data":{{"resultType":"matrix","result":[{result}]}}}}"#
+            )
+        };
+        let body = of(r#"{"metric":{"instance":"a","x":"y"},
+                "values":[[600,"1"],[1200.0,"-2.5"],[1500,"NaN"],[1800,"9"],[700,"9"]]},
+               {"metric":{"instance":"h"},"histograms":[]}"#);
+        let made = read(&body).unwrap();
+        assert_eq!(made.remarks, ["1 native histograms left out"]);
+        let [series] = made.samples.as_slice() else {
+            panic!("{made:?}");
+        };
+        assert_eq!(series.metric.instance.as_deref(), Some("a"));
+        let shown: Vec<_> = series.values.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["1", "NaN", "-2.5", "NaN"]);
+        assert_eq!(steps.last(), 1500);
+        let vector = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
+        let told = "the result is a vector, a range of vectors is needed";
+        assert_eq!(read(vector).unwrap_err(), told);
+        let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"2"]}}"#;
+        assert!(read(scalar).unwrap_err().contains("is a scalar"));
+        assert!(read("<html>").is_err());
+        assert!(read(&of(r#"{"metric":{},"values":[[600,"abc"]]}"#)).is_err());
     }
 
     #[test]

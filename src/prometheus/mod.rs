@@ -1,4 +1,4 @@
-//! Prometheus, or anything that answers as it does: instant queries in, columns out.
+//! Prometheus, or anything that answers as it does: queries in, columns out.
 //!
 //! JSON, PromQL and HTTP stop here. What a value means is not decided here but in
 //! [`features`](crate::features).
@@ -6,6 +6,7 @@
 mod client;
 mod decode;
 mod options;
+mod past;
 mod promql;
 mod rules;
 mod setup;
@@ -17,5 +18,7 @@ pub use options::{BasicAuth, OptionFault, PrometheusOptions, SetupError};
 pub use rules::AlertRule;
 pub use telemetry::PrometheusTelemetry;
 
+#[cfg(test)]
+mod past_tests;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use super::promql::{self, Renderer};
 use crate::features::assemble::{Answer, Gathered, Sample, assemble};
 use crate::features::identity::{Labels, PodOnNode, Sightings, Target, needs_pods};
 use crate::features::{
-    IdentityMap, NodeDirectory, Schema, Telemetered, Telemetry, TelemetryError, grid,
+    IdentityMap, NodeDirectory, PastFeatures, Schema, Telemetered, Telemetry, TelemetryError, grid,
 };
 
 /// Which Pods are exporters, and which targets are old enough, changes slowly: asked for at whole
@@ -32,8 +32,9 @@ const BUILDS_MAX: Duration = Duration::from_secs(600);
 pub struct PrometheusTelemetry {
     client: PrometheusClient,
     schema: Arc<Schema>,
+    renderer: Renderer,
     promql: Queries,
-    stale_after: Duration,
+    pub(super) stale_after: Duration,
     concurrency: usize,
     snapshot_timeout: Duration,
     cache: Mutex<Cache>,
@@ -41,14 +42,14 @@ pub struct PrometheusTelemetry {
 
 /// Every query as it is sent.
 #[derive(Debug)]
-struct Queries {
-    identity: String,
-    up: String,
+pub(super) struct Queries {
+    pub(super) identity: String,
+    pub(super) up: String,
     builds: String,
-    pods: String,
-    collectors: Option<String>,
-    histories: BTreeMap<Duration, String>,
-    features: Vec<String>,
+    pub(super) pods: String,
+    pub(super) collectors: Option<String>,
+    pub(super) histories: BTreeMap<Duration, String>,
+    pub(super) features: Vec<String>,
     scrape_interval: String,
 }
 
@@ -92,11 +93,15 @@ impl PrometheusTelemetry {
     /// [`SetupError`] with every option, and every feature's query, that cannot be.
     pub fn new(options: &PrometheusOptions, schema: Arc<Schema>) -> Result<Self, SetupError> {
         let client = PrometheusClient::new(options);
-        let promql = Renderer::new(options).and_then(|renderer| queries(&renderer, &schema));
+        let promql = Renderer::new(options).and_then(|renderer| {
+            let promql = queries(&renderer, &schema)?;
+            Ok((renderer, promql))
+        });
         match (client, promql) {
-            (Ok(client), Ok(promql)) => Ok(Self {
+            (Ok(client), Ok((renderer, promql))) => Ok(Self {
                 client,
                 schema,
+                renderer,
                 promql,
                 stale_after: options.stale_after,
                 concurrency: options.concurrency,
@@ -120,6 +125,11 @@ impl PrometheusTelemetry {
     pub fn queries(&self) -> impl Iterator<Item = (&str, &str)> {
         let names = self.schema.features().iter().map(|f| f.name.as_str());
         names.zip(self.promql.features.iter().map(String::as_str))
+    }
+
+    /// The queries of other features, by the same options.
+    pub(super) fn queries_of(&self, schema: &Schema) -> Result<Queries, SetupError> {
+        queries(&self.renderer, schema).map_err(|faults| SetupError { faults })
     }
 
     /// How often the targets are scraped, by the median over those that were there ten minutes
@@ -390,9 +400,26 @@ impl Telemetry for PrometheusTelemetry {
     ) -> BoxFuture<'a, Result<Telemetered, TelemetryError>> {
         Box::pin(self.take(at, nodes))
     }
+
+    fn knows_past(&self) -> bool {
+        true
+    }
+
+    fn past<'a>(
+        &'a self,
+        schema: &'a Arc<Schema>,
+        from: Timestamp,
+        points: u32,
+        nodes: &'a NodeDirectory,
+    ) -> BoxFuture<'a, Result<PastFeatures, TelemetryError>> {
+        Box::pin(self.take_past(schema, from, points, nodes))
+    }
 }
 
-fn failed(at: Timestamp, error: impl std::error::Error + Send + Sync + 'static) -> TelemetryError {
+pub(super) fn failed(
+    at: Timestamp,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> TelemetryError {
     TelemetryError {
         at,
         source: Box::new(error),
@@ -465,7 +492,7 @@ fn of_collectors(schema: &Schema) -> Option<String> {
     (!bits.is_empty()).then(|| format!("sum by (instance) ({})", bits.join(" or ")))
 }
 
-fn collected(samples: &[Sample]) -> HashMap<String, u64> {
+pub(super) fn collected(samples: &[Sample]) -> HashMap<String, u64> {
     // Exact: below 2^53, as there are at most 50 groups. Anything else is nobody's success.
     let whole = |v: f64| v.fract() == 0.0 && (0.0..9e15).contains(&v);
     let bits = samples.iter().filter(|s| whole(s.value));
@@ -473,11 +500,11 @@ fn collected(samples: &[Sample]) -> HashMap<String, u64> {
         .collect()
 }
 
-fn instances(samples: &[Sample]) -> BTreeSet<String> {
+pub(super) fn instances(samples: &[Sample]) -> BTreeSet<String> {
     samples.iter().filter_map(|s| s.instance.clone()).collect()
 }
 
-fn target(series: Labelled) -> Option<Target> {
+pub(super) fn target(series: Labelled) -> Option<Target> {
     let Labelled { labels, value } = series;
     // To the millisecond, as Prometheus keeps it. Any time that Timestamp knows is below 1e15.
     let ms = (value * 1000.0).round();
@@ -486,7 +513,7 @@ fn target(series: Labelled) -> Option<Target> {
     Some(Target { labels, scraped_at })
 }
 
-fn pod(mut labels: Labels) -> Option<PodOnNode> {
+pub(super) fn pod(mut labels: Labels) -> Option<PodOnNode> {
     Some(PodOnNode {
         namespace: labels.remove("namespace")?,
         pod: labels.remove("pod")?,
