@@ -409,6 +409,9 @@ pub struct Counters {
     pub evictions: BTreeMap<PodOutcome, u64>,
     /// Alerts received, by what became of them.
     pub alerts: BTreeMap<AlertOutcome, u64>,
+    /// How much of the Nodes' last week is remembered; `None` where the model has no column that needs
+    /// it.
+    pub history: Option<Duration>,
 }
 
 /// The cycles since the start.

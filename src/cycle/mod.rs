@@ -8,13 +8,14 @@
 mod announce;
 mod drift;
 mod own;
+mod past;
 mod reload;
 mod score;
 mod show;
 mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foreshock_core::decision::audit::{AuditedPlan, audit};
@@ -37,6 +38,7 @@ use tracing::{debug, error, info, warn};
 use self::announce::Announced;
 use self::drift::DriftWatch;
 use self::own::OwnWrites;
+use self::past::{Filled, Past};
 use self::reload::Looked;
 use self::score::{Scored, features_of, score};
 use self::show::Shown;
@@ -49,7 +51,9 @@ use crate::alertmanager::{
 use crate::clock::Clock;
 use crate::config::PoolSelectors;
 use crate::events::EventLog;
-use crate::features::{NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid};
+use crate::features::{
+    History, NodeDirectory, NodeEntry as FeatureNode, Telemetered, Telemetry, grid,
+};
 use crate::kubernetes::{Cluster, ClusterError, NodeEntry, NodeTable};
 use crate::metrics::Counters;
 use crate::model::drift::Counts;
@@ -135,6 +139,7 @@ enum Answer {
         answer: Result<Vec<PodFacts>, ClusterError>,
     },
     Alerts(Result<Payload, String>),
+    Past(Filled),
 }
 
 /// The loop.
@@ -161,6 +166,7 @@ pub struct Cycle {
     scored: Option<Arc<Scored>>,
     /// What they were made with.
     speaks: Option<Arc<Model>>,
+    past: Past,
     telemetry_problem: Option<String>,
     telemetry_running: bool,
     nodes_broken_since: Option<Instant>,
@@ -240,6 +246,7 @@ impl Cycle {
             memory: Memory::default(),
             scored: None,
             speaks: None,
+            past: Past::default(),
             telemetry_problem: None,
             telemetry_running: false,
             nodes_broken_since: None,
@@ -307,6 +314,7 @@ impl Cycle {
                 () = tokio::time::sleep_until(tick) => {
                     self.ask_model();
                     self.ask_telemetry();
+                    self.ask_past();
                     tick = Instant::now() + self.until_next_tick();
                 },
                 () = tokio::time::sleep_until(alerts_tick), if alerts_due => {
@@ -353,11 +361,12 @@ impl Cycle {
         let model = Arc::clone(&self.model);
         let count = self.drift.is_due(&model, at);
         let missing_max = self.options.missing_max;
+        let history = self.past.history();
         self.answers.spawn(async move {
             let started = Instant::now();
             let answer = match telemetry.snapshot(at, &directory).await {
                 Ok(telemetered) => {
-                    score_aside(Arc::clone(&model), telemetered, missing_max, count).await
+                    score_aside(Arc::clone(&model), telemetered, missing_max, history, count).await
                 }
                 Err(error) => Err(chain(&error)),
             };
@@ -427,6 +436,7 @@ impl Cycle {
                 error!(%error, "a task of the cycle failed");
                 self.telemetry_running = false;
                 self.looking = false;
+                self.forget_filling();
                 self.pods_asked.clear();
             }
             Some(Ok(Answer::Telemetry {
@@ -442,6 +452,7 @@ impl Cycle {
                         self.parts
                             .counters
                             .set_telemetry(scored.columns_failed, scored.targets_refused);
+                        self.parts.counters.set_history(scored.history);
                         self.telemetry_problem = None;
                         self.scored_by(Arc::clone(&model));
                         self.take_drift(&model, &scored, counts);
@@ -455,6 +466,7 @@ impl Cycle {
                 }
             }
             Some(Ok(Answer::Model(looked))) => self.take_model(looked),
+            Some(Ok(Answer::Past(filled))) => self.take_past(filled),
             Some(Ok(Answer::Pods { node, at, answer })) => {
                 self.pods_asked.remove(&node.name);
                 match answer {
@@ -775,10 +787,11 @@ async fn score_aside(
     model: Arc<Model>,
     telemetered: Telemetered,
     missing_max: f64,
+    history: Arc<Mutex<History>>,
     count: bool,
 ) -> Result<(Scored, Option<Counts>), String> {
     let scoring = move || {
-        let mut scored = score(&*model.scorer, telemetered, missing_max)?;
+        let mut scored = score(&*model.scorer, telemetered, missing_max, &history)?;
         let derived = scored.derived.take().filter(|_| count);
         let counts = derived.map(|derived| drift::count(&model.probe, &derived, &scored.scores));
         Ok((scored, counts))

@@ -1,7 +1,8 @@
 //! From features to scores: derive the model's columns, score, explain.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use foreshock_core::decision::world::{Inputs, Score, ScoreUnknown};
 use foreshock_core::node::NodeName;
@@ -9,11 +10,12 @@ use foreshock_core::record::NodeRecord;
 use foreshock_core::risk::Risk;
 use jiff::Timestamp;
 
+use super::past::lock;
 use crate::features::columns::unit_of;
 use crate::features::identity::Refusal;
+use crate::features::series::next_rows;
 use crate::features::{
     ColumnName, FeatureMatrix, FeatureName, History, ModelMatrix, Summary, Telemetered, Usual,
-    derive,
 };
 use crate::model::range::out_of_range;
 use crate::model::rule::rule_score;
@@ -36,6 +38,8 @@ pub(super) struct Scored {
     /// The model's own columns, until somebody has counted them.
     pub(super) derived: Option<ModelMatrix>,
     pub(super) columns_failed: usize,
+    /// How much history there is; `None` where no column needs one.
+    pub(super) history: Option<Duration>,
     pub(super) targets_refused: usize,
 }
 
@@ -48,6 +52,7 @@ pub(super) fn score(
     scorer: &dyn Scorer,
     telemetered: Telemetered,
     missing_max: f64,
+    history: &Mutex<History>,
 ) -> Result<Scored, String> {
     let Telemetered {
         matrix,
@@ -56,8 +61,13 @@ pub(super) fn score(
         problems,
     } = telemetered;
     let usual = Usual::of(&matrix);
-    let model = derive(scorer.columns(), &matrix, &History::default())
-        .map_err(|error| error.to_string())?;
+    let whole = columns.iter().all(|column| column.problem.is_none()) && problems.is_empty();
+    let (model, extent) = {
+        let mut history = lock(history);
+        let model = next_rows(scorer.columns(), &matrix, whole, &mut history)
+            .map_err(|error| error.to_string())?;
+        (model, history.is_wanted().then(|| history.extent()))
+    };
     let scores = scorer.score(&model);
     let report = identity.report();
     let ambiguous: Vec<&NodeName> = report
@@ -140,6 +150,7 @@ pub(super) fn score(
         instances: identity.instances(),
         derived: Some(model),
         columns_failed: failed.count(),
+        history: extent,
         targets_refused: report.refused.len(),
         problems: said,
         matrix: Arc::new(matrix),

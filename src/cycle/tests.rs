@@ -28,6 +28,7 @@ use crate::snapshot::NodeView;
 
 mod drift;
 mod fail_static;
+mod past;
 mod reload;
 mod said_once;
 

@@ -183,6 +183,7 @@ pub struct Counters {
     reloads: [AtomicU64; ReloadOutcome::ALL.len()],
     features_failed: AtomicU64,
     targets_refused: AtomicU64,
+    history: Mutex<Option<Duration>>,
     stages: Mutex<BTreeMap<&'static str, Timings>>,
     replacements: Mutex<Option<Timings>>,
     missing: AtomicU64,
@@ -243,6 +244,11 @@ impl Counters {
             .store(targets_refused as u64, Ordering::Relaxed);
     }
 
+    /// So much of the Nodes' last week is remembered; `None` where the model needs none of it.
+    pub fn set_history(&self, history: Option<Duration>) {
+        *locked(&self.history) = history;
+    }
+
     /// No features came at all.
     pub fn telemetry_failed(&self) {
         add(&self.telemetry[TelemetryOutcome::Failed as usize], 1);
@@ -296,6 +302,7 @@ impl Counters {
                 .collect(),
             evictions: pods.collect(),
             alerts: alerts.collect(),
+            history: self.history(),
         }
     }
 
@@ -333,6 +340,10 @@ impl Counters {
 
     pub(crate) fn reloads(&self) -> impl Iterator<Item = (ReloadOutcome, u64)> {
         tally(ReloadOutcome::ALL, &self.reloads)
+    }
+
+    pub(super) fn history(&self) -> Option<Duration> {
+        *locked(&self.history)
     }
 
     pub(super) fn features_failed(&self) -> u64 {

@@ -75,6 +75,8 @@ pub(super) fn own(snapshot: &Arc<Snapshot>, counters: &Arc<Counters>, now: Times
         let features_at = snapshot.health.prometheus.features_at;
         out.maybe(&names::FEATURE_AGE, features_at.map(age))?;
         out.gauge(&names::FEATURES_FAILED, counters.features_failed() as i64)?;
+        let history = counters.history().map(|history| history.as_secs_f64());
+        out.maybe(&names::HISTORY, history)?;
         out.gauge(&names::TARGETS_REFUSED, counters.targets_refused() as i64)?;
         health(out, &snapshot)?;
         process(out, &snapshot)

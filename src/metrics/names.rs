@@ -124,6 +124,8 @@ metrics! {
         "How often all features were asked for, by what came of it.";
     FEATURES_FAILED = Gauge "foreshock_features_failed" []
         "Features whose query failed in the last cycle.";
+    HISTORY = Gauge "foreshock_history_seconds" []
+        "How much of the Nodes' last week (604800 s) is remembered. Absent where the model has no column that needs it.";
     TARGETS_REFUSED = Gauge "foreshock_targets_refused" []
         "Scrape targets whose Node could not be told, so that their series are not used.";
     MODEL = Info "foreshock_model_info" ["model", "schema", "source"]

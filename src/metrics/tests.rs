@@ -251,6 +251,7 @@ fn scene(snapshot: Snapshot) -> Scene {
     counters.reload(ReloadOutcome::Invalid);
     counters.telemetry_failed();
     counters.set_telemetry(3, 1);
+    counters.set_history(Some(Duration::from_secs(76 * 3_600)));
     counters.set_blocked(BTreeMap::from([(("shop".into(), "web".into()), 4)]));
     let query = ("query", Duration::from_millis(30));
     counters.cycle(&[query], Duration::from_millis(40));
@@ -372,6 +373,7 @@ fn values_say_what_the_snapshot_says() {
         r#"foreshock_model_reloads_total{outcome="invalid"} 1"#,
         r#"foreshock_model_reloads_total{outcome="ok"} 0"#,
         "foreshock_features_failed 3",
+        "foreshock_history_seconds 273600.0",
         "foreshock_targets_refused 1",
         r#"foreshock_model_info{model="m1",schema="abc",source="synthetic"} 1"#,
         "foreshock_leader 1",

@@ -1195,6 +1195,9 @@ pub(super) struct ModelCardJson {
     costs: Vec<CostsJson>,
     /// What the configured worth of an incident implies.
     threshold: ThresholdJson,
+    /// How much of the Nodes' last week (604800 s) is remembered for columns that need it; `null` where the
+    /// model has none.
+    history_seconds: Option<f64>,
     /// What a reader has to know.
     notes: Vec<String>,
 }
@@ -1472,6 +1475,7 @@ impl ModelCardJson {
                 implied: decimals(card.threshold.implied, 4),
                 at_risk: decimals(snapshot.policy.rules.at_risk.as_f64(), 4),
             },
+            history_seconds: snapshot.counters.history.map(seconds),
             notes: card.notes.clone(),
         })
     }

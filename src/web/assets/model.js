@@ -96,6 +96,7 @@ function card(model) {
     ["Looks ahead", format.duration(model.horizon_seconds)],
     ["Training", `${training.rows.toLocaleString()} rows, ${training.positives.toLocaleString()} of them before a degradation`],
     ["History", training.from === null ? "none: simulated rows" : `${format.day(training.from)} to ${format.day(training.to)}`],
+    ...(model.history_seconds === null ? [] : [["Remembers", `${format.duration(model.history_seconds)} of the Nodes' last 7 d`]]),
     ["Made by", model.command === "" ? "not recorded" : h("code", {}, model.command)],
     ["Features", h("code", { title: model.schema }, model.schema.slice(0, 12))],
   ];

@@ -123,7 +123,8 @@ async fn every_answer_has_the_shape_of_the_contract() {
                    "threshold": {"implied": "number", "at_risk": "number"},
                    "drift": {"level": "text", "score": "number", "features": {"disk_busy": "number", "temp_vs_crit": null},
                              "missing": {"temp_vs_crit": "number"}, "out_of_range": {"disk_busy": "number"},
-                             "events": {"expected": "number", "observed": "number", "low": "number", "agrees": "flag"}}}),
+                             "events": {"expected": "number", "observed": "number", "low": "number", "agrees": "flag"}},
+                   "history_seconds": "number"}),
         ),
         (
             "/api/alerts",

@@ -444,6 +444,7 @@ pub(super) fn snapshot(count: usize, now: i64) -> Snapshot {
                 (PodOutcome::NeverAllowed, 1),
             ]),
             alerts: BTreeMap::from([(AlertOutcome::Acting, 3), (AlertOutcome::UnknownNode, 1)]),
+            history: Some(Duration::from_secs(76 * 3_600)),
         },
         cycles: Cycles {
             count: now.unsigned_abs() / 5,
