@@ -439,7 +439,7 @@ fn headers() -> Vec<Case> {
         ),
         (
             "a column of tomorrow",
-            set("/columns/0/name", json!("mem_used:week")),
+            set("/columns/0/name", json!("mem_used:month")),
             "no column",
         ),
         (

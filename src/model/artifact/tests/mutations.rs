@@ -244,7 +244,7 @@ const COLUMNS: [Kind; 12] = [
             "Mem_used",
             "mem-used",
             "a\nb",
-            "mem_used:week",
+            "mem_used:month",
             ":peers",
             &long,
         ]);
