@@ -22,4 +22,5 @@ pub mod prometheus;
 pub mod simulate;
 pub mod snapshot;
 pub mod telemetry;
+pub mod train;
 pub mod web;

@@ -1,0 +1,9 @@
+//! Training on the operator's own history, as far as it is pure: what an incident was, and which rows may be
+//! learned from.
+//!
+//! Samples come in as they are seen, times as arguments, and what comes out is data or text. The module
+//! must not know HTTP, the clock or Kubernetes; `model` learns from the rows that are chosen here.
+
+pub mod labels;
+pub mod signals;
+pub mod track;
