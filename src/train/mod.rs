@@ -4,6 +4,7 @@
 //! Samples come in as they are seen, times as arguments, and what comes out is data or text. The module
 //! must not know HTTP, the clock or Kubernetes; `model` learns from the rows that are chosen here.
 
+pub mod incidents;
 pub mod labels;
 pub mod signals;
 pub mod track;
