@@ -6,5 +6,6 @@
 
 pub mod incidents;
 pub mod labels;
+pub mod sample;
 pub mod signals;
 pub mod track;
