@@ -36,20 +36,63 @@ pub fn judge(probabilities: &[f64], labels: &[bool]) -> Validation {
 
 /// Area under the precision-recall curve as average precision; rows of equal score count together.
 pub fn average_precision(scores: &[f64], labels: &[bool]) -> f64 {
-    let mut rows: Vec<(f64, bool)> = scores.iter().copied().zip(labels.iter().copied()).collect();
-    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let positives = rows.iter().filter(|row| row.1).count();
+    let cuts = cuts(scores, labels);
+    let positives = cuts.last().map_or(0, |cut| cut.hits);
     if positives == 0 {
         return 0.0;
     }
-    let (mut area, mut hits, mut seen) = (0.0, 0usize, 0usize);
-    for tied in rows.chunk_by(|a, b| a.0 == b.0) {
-        let more = tied.iter().filter(|row| row.1).count();
-        hits += more;
-        seen += tied.len();
-        area += (more as f64 / positives as f64) * (hits as f64 / seen as f64);
+    let (mut area, mut before) = (0.0, 0);
+    for Cut { hits, seen, .. } in cuts {
+        area += ((hits - before) as f64 / positives as f64) * (hits as f64 / seen as f64);
+        before = hits;
     }
     area.min(1.0)
+}
+
+/// A point of the precision-recall curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PrecisionRecall {
+    /// Rows of at least this score are taken as positive.
+    pub threshold: f64,
+    /// Share of those that are positive.
+    pub precision: f64,
+    /// Share of the positive rows among them.
+    pub recall: f64,
+}
+
+/// The precision-recall curve, from the highest score down; a point for each different score. Empty without
+/// a positive row.
+pub fn precision_recall(scores: &[f64], labels: &[bool]) -> Vec<PrecisionRecall> {
+    let cuts = cuts(scores, labels);
+    let positives = cuts.last().map_or(0, |cut| cut.hits);
+    let point = |cut: Cut| PrecisionRecall {
+        threshold: cut.score,
+        precision: cut.hits as f64 / cut.seen as f64,
+        recall: cut.hits as f64 / positives as f64,
+    };
+    let any = positives > 0;
+    cuts.into_iter().filter(|_| any).map(point).collect()
+}
+
+/// Rows of at least `score`: how many, and how many of them are positive.
+struct Cut {
+    score: f64,
+    hits: usize,
+    seen: usize,
+}
+
+fn cuts(scores: &[f64], labels: &[bool]) -> Vec<Cut> {
+    let mut rows: Vec<(f64, bool)> = scores.iter().copied().zip(labels.iter().copied()).collect();
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (mut hits, mut seen) = (0, 0);
+    let tied = rows.chunk_by(|a, b| a.0 == b.0);
+    tied.map(|tied| {
+        hits += tied.iter().filter(|row| row.1).count();
+        seen += tied.len();
+        let score = tied[0].0;
+        Cut { score, hits, seen }
+    })
+    .collect()
 }
 
 /// Mean distance between predicted and observed share over ten bins of equal width.
@@ -102,6 +145,18 @@ mod tests {
         assert!((average_precision(&[0.5; 8], &labels) - 0.25).abs() < 1e-12);
         let worst: Vec<f64> = perfect.iter().rev().copied().collect();
         assert!(average_precision(&worst, &labels) < 0.25);
+    }
+
+    #[test]
+    fn the_curve_has_a_point_for_each_score() {
+        let curve = precision_recall(&[0.9, 0.5, 0.5, 0.1], &[true, false, true, false]);
+        let points: Vec<_> = curve
+            .iter()
+            .map(|point| (point.threshold, point.precision, point.recall))
+            .collect();
+        let expected = [(0.9, 1.0, 0.5), (0.5, 2.0 / 3.0, 1.0), (0.1, 0.5, 1.0)];
+        assert_eq!(points, expected);
+        assert_eq!(precision_recall(&[0.9], &[false]), []);
     }
 
     #[test]

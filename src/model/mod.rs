@@ -22,6 +22,7 @@ pub mod local;
 pub mod measure;
 pub mod outcomes;
 pub mod range;
+pub mod reliability;
 pub mod rule;
 pub mod scorer;
 pub mod synthetic;
