@@ -530,7 +530,7 @@ fn checksum_of(content: &Content) -> Result<String, ModelError> {
 }
 
 /// Writes to a file beside the target, syncs it and renames it over the target.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let name = path.file_name().ok_or(std::io::ErrorKind::IsADirectory)?;
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

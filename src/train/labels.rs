@@ -18,7 +18,7 @@ use super::track::{Boots, Life, Span, State, Track};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What makes an incident and a label. Durations of the defaults are those of `docs/model.md`.
+/// What makes an incident and a label. `docs/training.md` shows the defaults as a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// How far ahead a positive looks.
