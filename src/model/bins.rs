@@ -40,25 +40,26 @@ impl Bins {
 
     /// Learns edges from training values; values that are not finite are left out.
     ///
-    /// `n_bins` quantiles of all values, extra edges in their outer two percent, where the rare
-    /// large counts live that announce trouble, and sixteen quantiles of the values in `positive`
-    /// rows, which are few but what it is about. Every edge is a value that occurred (to nine
-    /// digits), so the same data in another unit is cut at the same rows.
-    pub fn learn(values: &[f64], positive: &[bool], n_bins: usize) -> Self {
-        let mut levels: Vec<f64> = (1..n_bins.clamp(2, 150)).map(|i| i as f64).collect();
-        levels
-            .iter_mut()
-            .for_each(|level| *level /= n_bins.clamp(2, 150) as f64);
-        for share in [0.001, 0.002, 0.005, 0.01, 0.02] {
-            levels.extend([share, 1.0 - share]);
+    /// Every edge is a value that occurred (to nine digits), so the same data in another unit is cut
+    /// at the same rows.
+    pub fn learn(values: &[f64], positive: &[bool], cut: Cut) -> Self {
+        let n_bins = cut.quantiles.clamp(2, cut.quantiles_max());
+        let mut levels: Vec<f64> = (1..n_bins).map(|i| i as f64).collect();
+        levels.iter_mut().for_each(|level| *level /= n_bins as f64);
+        if cut.tails {
+            for share in [0.001, 0.002, 0.005, 0.01, 0.02] {
+                levels.extend([share, 1.0 - share]);
+            }
         }
         let mut edges = quantiles(values.iter().copied(), &levels);
-        let of_positives = values
-            .iter()
-            .zip(positive)
-            .filter(|(_, positive)| **positive);
-        let levels: Vec<f64> = (1..17).map(|i| f64::from(i) / 17.0).collect();
-        edges.extend(quantiles(of_positives.map(|(value, _)| *value), &levels));
+        if cut.tails {
+            let of_positives = values
+                .iter()
+                .zip(positive)
+                .filter(|(_, positive)| **positive);
+            let levels: Vec<f64> = (1..17).map(|i| f64::from(i) / 17.0).collect();
+            edges.extend(quantiles(of_positives.map(|(value, _)| *value), &levels));
+        }
         edges
             .iter_mut()
             .for_each(|edge| *edge = to_nine_digits(*edge));
@@ -66,6 +67,24 @@ impl Bins {
         edges.dedup();
         edges.truncate(EDGES_MAX);
         Self { edges }
+    }
+}
+
+/// How finely columns are cut into bins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Quantiles of all values.
+    pub quantiles: usize,
+    /// Extra edges in the outer two percent of the values, where the rare large counts live that
+    /// announce trouble, and sixteen quantiles of the values in positive rows, which are few but
+    /// what it is about.
+    pub tails: bool,
+}
+
+impl Cut {
+    /// More quantiles than this and the extra edges would have no room among [`EDGES_MAX`].
+    fn quantiles_max(self) -> usize {
+        if self.tails { 150 } else { EDGES_MAX }
     }
 }
 
@@ -95,6 +114,11 @@ pub(super) fn to_nine_digits(value: f64) -> f64 {
 mod tests {
     use super::*;
 
+    const CUT: Cut = Cut {
+        quantiles: 32,
+        tails: true,
+    };
+
     #[test]
     fn what_is_not_a_number_is_missing_and_the_rest_has_its_bin() {
         let bins = Bins {
@@ -121,10 +145,10 @@ mod tests {
         let data: Vec<f64> = (0..5_000)
             .map(|i| libm::pow(f64::from(i % 977), 1.7))
             .collect();
-        let plain = Bins::learn(&data, &[], 32);
+        let plain = Bins::learn(&data, &[], CUT);
         for unit in [1e-3, 1e6] {
             let scaled: Vec<f64> = data.iter().map(|v| v * unit).collect();
-            let bins = Bins::learn(&scaled, &[], 32);
+            let bins = Bins::learn(&scaled, &[], CUT);
             for (a, b) in data.iter().zip(&scaled) {
                 assert_eq!(plain.code(*a), bins.code(*b));
             }
@@ -137,7 +161,7 @@ mod tests {
         for (i, slot) in data.iter_mut().rev().take(30).enumerate() {
             *slot = 1.0 + i as f64;
         }
-        let bins = Bins::learn(&data, &[], 32);
+        let bins = Bins::learn(&data, &[], CUT);
         assert_eq!(bins.code(0.0), 1);
         assert!(bins.code(1.0) > 1);
         assert!(bins.code(30.0) > bins.code(1.0));
@@ -147,17 +171,33 @@ mod tests {
     fn values_of_the_few_positive_rows_get_edges_of_their_own() {
         let data: Vec<f64> = (0..10_000).map(f64::from).collect();
         let positive: Vec<bool> = data.iter().map(|v| *v >= 9_990.0).collect();
-        let bins = Bins::learn(&data, &positive, 32);
+        let bins = Bins::learn(&data, &positive, CUT);
         let edges = |bins: &Bins| bins.edges.iter().filter(|edge| **edge > 9_990.0).count();
         assert!(edges(&bins) >= 8, "{:?}", bins.edges);
-        assert_eq!(edges(&Bins::learn(&data, &[], 32)), 0);
+        assert_eq!(edges(&Bins::learn(&data, &[], CUT)), 0);
         assert!(bins.edges.is_sorted_by(|a, b| a < b));
     }
 
     #[test]
+    fn without_tails_there_are_quantiles_alone_and_never_more_edges_than_fit_in_a_byte() {
+        let data: Vec<f64> = (0..100_000).map(f64::from).collect();
+        let positive: Vec<bool> = data.iter().map(|v| *v >= 99_000.0).collect();
+        for (quantiles, tails, edges) in [
+            (64, false, 63),
+            (64, true, 63 + 10 + 16),
+            (1_000, false, 253),
+            // Two of the outer edges are quantiles already.
+            (1_000, true, 149 + 8 + 16),
+        ] {
+            let bins = Bins::learn(&data, &positive, Cut { quantiles, tails });
+            assert_eq!(bins.edges.len(), edges, "{quantiles} {tails}");
+        }
+    }
+
+    #[test]
     fn an_empty_and_a_constant_column_have_one_bin() {
-        assert_eq!(Bins::learn(&[], &[], 32).code_max(), 1);
-        assert_eq!(Bins::learn(&[f64::NAN; 4], &[true; 4], 32).code_max(), 1);
-        assert_eq!(Bins::learn(&[3.0; 400], &[], 32).code(3.0), 1);
+        assert_eq!(Bins::learn(&[], &[], CUT).code_max(), 1);
+        assert_eq!(Bins::learn(&[f64::NAN; 4], &[true; 4], CUT).code_max(), 1);
+        assert_eq!(Bins::learn(&[3.0; 400], &[], CUT).code(3.0), 1);
     }
 }

@@ -10,7 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::bins::MISSING;
 use super::gbdt::{Ensemble, Grower, Node, Tree, UnknownShape};
 use super::learn::Mask;
-use super::measure::log_loss;
+use super::measure::{centred_log_loss, log_loss};
 use super::trees::{DEPTH_MAX, FlatTrees, tells_missing};
 
 /// Encoded rows with their labels.
@@ -66,6 +66,10 @@ pub struct Settings {
     pub leaf_rows_min: usize,
     /// Stop when the validation loss has not improved for so many trees.
     pub patience: usize,
+    /// Whether the share of positives in the validation rows may be another than in training
+    /// (thinned negatives, other Nodes): their loss is then taken with the prior put right, or a
+    /// loop that learns well would stop for what calibration repairs.
+    pub prior_differs: bool,
     /// Columns in which the score may only rise; one per column, none if shorter.
     pub rising: Vec<bool>,
     /// Seed of the row sampling.
@@ -84,6 +88,7 @@ impl Default for Settings {
             l2: 4.0,
             leaf_rows_min: 20,
             patience: 20,
+            prior_differs: false,
             rising: Vec::new(),
             seed: 0,
         }
@@ -177,7 +182,11 @@ pub fn boost(
                 .iter()
                 .map(|h| 2.0 * f64::from(*h))
                 .collect();
-            let loss = log_loss(&log_odds, &validation.labels);
+            let loss = if settings.prior_differs {
+                centred_log_loss(&log_odds, &validation.labels)
+            } else {
+                log_loss(&log_odds, &validation.labels)
+            };
             if loss < best_loss - 1e-6 {
                 (best_loss, best_trees) = (loss, trees.len());
             } else if trees.len() >= best_trees + settings.patience.max(1) {

@@ -7,10 +7,11 @@ use ndarray::Array2;
 use super::artifact::{
     Artifact, Calibration, Column, Content, Limits, ModelError, Provenance, Source, Validation,
 };
-use super::bins::{Bins, MISSING};
+use super::bins::{Bins, Cut, MISSING};
 use super::boost::{BoostError, Rows, Settings, boost, log_odds, mask};
 use super::calibrate::platt;
 use super::drift::Reference;
+use super::gbdt::Ensemble;
 use super::measure::judge;
 
 /// Labelled rows: one row per Node and time.
@@ -60,8 +61,8 @@ pub struct Plan {
     pub columns: Vec<ColumnPlan>,
     /// What goes missing in training.
     pub masks: Vec<Mask>,
-    /// Quantile bins of a column.
-    pub bins: usize,
+    /// How columns are cut into bins.
+    pub cut: Cut,
     /// Of the boosting loop; `rising` is taken from the columns.
     pub settings: Settings,
     /// How far ahead a positive looks, in seconds.
@@ -85,6 +86,30 @@ pub struct Slices {
     pub test: Slice,
 }
 
+impl Slices {
+    /// That every slice has so many columns, and a label for each row.
+    pub(super) fn check(&self, n_columns: usize) -> Result<(), LearnError> {
+        for (slice, name) in [
+            (&self.train, "training"),
+            (&self.validation, "validation"),
+            (&self.calibration, "calibration"),
+            (&self.test, "test"),
+        ] {
+            let (rows, columns) = slice.values.dim();
+            if slice.labels.len() != rows || (rows > 0 && columns != n_columns) {
+                let labels = slice.labels.len();
+                return Err(LearnError::Shape {
+                    slice: name,
+                    columns,
+                    rows,
+                    labels,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Why no model came out.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnError {
@@ -99,6 +124,30 @@ pub enum LearnError {
         rows: usize,
         /// Its labels.
         labels: usize,
+    },
+    /// No way to learn was given.
+    #[error("there is no way to learn to choose; give one at least")]
+    NoWay,
+    /// A way that takes columns which are not there.
+    #[error("the way `{way}` takes column {column} of {columns}; count from 0")]
+    WayColumn {
+        /// Its name.
+        way: String,
+        /// The column that it takes.
+        column: usize,
+        /// How many there are.
+        columns: usize,
+    },
+    /// Several ways cannot be compared.
+    #[error(
+        "of {rows} validation rows {positives} are positive; to choose among several ways to learn \
+         there must be rows of both kinds: validate on a longer time"
+    )]
+    NothingToChooseBy {
+        /// Validation rows.
+        rows: usize,
+        /// Positive ones.
+        positives: usize,
     },
     /// Boosting failed.
     #[error("the trees could not be trained")]
@@ -120,70 +169,73 @@ pub fn learn(
     slices: &Slices,
     progress: impl FnMut(usize),
 ) -> Result<Artifact, LearnError> {
-    for (slice, name) in [
-        (&slices.train, "training"),
-        (&slices.validation, "validation"),
-        (&slices.calibration, "calibration"),
-        (&slices.test, "test"),
-    ] {
-        let (rows, columns) = slice.values.dim();
-        if slice.labels.len() != rows || (rows > 0 && columns != plan.columns.len()) {
-            let labels = slice.labels.len();
-            return Err(LearnError::Shape {
-                slice: name,
-                columns,
-                rows,
-                labels,
-            });
-        }
-    }
-    let columns = learn_columns(plan, &slices.train);
-    let mut rows = encode(&columns, &slices.train);
+    slices.check(plan.columns.len())?;
+    grow(plan, &slices.train, &slices.validation, progress)?.seal(plan, slices)
+}
+
+/// Trees with the columns whose bins they were grown on.
+pub(super) struct Grown {
+    pub(super) columns: Vec<Column>,
+    pub(super) gbdt: Ensemble,
+}
+
+/// Grows trees by a plan, from slices of the plan's width.
+pub(super) fn grow(
+    plan: &Plan,
+    train: &Slice,
+    validation: &Slice,
+    progress: impl FnMut(usize),
+) -> Result<Grown, LearnError> {
+    let columns = learn_columns(plan, train);
+    let mut rows = encode(&columns, train);
     mask(&mut rows, &plan.masks, plan.settings.seed);
     let settings = Settings {
         rising: plan.columns.iter().map(|column| column.rising).collect(),
         ..plan.settings.clone()
     };
-    let gbdt = boost(
-        &rows,
-        &encode(&columns, &slices.validation),
-        &settings,
-        progress,
-    )?;
-    let calibrating = encode(&columns, &slices.calibration);
-    let raw = log_odds(&gbdt, &calibrating);
-    let calibration = platt(&raw, &calibrating.labels);
-    let reference = reference(
-        plan,
-        &columns,
-        &calibrating,
-        &probabilities(&raw, calibration),
-    );
-    let test = encode(&columns, &slices.test);
-    let validation = judge(
-        &probabilities(&log_odds(&gbdt, &test), calibration),
-        &test.labels,
-    );
-    let content = Content {
-        name: plan.name.clone(),
-        source: plan.source,
-        columns,
-        calibration,
-        horizon_seconds: plan.horizon_seconds,
-        provenance: Provenance {
-            command: plan.command.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            seed: plan.settings.seed,
-            rows: slices.train.labels.len() as u64,
-            positives: slices.train.positives() as u64,
-            nodes: plan.nodes,
-        },
-        validation: (validation != Validation::default()).then_some(validation),
-        local: None,
-        reference,
-        gbdt,
-    };
-    Ok(Artifact::seal(content, &Limits::default())?)
+    let validation = encode(&columns, validation);
+    let gbdt = boost(&rows, &validation, &settings, progress)?;
+    Ok(Grown { columns, gbdt })
+}
+
+impl Grown {
+    /// Calibrates and judges the trees, and makes a model file of them.
+    pub(super) fn seal(self, plan: &Plan, slices: &Slices) -> Result<Artifact, LearnError> {
+        let calibrating = encode(&self.columns, &slices.calibration);
+        let raw = log_odds(&self.gbdt, &calibrating);
+        let calibration = platt(&raw, &calibrating.labels);
+        let reference = reference(
+            plan,
+            &self.columns,
+            &calibrating,
+            &probabilities(&raw, calibration),
+        );
+        let test = encode(&self.columns, &slices.test);
+        let validation = judge(
+            &probabilities(&log_odds(&self.gbdt, &test), calibration),
+            &test.labels,
+        );
+        let content = Content {
+            name: plan.name.clone(),
+            source: plan.source,
+            columns: self.columns,
+            calibration,
+            horizon_seconds: plan.horizon_seconds,
+            provenance: Provenance {
+                command: plan.command.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                seed: plan.settings.seed,
+                rows: slices.train.labels.len() as u64,
+                positives: slices.train.positives() as u64,
+                nodes: plan.nodes,
+            },
+            validation: (validation != Validation::default()).then_some(validation),
+            local: None,
+            reference,
+            gbdt: self.gbdt,
+        };
+        Ok(Artifact::seal(content, &Limits::default())?)
+    }
 }
 
 /// Calibrated probabilities of raw log-odds.
@@ -217,7 +269,7 @@ fn learn_columns(plan: &Plan, train: &Slice) -> Vec<Column> {
             meaning: column.meaning.clone(),
             rising: column.rising,
             usual: healthy_median(values.iter().zip(&train.labels)),
-            edges: Bins::learn(&values.to_vec(), &train.labels, plan.bins),
+            edges: Bins::learn(&values.to_vec(), &train.labels, plan.cut),
         })
         .collect()
 }
@@ -250,47 +302,7 @@ pub fn encode(columns: &[Column], slice: &Slice) -> Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::testing::raw_rows;
-
-    fn plan(n_columns: usize) -> Plan {
-        let column = |i| ColumnPlan {
-            name: format!("f{i}"),
-            rising: i == 0,
-            meaning: "0123456789abcdef".to_owned(),
-        };
-        Plan {
-            name: "test".to_owned(),
-            source: Source::Local,
-            columns: (0..n_columns).map(column).collect(),
-            masks: vec![Mask {
-                columns: vec![0, 1],
-                share: 0.1,
-            }],
-            bins: 32,
-            settings: Settings {
-                trees_max: 40,
-                seed: 3,
-                ..Settings::default()
-            },
-            horizon_seconds: 1_800,
-            command: "test".to_owned(),
-            nodes: 4,
-        }
-    }
-
-    fn slice(n: usize, seed: u64) -> Slice {
-        let (values, labels) = raw_rows(n, 4, seed);
-        Slice { values, labels }
-    }
-
-    fn slices() -> Slices {
-        Slices {
-            train: slice(2_000, 1),
-            validation: slice(1_000, 2),
-            calibration: slice(2_000, 3),
-            test: slice(4_000, 4),
-        }
-    }
+    use crate::model::testing::{plan, slice, slices};
 
     #[test]
     fn a_learned_model_is_calibrated_and_better_than_the_base_rate() {
@@ -332,6 +344,59 @@ mod tests {
             .clone()
             .unwrap();
         assert!(figures.ece < 0.03, "{figures:?}");
+    }
+
+    /// What the model says of a slice's rows, with these columns missing from all of them.
+    fn says(model: &Artifact, slice: &Slice, missing: &[usize]) -> Vec<f64> {
+        let mut slice = slice.clone();
+        for column in missing {
+            slice.values.column_mut(*column).fill(f64::NAN);
+        }
+        let rows = encode(&model.content().columns, &slice);
+        let raw = log_odds(&model.content().gbdt, &rows);
+        probabilities(&raw, model.content().calibration)
+    }
+
+    #[test]
+    fn the_same_rows_in_other_units_get_the_same_scores() {
+        let plain = slices();
+        let scores = says(&learn(&plan(4), &plain, |_| {}).unwrap(), &plain.test, &[]);
+        for unit in [1e-3, 1e6] {
+            let mut scaled = plain.clone();
+            for slice in [
+                &mut scaled.train,
+                &mut scaled.validation,
+                &mut scaled.calibration,
+                &mut scaled.test,
+            ] {
+                slice.values *= unit;
+            }
+            let model = learn(&plan(4), &scaled, |_| {}).unwrap();
+            assert_eq!(says(&model, &scaled.test, &[]), scores, "x {unit}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_was_trained_with_gaps_bears_a_missing_group_and_knows_nothing_of_an_empty_row()
+    {
+        let slices = slices();
+        let complete = Plan {
+            masks: Vec::new(),
+            ..plan(4)
+        };
+        let complete = learn(&complete, &slices, |_| {}).unwrap();
+        // The plan masks the first two columns together.
+        let gaps = learn(&plan(4), &slices, |_| {}).unwrap();
+        let judged = |model: &Artifact, missing: &[usize]| {
+            judge(&says(model, &slices.test, missing), &slices.test.labels)
+        };
+        let ratio = judged(&gaps, &[]).pr_auc / judged(&complete, &[]).pr_auc;
+        assert!(ratio > 0.95, "{ratio}");
+        let without = judged(&gaps, &[0, 1]);
+        assert!(without.ece < 0.03, "{without:?}");
+        assert!(without.brier_skill > 0.0, "{without:?}");
+        let nothing = says(&gaps, &slices.test, &[0, 1, 2, 3])[0];
+        assert!(nothing < 0.5, "{nothing}");
     }
 
     #[test]

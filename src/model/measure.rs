@@ -122,6 +122,33 @@ pub fn log_loss(log_odds: &[f64], labels: &[bool]) -> f64 {
     sum / log_odds.len().max(1) as f64
 }
 
+/// Mean logistic loss of log-odds once they are shifted, all by the same, to the true share of
+/// positives. Where there are rows of one kind only, they are left as they are.
+pub fn centred_log_loss(log_odds: &[f64], labels: &[bool]) -> f64 {
+    let n = log_odds.len().min(labels.len());
+    let positives = labels.iter().take(n).filter(|y| **y).count();
+    if positives == 0 || positives == n {
+        return log_loss(log_odds, labels);
+    }
+    let mut shift = 0.0;
+    // Newton's steps on a convex function; a long one is cut short, so that none overshoots for good.
+    for _ in 0..50 {
+        let (mut expected, mut width) = (0.0, 1e-9);
+        for x in log_odds {
+            let p = 1.0 / (1.0 + libm::exp(-(x + shift)));
+            expected += p;
+            width += p * (1.0 - p);
+        }
+        let step = ((positives as f64 - expected) / width).clamp(-1.0, 1.0);
+        shift += step;
+        if step.abs() < 1e-9 {
+            break;
+        }
+    }
+    let shifted: Vec<f64> = log_odds.iter().map(|x| x + shift).collect();
+    log_loss(&shifted, labels)
+}
+
 /// Logistic loss of one row.
 pub(super) fn one_log_loss(log_odds: f64, label: bool) -> f64 {
     let x = if label { -log_odds } else { log_odds };
@@ -157,6 +184,23 @@ mod tests {
         let expected = [(0.9, 1.0, 0.5), (0.5, 2.0 / 3.0, 1.0), (0.1, 0.5, 1.0)];
         assert_eq!(points, expected);
         assert_eq!(precision_recall(&[0.9], &[false]), []);
+    }
+
+    #[test]
+    fn a_loss_with_the_prior_put_right_does_not_see_a_shift_of_all_log_odds() {
+        let odds: Vec<f64> = (0..200).map(|i| f64::from(i) / 25.0 - 6.0).collect();
+        let labels: Vec<bool> = (0..200).map(|i| i % 7 == 0 || i > 190).collect();
+        let centred = centred_log_loss(&odds, &labels);
+        assert!(centred < log_loss(&odds, &labels));
+        for shift in [-20.0, -1.0, 5.0] {
+            let shifted: Vec<f64> = odds.iter().map(|x| x + shift).collect();
+            let loss = centred_log_loss(&shifted, &labels);
+            assert!((loss - centred).abs() < 1e-9, "{shift}: {loss} {centred}");
+        }
+        assert_eq!(
+            centred_log_loss(&odds, &[true; 200]),
+            log_loss(&odds, &[true; 200])
+        );
     }
 
     #[test]

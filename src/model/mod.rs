@@ -13,6 +13,7 @@ pub mod bins;
 pub mod boost;
 pub mod built_in;
 pub mod calibrate;
+pub mod choose;
 pub mod drift;
 pub mod explain;
 pub mod gbdt;

@@ -21,6 +21,7 @@ use crate::simulate::fleet::{
 };
 
 use super::artifact::{Artifact, Source, meaning_of};
+use super::bins::Cut;
 use super::boost::{Settings, unit};
 use super::learn::{ColumnPlan, LearnError, Mask, Plan, Slice, Slices, learn};
 
@@ -244,7 +245,10 @@ fn plan(schema: &Schema, seed: u64, size: &Size) -> Result<Plan, SyntheticError>
         source: Source::Synthetic,
         columns: columns?,
         masks: masks(schema),
-        bins: 32,
+        cut: Cut {
+            quantiles: 32,
+            tails: true,
+        },
         settings: Settings {
             trees_max: size.trees,
             depth: 5,
@@ -255,6 +259,7 @@ fn plan(schema: &Schema, seed: u64, size: &Size) -> Result<Plan, SyntheticError>
             l2: 1.0,
             leaf_rows_min: 10,
             patience: 40,
+            prior_differs: false,
             rising: Vec::new(),
             seed,
         },

@@ -13,12 +13,19 @@ use super::artifact::{
     Artifact, Calibration, Column, Content, Limits, Provenance, Source, meaning_of,
 };
 use super::authority::Demands;
-use super::bins::Bins;
+use super::bins::{Bins, Cut};
 use super::boost::{Rows, Settings, boost, unit};
 use super::gbdt::{Ensemble, Node, NodeValue, Tree};
+use super::learn::{ColumnPlan, Mask, Plan, Slice, Slices};
 use super::loaded::Terms;
 use super::local::{Against, Baseline, CostFigures, Local, ReliabilityBin, Span};
 use super::xgboost;
+
+/// How small models cut their columns.
+pub(crate) const CUT: Cut = Cut {
+    quantiles: 32,
+    tails: true,
+};
 
 /// Raw rows with labels: trouble is the product of the first two columns, or a large third; one
 /// value in twenty is missing.
@@ -72,6 +79,49 @@ pub(crate) fn encode(values: &Array2<f64>, columns: &[Column], labels: &[bool]) 
     }
 }
 
+/// A plan for [`slices`] of so many columns, of which the first rises.
+pub(crate) fn plan(n_columns: usize) -> Plan {
+    let column = |i| ColumnPlan {
+        name: format!("f{i}"),
+        rising: i == 0,
+        meaning: "0123456789abcdef".to_owned(),
+    };
+    Plan {
+        name: "test".to_owned(),
+        source: Source::Local,
+        columns: (0..n_columns).map(column).collect(),
+        masks: vec![Mask {
+            columns: vec![0, 1],
+            share: 0.1,
+        }],
+        cut: CUT,
+        settings: Settings {
+            trees_max: 40,
+            seed: 3,
+            ..Settings::default()
+        },
+        horizon_seconds: 1_800,
+        command: "test".to_owned(),
+        nodes: 4,
+    }
+}
+
+/// [`raw_rows`] of four columns.
+pub(crate) fn slice(n: usize, seed: u64) -> Slice {
+    let (values, labels) = raw_rows(n, 4, seed);
+    Slice { values, labels }
+}
+
+/// Slices that differ by their seeds alone.
+pub(crate) fn slices() -> Slices {
+    Slices {
+        train: slice(2_000, 1),
+        validation: slice(1_000, 2),
+        calibration: slice(2_000, 3),
+        test: slice(4_000, 4),
+    }
+}
+
 /// A model trained on [`raw_rows`]; column `i` is `names[i]`.
 pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
     let (values, labels) = raw_rows(1_500, names.len(), 7);
@@ -83,7 +133,7 @@ pub(crate) fn model(names: &[&str], settings: &Settings) -> Artifact {
             meaning: "0123456789abcdef".to_owned(),
             rising: false,
             usual: Some(0.5),
-            edges: Bins::learn(&column.to_vec(), &labels, 32),
+            edges: Bins::learn(&column.to_vec(), &labels, CUT),
         })
         .collect();
     let rows = encode(&values, &columns, &labels);

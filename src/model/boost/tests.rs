@@ -68,6 +68,46 @@ fn training_stops_when_validation_no_longer_improves() {
 }
 
 #[test]
+fn validation_rows_with_another_share_of_positives_do_not_stop_a_loop_that_is_told_so() {
+    let columns = model(&NAMES, &quick()).content().columns.clone();
+    let rows = |n, seed| {
+        let (values, labels) = raw_rows(n, NAMES.len(), seed);
+        encode(&values, &columns, &labels)
+    };
+    let train = rows(2_000, 1);
+    // Of the positive validation rows one in ten is left.
+    let all = rows(6_000, 2);
+    let mut validation = Rows {
+        n_columns: all.n_columns,
+        ..Rows::default()
+    };
+    let mut positives = 0;
+    for (i, label) in all.labels.iter().enumerate() {
+        positives += usize::from(*label);
+        if !label || positives % 10 == 0 {
+            validation.codes.extend(all.row(i));
+            validation.labels.push(*label);
+        }
+    }
+    let trees = |prior_differs| {
+        let settings = Settings {
+            trees_max: 60,
+            patience: 10,
+            prior_differs,
+            ..Settings::default()
+        };
+        let ensemble = boost(&train, &validation, &settings, |_| {}).unwrap();
+        ensemble.trees.len()
+    };
+    assert!(
+        trees(true) > trees(false) + 5,
+        "{} {}",
+        trees(true),
+        trees(false)
+    );
+}
+
+#[test]
 fn twelve_positives_among_many_rows_do_not_read_as_certainty() {
     // With the crate's own loop a leaf of one row says p = 1.0 after a single tree.
     let n = 6_000;
