@@ -212,3 +212,48 @@ pub(super) fn features_of(columns: &[ColumnName]) -> Vec<FeatureName> {
     features.dedup();
     features
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::{IdentityMap, Schema};
+    use crate::model::built_in::built_in;
+    use crate::model::scorer::TreeScorer;
+
+    /// The Node `a` was scraped; of every required feature but the first so many nothing came.
+    fn told(required: usize) -> Telemetered {
+        let at = Timestamp::from_second(1_790_000_000).unwrap();
+        let schema = Arc::new(Schema::built_in());
+        let mut matrix = FeatureMatrix::missing(at, Arc::clone(&schema), vec!["a".into()]);
+        matrix.scraped_at[0] = Some(at);
+        let columns = schema.features().iter().enumerate();
+        for (column, _) in columns.filter(|(_, f)| !f.optional).take(required) {
+            matrix.values[(0, column)] = 0.0;
+        }
+        Telemetered {
+            matrix,
+            columns: Vec::new(),
+            identity: IdentityMap::default(),
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_node_of_which_nothing_or_too_little_is_known_is_unknown_whatever_the_model_says() {
+        let scorer = TreeScorer::new(&built_in().unwrap());
+        let required = Schema::built_in()
+            .features()
+            .iter()
+            .filter(|feature| !feature.optional)
+            .count();
+        for (known, unknown) in [(0, true), (required / 2, true), (required, false)] {
+            let scored = score(&scorer, told(known), 0.3).unwrap();
+            let risk = &scored.scores["a"].risk;
+            assert_eq!(
+                risk.as_ref().err(),
+                unknown.then_some(&ScoreUnknown::FeaturesMissing),
+                "{known} of {required}"
+            );
+        }
+    }
+}
