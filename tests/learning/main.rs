@@ -1,0 +1,67 @@
+//! Our learner beside others on the same rows, for `tests/learners`, which see.
+
+mod binomial;
+mod compare;
+mod figures;
+mod gaps;
+mod ours;
+mod problems;
+mod reliability;
+mod smd;
+mod theirs;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::figures::Figures;
+use crate::theirs::Python;
+
+/// Seeds of the problems, fixed before anything was tuned; tuning took others.
+const SEEDS: [u64; 3] = [7001, 7002, 7003];
+
+/// Our learner beside others on the same rows.
+#[derive(Parser)]
+struct Arguments {
+    /// Interpreter of the environment with the other learners.
+    #[arg(long)]
+    python: PathBuf,
+    /// Where results of the other learners are kept.
+    #[arg(long)]
+    results: PathBuf,
+    /// Other seeds of the problems, for tuning.
+    #[arg(long, value_delimiter = ',', default_values_t = SEEDS)]
+    seeds: Vec<u64>,
+    /// A folder with machines of the Server Machine Dataset.
+    #[arg(long)]
+    machines: Option<PathBuf>,
+    /// The machines alone.
+    #[arg(long, requires = "machines")]
+    only_machines: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let python = Python {
+        program: arguments.python,
+        results: arguments.results,
+    };
+    binomial::check()?;
+    let mut figures = Figures::default();
+    if !arguments.only_machines {
+        let rounds = compare::rounds(&python, &arguments.seeds).context("the comparison failed")?;
+        compare::report(&rounds, &mut figures);
+        gaps::report(&rounds, &mut figures).context("units and gaps could not be tried")?;
+    }
+    match &arguments.machines {
+        Some(folder) => smd::report(folder, &python, &mut figures)?,
+        None => println!(
+            "\nNo real machines: give the Server Machine Dataset with --machines FOLDER (NAME.csv.gz)"
+        ),
+    }
+    if !figures.print() {
+        std::process::exit(1);
+    }
+    Ok(())
+}
