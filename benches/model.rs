@@ -5,6 +5,8 @@
 //! here fails for being slow. The aims: scores in 25 ms, derived columns in 50 ms and 30 MiB,
 //! explanations in 250 ms.
 
+mod memory;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -116,7 +118,7 @@ fn bench(criterion: &mut Criterion) {
     let columns = all_columns(&schema);
     let derive_all = || derive(&columns, black_box(&features), &History::default());
     // Before anything else, so that nothing that was freed hides what is taken.
-    match peak_of(derive_all) {
+    match memory::peak_of(derive_all) {
         Some(mebibytes) => println!("figure derive_{}_columns_mib {mebibytes:.1}", columns.len()),
         None => println!("the memory of deriving is not known: it takes Linux's /proc"),
     }
@@ -154,20 +156,6 @@ fn bench(criterion: &mut Criterion) {
             });
         });
     }
-}
-
-/// By how much memory in use grew at its highest while `work` ran, in MiB.
-fn peak_of<T>(work: impl Fn() -> T) -> Option<f64> {
-    let read = |key: &str| {
-        let status = std::fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        line.trim().trim_end_matches(" kB").parse::<f64>().ok()
-    };
-    // Puts the highest mark back to what is in use now.
-    std::fs::write("/proc/self/clear_refs", "5").ok()?;
-    let before = read("VmRSS:")?;
-    drop(black_box(work()));
-    Some((read("VmHWM:")? - before) / 1_024.0)
 }
 
 criterion_group!(benches, bench);
