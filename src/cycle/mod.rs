@@ -130,7 +130,7 @@ enum Answer {
         asked_at: Timestamp,
         took: Duration,
         model: Arc<Model>,
-        answer: Result<(Scored, Option<Counts>), String>,
+        answer: Result<Box<(Scored, Option<Counts>)>, String>,
     },
     Model(Result<Box<Looked>, String>),
     Pods {
@@ -374,7 +374,7 @@ impl Cycle {
                 asked_at: at,
                 took: started.elapsed(),
                 model,
-                answer,
+                answer: answer.map(Box::new),
             }
         });
     }
@@ -448,7 +448,8 @@ impl Cycle {
                 self.telemetry_running = false;
                 self.parts.counters.cycle(&[("features", took)], took);
                 match answer {
-                    Ok((scored, counts)) => {
+                    Ok(answer) => {
+                        let (scored, counts) = *answer;
                         self.parts
                             .counters
                             .set_telemetry(scored.columns_failed, scored.targets_refused);

@@ -247,7 +247,7 @@ mod tests {
             .filter(|feature| !feature.optional)
             .count();
         for (known, unknown) in [(0, true), (required / 2, true), (required, false)] {
-            let scored = score(&scorer, told(known), 0.3).unwrap();
+            let scored = score(&scorer, told(known), 0.3, &Mutex::default()).unwrap();
             let risk = &scored.scores["a"].risk;
             assert_eq!(
                 risk.as_ref().err(),

@@ -489,7 +489,7 @@ mod tests {
             "the trees hardly ask about them"
         );
         let refusal = drifted(&measured(0.456, 0.06), &allowed).unwrap();
-        assert!(!trusted(&[refusal.clone()], &allowed));
+        assert!(!trusted(std::slice::from_ref(&refusal), &allowed));
         assert_eq!(
             refusal.to_string(),
             "its inputs have drifted from those that it learned from: a 0.46, b 0.46 (model.drift_alarm); \

@@ -200,7 +200,7 @@ async fn what_is_being_scored_ends_with_the_model_that_it_began_with() {
         let model = filed.scene.node("n01").model.expect("a model").to_string();
         // Page, card and every Node are of one model.
         assert_eq!(filed.shown().0, model);
-        if filed.counted() == [] {
+        if filed.counted().is_empty() {
             before = at;
         } else if at > before {
             first.get_or_insert(model);

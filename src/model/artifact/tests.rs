@@ -271,7 +271,7 @@ fn impossible() -> Vec<Case> {
         ),
         (
             "a column of tomorrow",
-            set("/columns/0/name", json!("mem_used:week")),
+            set("/columns/0/name", json!("mem_used:month")),
             "no kind of column",
         ),
         (

@@ -196,9 +196,12 @@ fn groups_hold_a_tenth_each_and_rare_bins_are_joined() {
     assert!(groups.from.is_empty() && groups.missing == 0.0);
 }
 
+/// What is wrong, how it is made so, and what is said.
+type Change = (&'static str, fn(&mut Reference), &'static str);
+
 #[test]
 fn a_reference_that_cannot_be_is_refused_with_its_place() {
-    let changes: [(&str, fn(&mut Reference), &str); 13] = [
+    let changes: [Change; 13] = [
         (
             "too few columns",
             |it| it.columns.truncate(1),
