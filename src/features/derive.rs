@@ -146,7 +146,7 @@ impl<'a> Source<'a> {
             let now = || self.matrix.value(row, at);
             let value = match column {
                 ColumnName::Now(_) => now(),
-                ColumnName::Peers(_) => self.from_peers(noise, row, at),
+                ColumnName::Peers(_) => self.beside_peers(noise, row, at),
                 ColumnName::Change(_, over) => past
                     .as_ref()
                     .and_then(|past| past.change(row, now()?, over.points())),
@@ -165,7 +165,7 @@ impl<'a> Source<'a> {
 
     /// Deviation from the peers' median. The scale is never below the feature's `noise`, or one lost
     /// packet among idle Nodes would be the largest deviation there is.
-    fn from_peers(&self, noise: f64, row: usize, column: usize) -> Option<f64> {
+    fn beside_peers(&self, noise: f64, row: usize, column: usize) -> Option<f64> {
         let usual = self.usual.as_ref()?;
         let from_median = self.matrix.value(row, column)? - usual.value(row, column)?;
         let scale = usual.spread(column).max(noise);

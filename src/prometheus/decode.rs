@@ -246,7 +246,7 @@ fn not_a(wanted: &str, body: &[u8]) -> Option<DecodeError> {
         .ok()?
         .data?
         .result_type;
-    (kind != wanted).then(|| match wanted {
+    (kind != wanted).then_some(match wanted {
         "matrix" => DecodeError::NotAMatrix { kind },
         _ => DecodeError::NotAVector { kind },
     })

@@ -1,8 +1,8 @@
 //! What is remembered of earlier matrices: the last hour, and the week before it.
 //!
 //! On a grid of five minutes, so that history asked for later is the same points. Per feature and Node 96
-//! bytes: 13 points of the last hour in 16 bits each ([`code`]), and of each of seven days (UTC) number,
-//! mean and spread of the points ([`cell`]). A point goes into its day when it is older than an hour: an
+//! bytes: 13 points of the last hour in 16 bits each (`code`), and of each of seven days (UTC) number,
+//! mean and spread of the points (`cell`). A point goes into its day when it is older than an hour: an
 //! incident does not hide itself by becoming usual. The seventh day back leaves as a whole, so the week is
 //! six to seven days.
 //!
