@@ -857,15 +857,7 @@ mod tests {
 
     #[test]
     fn a_budget_that_changes_elsewhere_leaves_the_others_as_they_are() {
-        let budget = |namespace: &str, allowed: i32| {
-            let pdb: PodDisruptionBudget = serde_json::from_value(json!({
-                "metadata": {"namespace": namespace, "name": "pdb"},
-                "spec": {"selector": {}},
-                "status": {"disruptionsAllowed": allowed, "currentHealthy": 3, "desiredHealthy": 2, "expectedPods": 3},
-            }))
-            .expect("a budget");
-            SeenBudget::from(&pdb).expect("named")
-        };
+        let budget = |namespace: &str, allowed: i32| budget(namespace, "pdb", allowed);
         let applied = |namespace: &str, allowed: i32| Seen::Applied {
             item: budget(namespace, allowed),
             version: String::new(),

@@ -15,14 +15,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::model::artifact::Calibration;
+use crate::model::authority;
 
 use super::labels::{Incident, Rules};
 use super::track::Span;
 
 /// With fewer incidents to judge a model on, it may advise and not act.
-pub const INCIDENTS_MIN: usize = 30;
+pub const INCIDENTS_MIN: usize = authority::EVENTS_MIN as usize;
 /// And with those of fewer Nodes.
-pub const NODES_MIN: usize = 5;
+pub const NODES_MIN: usize = authority::NODES_MIN as usize;
 /// No part of the history may be shorter: Nodes have days and nights.
 const PART_MIN: Duration = Duration::from_secs(86_400);
 

@@ -13,15 +13,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::artifact::Validation;
+pub use crate::model::authority::{EFFICACY, threshold};
+pub use crate::model::local::Baseline;
 use crate::model::measure::{self, PrecisionRecall};
 use crate::model::reliability::{Bin, reliability};
 
 use self::bootstrap::Difference;
 use self::trial::{Manner, Outcome, Trial, act};
 
-/// Share of an incident's cost that a drain in time averts. Nobody has measured it: what it does not avert is
-/// the drain that comes too late, and the Pods that fail elsewhere as well.
-pub const EFFICACY: f64 = 0.8;
 /// What an incident is worth, in drains: judged at each of these and at what the operator says. No further
 /// than twice from one to the next, so that a cost that is changed later lies near two that were judged.
 pub const INCIDENT_COSTS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
@@ -31,39 +30,6 @@ const TRIED_MAX: usize = 60;
 const CURVE_MAX: usize = 300;
 /// Days of the month in "needless drains for each Node and month".
 const MONTH: f64 = 30.0;
-
-/// A way to do without the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Baseline {
-    /// To let every incident happen.
-    NeverAct,
-    /// Fixed limits on single features: [`crate::model::rule`].
-    StaticThresholds,
-    /// The largest deviation from what is usual.
-    LargestDeviation,
-    /// Alerts, from the begin of their pending time.
-    PendingAlerts,
-}
-
-impl Baseline {
-    /// Every one.
-    pub const ALL: [Self; 4] = [
-        Self::NeverAct,
-        Self::StaticThresholds,
-        Self::LargestDeviation,
-        Self::PendingAlerts,
-    ];
-
-    /// What it is to act by it, in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::NeverAct => "never acting",
-            Self::StaticThresholds => "static thresholds",
-            Self::LargestDeviation => "largest deviation",
-            Self::PendingAlerts => "pending alerts",
-        }
-    }
-}
 
 /// Scores of a trial's rows, one each in the order of [`Trial::rows`]; not a number where there is none.
 #[derive(Clone, Debug, Default)]
@@ -236,12 +202,6 @@ impl Judgement {
     pub fn cost(&self, at: &ByThreshold, incident_cost: f64) -> f64 {
         total_cost(at.drains, at.foretold, at.missed, incident_cost) / self.node_days
     }
-}
-
-/// The probability from which on acting costs less than not acting. At most 1: an incident that is worth less
-/// is to be let happen.
-pub fn threshold(incident_cost: f64) -> f64 {
-    (1.0 / (EFFICACY * incident_cost)).min(1.0)
 }
 
 /// Judges a model on `test`, with the baselines' thresholds found on `earlier`.
