@@ -271,6 +271,26 @@ fn each_reason_to_hold_is_said_once() {
 }
 
 #[test]
+fn why_the_model_may_not_act_is_said_in_the_words_that_come_with_the_world() {
+    let said = |why: Option<&str>| {
+        let scene = scene()
+            .at_risk("n3", 0.9, MINUTE)
+            .with_policy(|policy| policy.model_trusted = false)
+            .with_world(|world| world.untrusted = why.map(str::to_owned));
+        let decision = decide(&scene.policy, &scene.memory, &scene.world);
+        decision.verdicts["n3"].holds[0].detail.clone()
+    };
+    assert_eq!(
+        said(Some("it was judged 100 days ago")),
+        "the model alone may cause no more than a label: it was judged 100 days ago"
+    );
+    assert_eq!(
+        said(None),
+        "the model alone may cause no more than a label: it has proved nothing on this cluster"
+    );
+}
+
+#[test]
 fn what_holds_at_a_reach_is_said_at_that_reach() {
     let hold = |scene: &Scene| {
         let decision = decide(&scene.policy, &scene.memory, &scene.world);
