@@ -38,6 +38,8 @@ pub enum Query {
     ScrapeInterval,
     /// Alerting and recording rules.
     Rules,
+    /// Something that happened to the Nodes, in words.
+    Seen(&'static str),
     /// Version of the server.
     BuildInfo,
 }
@@ -53,6 +55,7 @@ impl fmt::Display for Query {
                     humantime::format_duration(*history)
                 );
             }
+            Self::Seen(what) => what,
             Self::Identity => "the targets' identity (node_uname_info)",
             Self::Up => "the targets' `up`",
             Self::Builds => "the exporters' versions (node_exporter_build_info)",

@@ -8,6 +8,7 @@ mod decode;
 mod options;
 mod past;
 mod promql;
+mod ranges;
 mod rules;
 mod setup;
 mod telemetry;
@@ -15,6 +16,7 @@ mod telemetry;
 pub use client::{BuildInfo, PrometheusClient, Query, QueryError};
 pub use decode::{DecodeError, Vector};
 pub use options::{BasicAuth, OptionFault, PrometheusOptions, SetupError};
+pub use ranges::{PastSeries, RangeError, Times};
 pub use rules::AlertRule;
 pub use telemetry::PrometheusTelemetry;
 

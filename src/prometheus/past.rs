@@ -22,7 +22,7 @@ use super::decode::{FromSeries, Labelled, Series, Steps};
 use super::telemetry::{PrometheusTelemetry, Queries, collected, failed, instances, pod, target};
 use crate::features::assemble::{Answer, Gathered, Sample, assemble};
 use crate::features::history::GRID;
-use crate::features::identity::{Labels, PodOnNode, Sightings, needs_pods};
+use crate::features::identity::{Labels, Sightings, needs_pods};
 use crate::features::{
     FeatureMatrix, IdentityMap, NodeDirectory, PastFeatures, Schema, TelemetryError,
 };
@@ -30,11 +30,16 @@ use crate::features::{
 /// The longest pause after a query.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// All answers of one range.
-struct Answers {
+/// Whose the series of a range are.
+pub(super) struct Who {
     identity: Vec<Series<Labels>>,
     up: Vec<Series<Labels>>,
     pods: Vec<Series<Labels>>,
+}
+
+/// All answers of one range.
+struct Answers {
+    who: Who,
     collectors: Option<Result<Ranged, String>>,
     histories: BTreeMap<Duration, Result<Ranged, String>>,
     features: Vec<Result<Ranged, String>>,
@@ -87,16 +92,7 @@ impl PrometheusTelemetry {
         nodes: &NodeDirectory,
         problems: &mut Vec<String>,
     ) -> Result<Answers, QueryError> {
-        // Without the targets no series can be told from another.
-        let identity = self.ranged::<Labelled>(Query::Identity, &promql.identity, grid);
-        let identity = identity.await?;
-        let up = self.ranged::<Labelled>(Query::Up, &promql.up, grid).await?;
-        let mut pods = Vec::new();
-        if (0..grid.n).any(|i| needs_pods(nodes, &sightings(&identity, &up, &[], i))) {
-            pods = self
-                .ranged::<Labelled>(Query::Pods, &promql.pods, grid)
-                .await?;
-        }
+        let who = self.who(promql, grid, nodes).await?;
         let mut said = |answer: Result<Vec<Series<Sample>>, QueryError>, steps| {
             let answer = answer.map_err(|error| chain(&error));
             problems.extend(answer.as_ref().err().cloned());
@@ -121,17 +117,35 @@ impl PrometheusTelemetry {
             features.push(said(answer, steps));
         }
         Ok(Answers {
-            identity,
-            up,
-            pods,
+            who,
             collectors,
             histories,
             features,
         })
     }
 
+    /// The targets: without them no series can be told from another.
+    pub(super) async fn who(
+        &self,
+        promql: &Queries,
+        grid: Steps,
+        nodes: &NodeDirectory,
+    ) -> Result<Who, QueryError> {
+        let identity = self.ranged::<Labelled>(Query::Identity, &promql.identity, grid);
+        let mut who = Who {
+            identity: identity.await?,
+            up: self.ranged::<Labelled>(Query::Up, &promql.up, grid).await?,
+            pods: Vec::new(),
+        };
+        if (0..grid.n).any(|i| needs_pods(nodes, &who.sightings(i))) {
+            let pods = self.ranged::<Labelled>(Query::Pods, &promql.pods, grid);
+            who.pods = pods.await?;
+        }
+        Ok(who)
+    }
+
     /// One range, in as many parts as it takes.
-    fn ranged<'a, T>(
+    pub(super) fn ranged<'a, T>(
         &'a self,
         query: Query,
         promql: &'a str,
@@ -233,35 +247,37 @@ fn steps_of(grid: Steps, every: Option<Duration>) -> Steps {
     }
 }
 
-fn sightings(
-    identity: &[Series<Labels>],
-    up: &[Series<Labels>],
-    pods: &[Series<Labels>],
-    i: usize,
-) -> Sightings {
-    let there = move |series: &&Series<Labels>| series.values.get(i).is_some_and(|v| !v.is_nan());
-    let labelled = |series: &Series<Labels>| Labelled {
-        labels: series.metric.clone(),
-        value: series.values[i],
-    };
-    let pods = pods
-        .iter()
-        .filter(there)
-        .map(|series| series.metric.clone());
-    Sightings {
-        targets: identity
-            .iter()
-            .filter(there)
-            .map(labelled)
-            .filter_map(target)
-            .collect(),
-        up: up
-            .iter()
-            .filter(there)
-            .map(|series| series.metric.clone())
-            .collect(),
-        builds: Vec::new(),
-        pods: pods.filter_map(pod).collect::<Vec<PodOnNode>>(),
+impl Who {
+    /// Whose they were at one of the times.
+    pub(super) fn at(
+        &self,
+        i: usize,
+        at: Timestamp,
+        nodes: &NodeDirectory,
+        stale_after: Duration,
+    ) -> IdentityMap {
+        IdentityMap::resolve(nodes, at, stale_after, &self.sightings(i))
+    }
+
+    fn sightings(&self, i: usize) -> Sightings {
+        let there =
+            move |series: &&Series<Labels>| series.values.get(i).is_some_and(|v| !v.is_nan());
+        let labelled = |series: &Series<Labels>| Labelled {
+            labels: series.metric.clone(),
+            value: series.values[i],
+        };
+        let targets = self.identity.iter().filter(there).map(labelled);
+        let labels = |all: &[Series<Labels>]| -> Vec<Labels> {
+            let those = all.iter().filter(there);
+            those.map(|series| series.metric.clone()).collect()
+        };
+        let pods = labels(&self.pods).into_iter().filter_map(pod);
+        Sightings {
+            targets: targets.filter_map(target).collect(),
+            up: labels(&self.up),
+            builds: Vec::new(),
+            pods: pods.collect(),
+        }
     }
 }
 
@@ -296,8 +312,7 @@ impl Answers {
         i: usize,
         at: Timestamp,
     ) -> FeatureMatrix {
-        let sightings = sightings(&self.identity, &self.up, &self.pods, i);
-        let identity = IdentityMap::resolve(nodes, at, stale_after, &sightings);
+        let identity = self.who.at(i, at, nodes, stale_after);
         let samples = |ranged: &Result<Ranged, String>| match ranged {
             Ok(ranged) => Ok(ranged.at(at)),
             Err(problem) => Err(problem.clone()),

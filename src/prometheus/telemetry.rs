@@ -132,6 +132,16 @@ impl PrometheusTelemetry {
         queries(&self.renderer, schema).map_err(|faults| SetupError { faults })
     }
 
+    /// The query of any text, with placeholders filled in and matchers added.
+    pub(super) fn render(&self, promql: &str) -> Result<String, String> {
+        self.renderer.render(promql)
+    }
+
+    /// The queries of the service's own features.
+    pub(super) fn own_queries(&self) -> &Queries {
+        &self.promql
+    }
+
     /// How often the targets are scraped, by the median over those that were there ten minutes
     /// before `at`; `None` while there are none.
     ///
