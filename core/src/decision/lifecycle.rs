@@ -851,6 +851,13 @@ fn because(s: &Situation<'_>) -> String {
         .evidence
         .risk
         .map_or_else(|| "risk unknown".to_owned(), |risk| format!("risk {risk}"));
+    // Whose word it was is to be known also when another model has taken its place.
+    let says = s.evidence.model.ok() == s.evidence.risk;
+    let score = s.world.scores.get(&s.node.id.name).filter(|_| says);
+    let risk = match score.map(|score| &score.inputs.model) {
+        Some(model) if !model.is_empty() => format!("{risk} by model {model}"),
+        Some(_) | None => risk,
+    };
     let reasons = s.evidence.reasons(s.rules);
     let shown: Vec<&str> = reasons.iter().take(3).map(String::as_str).collect();
     if shown.is_empty() {

@@ -325,7 +325,9 @@ fn the_taint_takes_the_place_of_the_caution_taint_and_keeps_what_was_there() {
                 ended: None,
             });
         });
-    let scene = scene.node("n3", |node| node.risk_label = Some("theirs".into()));
+    let mut scene = scene.node("n3", |node| node.risk_label = Some("theirs".into()));
+    let score = scene.world.scores.get_mut("n3").expect("scored");
+    score.inputs.model = "m1".into();
     let order = order_for(&scene, "n3");
     let record = record_of(&order);
     assert_eq!(order.cause, Cause::Taint);
@@ -341,7 +343,7 @@ fn the_taint_takes_the_place_of_the_caution_taint_and_keeps_what_was_there() {
     assert_eq!(record.reasons, ["disk"]);
     assert_eq!(
         order.note,
-        "tainted degradation=true:NoSchedule: risk 0.90, disk"
+        "tainted degradation=true:NoSchedule: risk 0.90 by model m1, disk"
     );
     assert_eq!(
         order.expects.as_deref(),
