@@ -60,13 +60,14 @@ pub(super) fn score(
         identity,
         problems,
     } = telemetered;
-    let usual = Usual::of(&matrix);
     let whole = columns.iter().all(|column| column.problem.is_none()) && problems.is_empty();
-    let (model, extent) = {
+    let (model, usual, extent) = {
         let mut history = lock(history);
         let model = next_rows(scorer.columns(), &matrix, whole, &mut history)
             .map_err(|error| error.to_string())?;
-        (model, history.is_wanted().then(|| history.extent()))
+        let usual = Usual::of(&matrix).or_own(&matrix, &history);
+        let extent = history.is_wanted().then(|| history.extent());
+        (model, usual, extent)
     };
     let scores = scorer.score(&model);
     let report = identity.report();

@@ -1,16 +1,18 @@
-//! What is usual for a Node, until there is history: the median of its peers.
+//! What is usual for a Node: the mean of its own week, and until there is one the median of its peers.
 
 use ndarray::Array2;
 
+use super::history::History;
 use super::matrix::FeatureMatrix;
 
 /// With fewer other Nodes than this nothing is usual.
 pub const PEERS_MIN: usize = 3;
 
-/// For every Node and feature the median over its peers: the other Nodes that have a value.
+/// What every Node's features usually are; of [`Usual::of`] the median over its peers, the other Nodes that have a
+/// value.
 #[derive(Clone, Debug)]
 pub struct Usual {
-    /// Medians in the shape of the matrix; NaN with fewer than [`PEERS_MIN`] peers.
+    /// What is usual, in the shape of the matrix; NaN with fewer than [`PEERS_MIN`] peers and no week.
     medians: Array2<f64>,
     /// 1.4826 × median absolute deviation over all Nodes with a value, by column; 0 without any.
     /// That factor makes it the standard deviation where values are normally distributed.
@@ -33,7 +35,18 @@ impl Usual {
         Self { medians, spreads }
     }
 
-    /// What is usual for a row's feature; `None` with fewer than [`PEERS_MIN`] peers.
+    /// The same, with the mean of a Node's own week where the history knows one: what is usual for its peers may
+    /// never have been so for it.
+    pub fn or_own(mut self, matrix: &FeatureMatrix, history: &History) -> Self {
+        history.each_week(matrix, |row, column, mean| {
+            if let Some(usual) = self.medians.get_mut((row, column)) {
+                *usual = mean;
+            }
+        });
+        self
+    }
+
+    /// What is usual for a row's feature; `None` with fewer than [`PEERS_MIN`] peers and no week.
     pub fn value(&self, row: usize, column: usize) -> Option<f64> {
         self.medians
             .get((row, column))

@@ -383,6 +383,21 @@ impl History {
         }
     }
 
+    /// Calls with row, column and mean of the Node's own week, wherever a feature is remembered for a day.
+    pub fn each_week(&self, matrix: &FeatureMatrix, mut call: impl FnMut(usize, usize, f64)) {
+        let past = self.past(matrix);
+        for (column, feature) in matrix.schema.features().iter().enumerate() {
+            let Some(feature) = past.feature(feature.name.as_str()) else {
+                continue;
+            };
+            for row in 0..matrix.nodes.len() {
+                if let Some(mean) = feature.usual(row) {
+                    call(row, column, mean);
+                }
+            }
+        }
+    }
+
     fn in_ring(&self, point: i64) -> bool {
         let newest = self.newest.unwrap_or(i64::MIN + POINTS as i64);
         (newest + 1 - POINTS as i64..=newest).contains(&point)
@@ -425,6 +440,12 @@ impl PastFeature<'_> {
         let cell = self.cell(row)?;
         let (n, spread) = cell.hour(self.past.slots, self.feature.code)?;
         (n >= HOUR_POINTS_MIN).then_some(spread)
+    }
+
+    /// The mean of the Node's own week; `None` with less than a day.
+    fn usual(&self, row: usize) -> Option<f64> {
+        let (n, mean, _) = self.cell(row)?.week()?;
+        (n >= WEEK_POINTS_MIN).then_some(mean)
     }
 
     /// How far a value is from the mean of the Node's own week, in multiples of how far it was from it

@@ -5,7 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::features::derive::DEVIATION_MAX;
 use crate::features::history::{GRID, Gap};
-use crate::features::{ColumnName, FeatureMatrix, History, ModelMatrix, Schema, Summary, derive};
+use crate::features::{
+    ColumnName, FeatureMatrix, History, ModelMatrix, Schema, Summary, Usual, derive,
+};
 
 const DAY: i64 = 86_400;
 
@@ -127,6 +129,24 @@ fn a_history_that_is_too_short_is_missing_for_each_kind() {
         }
     };
     assert_eq!(there(60, &missing), [true, false, true, true, false]);
+}
+
+#[test]
+fn what_is_usual_is_the_nodes_own_week_once_there_is_a_day_of_it() {
+    let usual = |minutes: i64| {
+        let columns = columns(&["cpu_used:week"]);
+        let mut history = History::of(&SCHEMA, &columns);
+        for minute in (0..minutes).step_by(5) {
+            history.take(&cpu(after(minute), 0.25), true);
+        }
+        let now = cpu(after(minutes), 0.9);
+        let column = SCHEMA.column_of("cpu_used").unwrap();
+        Usual::of(&now).or_own(&now, &history).value(0, column)
+    };
+    // One Node has no peers either.
+    assert_eq!(usual(1440), None);
+    let own = usual(1440 + 65).unwrap();
+    assert!((own - 0.25).abs() < 1e-3, "{own}");
 }
 
 #[test]
