@@ -254,6 +254,8 @@ pub struct NodeHistory {
     step: Duration,
     states: BTreeMap<Signal, Track>,
     alerts: BTreeMap<Arc<str>, Track>,
+    /// Those that are no incidents.
+    others: BTreeMap<Arc<str>, Track>,
     boots: Boots,
     life: Life,
     reported: Vec<(Span, Arc<str>)>,
@@ -266,6 +268,7 @@ impl NodeHistory {
             step,
             states: BTreeMap::new(),
             alerts: BTreeMap::new(),
+            others: BTreeMap::new(),
             boots: Boots::default(),
             life: Life::new(step),
             reported: Vec::new(),
@@ -286,14 +289,26 @@ impl NodeHistory {
         }
     }
 
-    /// Takes a sample of an alert.
+    /// Takes a sample of an alert that is an incident when it fires.
     pub fn see_alert(&mut self, name: &str, at: Timestamp, state: State) {
-        if !self.alerts.contains_key(name) {
-            self.alerts.insert(name.into(), Track::while_on(self.step));
-        }
-        if let Some(track) = self.alerts.get_mut(name) {
-            track.see(at, state);
-        }
+        see_in(&mut self.alerts, self.step, name, at, state);
+    }
+
+    /// Takes a sample of another alert.
+    pub fn see_other_alert(&mut self, name: &str, at: Timestamp, state: State) {
+        see_in(&mut self.others, self.step, name, at, state);
+    }
+
+    /// Whether any alert was pending or fired at a time.
+    pub fn alerting(&self, at: Timestamp) -> bool {
+        let on = |track: &Track| {
+            let stretches = track.stretches();
+            let begun = stretches.partition_point(|stretch| stretch.span.from <= at);
+            stretches[..begun]
+                .last()
+                .is_some_and(|stretch| stretch.span.contains(at))
+        };
+        self.alerts.values().chain(self.others.values()).any(on)
     }
 
     /// Takes an incident that the operator reports. It counts also where planned work would excuse it.
@@ -424,6 +439,21 @@ impl NodeHistory {
         }));
         pieces.sort_by(|a, b| (a.span, &a.kind).cmp(&(b.span, &b.kind)));
         pieces
+    }
+}
+
+fn see_in(
+    alerts: &mut BTreeMap<Arc<str>, Track>,
+    step: Duration,
+    name: &str,
+    at: Timestamp,
+    state: State,
+) {
+    if !alerts.contains_key(name) {
+        alerts.insert(name.into(), Track::while_on(step));
+    }
+    if let Some(track) = alerts.get_mut(name) {
+        track.see(at, state);
     }
 }
 

@@ -63,21 +63,44 @@ impl Thinner {
     }
 
     fn draw(&self, node: &NodeName, at: Timestamp) -> u64 {
-        let mut hash = Fnv(self.seed ^ FNV_OFFSET);
+        let mut hash = Fnv::seeded(self.seed);
         hash.write(node.as_str().as_bytes());
         hash.write(&at.as_second().to_le_bytes());
-        // The finaliser of SplitMix64: FNV alone leaves patterns in its low bits.
-        let mut x = hash.finish();
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+        hash.mixed()
     }
+}
+
+/// So many of the Nodes, drawn by lot.
+pub fn lot(nodes: &BTreeSet<NodeName>, n: usize, seed: u64) -> BTreeSet<NodeName> {
+    let drawn = nodes.iter().map(|node| {
+        let mut hash = Fnv::seeded(seed);
+        hash.write(node.as_str().as_bytes());
+        (hash.mixed(), node)
+    });
+    let mut drawn: Vec<(u64, &NodeName)> = drawn.collect();
+    drawn.sort();
+    let drawn = drawn.into_iter().take(n);
+    drawn.map(|(_, node)| node.clone()).collect()
 }
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a: the standard library's hashers may differ between its versions, and a model must not.
 struct Fnv(u64);
+
+impl Fnv {
+    fn seeded(seed: u64) -> Self {
+        Self(seed ^ FNV_OFFSET)
+    }
+
+    /// The finaliser of SplitMix64: FNV alone leaves patterns in its low bits.
+    fn mixed(&self) -> u64 {
+        let mut x = self.finish();
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+}
 
 impl Hasher for Fnv {
     fn write(&mut self, bytes: &[u8]) {

@@ -4,6 +4,8 @@
 //! for `prometheus.selector`, as in `config/features.toml`. All but the alerts and boots say 0 as well as 1,
 //! so that "it was not so" and "nobody looked" are told apart.
 
+use serde::{Deserialize, Serialize};
+
 use super::track::State;
 
 /// The alerts that count as incidents unless the operator names others: patterns of `alertname`, each for
@@ -11,7 +13,8 @@ use super::track::State;
 pub const ALERTS: [&str; 3] = ["Node.*", "Kube(Node|let).*", "Host.*"];
 
 /// Something that is seen of a Node's history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// Condition `Ready` is not `True`.
     NotReady,
@@ -50,6 +53,22 @@ impl Signal {
         Self::OwnAction,
     ];
 
+    /// What it is, in words, where a query for it fails.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NotReady => "Nodes that were not Ready (kube_node_status_condition)",
+            Self::MemoryPressure => "memory pressure (kube_node_status_condition)",
+            Self::DiskPressure => "disk pressure (kube_node_status_condition)",
+            Self::PidPressure => "PID pressure (kube_node_status_condition)",
+            Self::NetworkUnavailable => "networks that were down (kube_node_status_condition)",
+            Self::Down => "exporters that were silent (up)",
+            Self::Boot => "boots (node_boot_time_seconds)",
+            Self::Cordoned => "cordons (kube_node_spec_unschedulable)",
+            Self::Created => "when Nodes were created (kube_node_created)",
+            Self::OwnAction => "what foreshock did (foreshock_node_phase)",
+        }
+    }
+
     /// The query: one series for each Node, which the label `node`, otherwise `instance`, names.
     pub fn promql(self) -> &'static str {
         match self {
@@ -80,10 +99,19 @@ impl Signal {
     }
 }
 
-/// The query for alerts: one series for each Node (`node`, otherwise `instance`) and `alertname`, 2 while it
-/// fires and 1 while it is pending; no sample while it is neither. Our own alerts, which carry
+/// The query for alerts of these names: one series for each Node (`node`, otherwise `instance`) and `alertname`,
+/// 2 while it fires and 1 while it is pending; no sample while it is neither. Our own alerts, which carry
 /// `foreshock="self"`, are evidence of nothing.
 pub fn alerts_promql<P: AsRef<str>>(patterns: &[P]) -> String {
+    of_alerts("=~", patterns)
+}
+
+/// The same for all other alerts. They are no incidents; whoever acts on them acts without a model.
+pub fn other_alerts_promql<P: AsRef<str>>(patterns: &[P]) -> String {
+    of_alerts("!~", patterns)
+}
+
+fn of_alerts<P: AsRef<str>>(operator: &str, patterns: &[P]) -> String {
     let joined = patterns
         .iter()
         .map(AsRef::as_ref)
@@ -95,7 +123,7 @@ pub fn alerts_promql<P: AsRef<str>>(patterns: &[P]) -> String {
         .replace('"', "\\\"")
         .replace('\n', "\\n");
     let of = |state: &str| {
-        format!(r#"ALERTS{{alertname=~"{list}",alertstate="{state}",foreshock!="self"}}"#)
+        format!(r#"ALERTS{{alertname{operator}"{list}",alertstate="{state}",foreshock!="self"}}"#)
     };
     format!(
         "max by (node, instance, alertname) (({} + 1) or {})",
@@ -147,6 +175,7 @@ mod tests {
             assert_eq!(parsed(signal.promql()).len(), 1, "{signal:?}");
         }
         assert_eq!(parsed(&alerts_promql(&ALERTS)), ["ALERTS", "ALERTS"]);
+        assert_eq!(parsed(&other_alerts_promql(&ALERTS)), ["ALERTS", "ALERTS"]);
     }
 
     #[test]

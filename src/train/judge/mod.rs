@@ -132,12 +132,12 @@ pub struct AtCost {
 }
 
 impl AtCost {
-    /// The baselines that cost less than the model, or that the model costs more than beyond chance.
+    /// The baselines that do not cost more than the model, or that the model costs more than beyond chance.
     pub fn lost_to(&self) -> impl Iterator<Item = &Beside> {
         let model = self.model.cost;
         self.beside
             .iter()
-            .filter(move |one| model > one.figures.cost || one.low > 0.0)
+            .filter(move |one| model >= one.figures.cost || one.low > 0.0)
     }
 }
 

@@ -359,3 +359,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_alert_that_is_no_incident_is_known_all_the_same() {
+    let mut node = scene(&[]);
+    for m in 100..110 {
+        node.see_other_alert("Slow", at(m), State::Pending);
+    }
+    for m in 200..205 {
+        node.see_alert("NodeBroken", at(m), State::On);
+    }
+    let alerting = |m| node.alerting(at(m));
+    assert_eq!(
+        [99, 100, 109, 110, 199, 200, 204, 205].map(alerting),
+        [false, true, true, false, false, true, true, false]
+    );
+    // Only the one on the list has become an incident.
+    assert_eq!(minutes(&timeline(&node)), [(200, 205)]);
+}

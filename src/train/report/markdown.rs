@@ -192,7 +192,7 @@ pub(super) fn beside(judgement: &Judgement, at: &AtCost) -> Table {
 pub(super) fn costs(judgement: &Judgement) -> Table {
     let mut head = vec!["An incident is worth", "Implied threshold", "Model"];
     head.extend(Baseline::ALL.map(Baseline::words));
-    head.push("Cheaper than the model");
+    head.push("Not dearer than the model");
     let rows = judgement.costs.iter().map(|at| {
         let mut row = vec![
             drains(at.incident_cost),
