@@ -79,7 +79,7 @@ pub enum Refusal {
         /// What it is to the operator.
         incident_cost: f64,
     },
-    /// Something that is to be had without it costs less.
+    /// Something that is to be had without it costs no more.
     Loses {
         /// What.
         baseline: Baseline,
@@ -89,6 +89,13 @@ pub enum Refusal {
         cost: f64,
         /// What the other costs.
         other: f64,
+    },
+    /// On Nodes that a model had not seen, something that is to be had without it costs less, beyond chance.
+    LosesUnseen {
+        /// What.
+        baselines: Vec<Baseline>,
+        /// Where an incident is worth so much.
+        incident_cost: f64,
     },
     /// The inputs are not those any more that it learned from.
     Drifted {
@@ -112,6 +119,7 @@ impl Refusal {
             Self::FewNodes { .. } => "few_nodes",
             Self::NotJudgedAt { .. } => "not_judged_at_cost",
             Self::Loses { .. } => "loses",
+            Self::LosesUnseen { .. } => "loses_on_unseen_nodes",
             Self::Drifted { .. } => "drift",
         }
     }
@@ -159,10 +167,23 @@ impl fmt::Display for Refusal {
                 other,
             } => write!(
                 f,
-                "where an incident is worth {incident_cost} drains, {} cost less: {other:.4} drains for each Node and day against {cost:.4}; \
+                "where an incident is worth {incident_cost} drains, {} cost no more: {other:.4} drains for each Node and day against {cost:.4}; \
                  train it anew, or leave it at labels",
                 baseline.words()
             ),
+            Self::LosesUnseen {
+                baselines,
+                incident_cost,
+            } => {
+                let words: Vec<&str> = baselines.iter().map(|one| one.words()).collect();
+                write!(
+                    f,
+                    "on Nodes that it had not seen in training, {} cost less, beyond chance, where an incident is worth {incident_cost} \
+                     drains: it has learned about single Nodes and not what degradation is; train it on more history, or leave it at \
+                     labels",
+                    words.join(" and ")
+                )
+            }
             Self::Drifted { worst, count } => {
                 let named: Vec<String> = worst
                     .iter()
@@ -212,7 +233,8 @@ pub fn counts(refusal: &Refusal, demands: &Demands) -> bool {
         | Refusal::FewEvents { .. }
         | Refusal::FewNodes { .. }
         | Refusal::NotJudgedAt { .. }
-        | Refusal::Loses { .. } => !demands.act_untrained,
+        | Refusal::Loses { .. }
+        | Refusal::LosesUnseen { .. } => !demands.act_untrained,
     }
 }
 
@@ -263,18 +285,29 @@ fn refusals_of(local: &Local, demands: &Demands, now: Timestamp) -> Vec<Refusal>
         refusals.push(Refusal::FewNodes { nodes: local.nodes });
     }
     let incident_cost = demands.incident_cost;
-    let Some(beside) = beside(&local.costs, incident_cost) else {
+    let Some(nearest) = beside(&local.costs, incident_cost) else {
         refusals.push(Refusal::NotJudgedAt { incident_cost });
         return refusals;
     };
-    let lost = beside.into_iter().flat_map(|figures| {
-        let loses = move |one: &&Against| figures.cost > one.cost || one.low > 0.0;
+    let lost = nearest.into_iter().flat_map(|figures| {
+        // A model that never acts costs what never acting does, and has earned nothing.
+        let loses = move |one: &&Against| figures.cost >= one.cost || one.low > 0.0;
         let lost = figures.against.iter().filter(loses);
         lost.map(|one| Refusal::Loses {
             baseline: one.baseline,
             incident_cost: figures.incident_cost,
             cost: figures.cost,
             other: one.cost,
+        })
+    });
+    refusals.extend(lost);
+    let unseen = beside(&local.unseen_nodes, incident_cost).unwrap_or_default();
+    let lost = unseen.into_iter().filter_map(|figures| {
+        let lost = figures.against.iter().filter(|one| one.low > 0.0);
+        let baselines: Vec<Baseline> = lost.map(|one| one.baseline).collect();
+        (!baselines.is_empty()).then_some(Refusal::LosesUnseen {
+            baselines,
+            incident_cost: figures.incident_cost,
         })
     });
     refusals.extend(lost);
@@ -344,6 +377,30 @@ mod tests {
     #[test]
     fn a_model_that_has_proved_itself_lately_may_act() {
         assert_eq!(names(&content(|_| {}), &demands(), now()), [""; 0]);
+    }
+
+    #[test]
+    fn a_model_that_knows_single_nodes_and_not_degradation_may_not_act() {
+        let unseen = |low: f64| {
+            content(move |local| {
+                local.unseen_nodes = local.costs.clone();
+                for one in local.unseen_nodes.iter_mut().flat_map(|at| &mut at.against) {
+                    (one.low, one.high) = (-0.01, 0.01);
+                    if one.baseline == Baseline::LargestDeviation {
+                        one.low = low;
+                    }
+                }
+            })
+        };
+        // Within chance it is forgiven: there are few incidents for each of so many Nodes.
+        assert_eq!(names(&unseen(-0.001), &demands(), now()), [""; 0]);
+        assert_eq!(
+            names(&unseen(0.001), &demands(), now()),
+            ["loses_on_unseen_nodes"]
+        );
+        let refusals = refusals(&unseen(0.001), &demands(), now());
+        let text = refusals[0].to_string();
+        assert!(text.contains("the largest deviation"), "{text}");
     }
 
     #[test]
@@ -457,7 +514,7 @@ mod tests {
         );
         assert_eq!(
             of(&content(|local| local.costs[1].against[3].cost = 0.04)),
-            "where an incident is worth 2 drains, pending alerts cost less: 0.0400 drains for each Node and day against 0.0500; train it anew, or leave it at labels"
+            "where an incident is worth 2 drains, pending alerts cost no more: 0.0400 drains for each Node and day against 0.0500; train it anew, or leave it at labels"
         );
     }
 

@@ -36,6 +36,8 @@ pub const VALUES_MIN: u64 = 500;
 const EMPTY: f64 = 0.5;
 /// And a share of the reference that is smaller is taken as this.
 const SHARE_MIN: f64 = 1e-4;
+/// An index of one day that is larger is a day on which everything was different.
+const DAY_INDEX_MAX: f64 = 100.0;
 /// Features that have drifted are an alarm if the trees ask about them so often, as a share of all splits.
 /// Of fifty features one has always drifted, and nothing hangs on it.
 pub const IMPORTANCE_MIN: f64 = 0.1;
@@ -131,7 +133,93 @@ impl Reference {
     }
 }
 
+/// Makes a [`Reference`] of a history that is too long to be in memory: row by row, in the order of time.
+#[derive(Clone, Debug)]
+pub struct Referring {
+    /// For each column how many rows had each bin, of the whole history.
+    whole: Vec<Vec<u64>>,
+    /// The same of each day (UTC), by its number since 1970.
+    days: BTreeMap<i64, Vec<Vec<u32>>>,
+    score: Vec<u64>,
+}
+
+impl Referring {
+    /// For a model of these columns.
+    pub fn new(columns: &[Column]) -> Self {
+        let bins = columns
+            .iter()
+            .map(|column| usize::from(column.edges.code_max()) + 1);
+        Self {
+            whole: bins.map(|bins| vec![0; bins]).collect(),
+            days: BTreeMap::new(),
+            score: vec![0; SCORE_CUTS.len() + 1],
+        }
+    }
+
+    /// Counts a row of bin numbers; and its score, where it is one that the model has not learned from.
+    pub fn add(&mut self, at: Timestamp, codes: &[u8], probability: Option<f64>) {
+        let whole = &mut self.whole;
+        let day = self.days.entry(at.as_second().div_euclid(86_400));
+        let day = day.or_insert_with(|| whole.iter().map(|bins| vec![0; bins.len()]).collect());
+        for ((whole, day), code) in whole.iter_mut().zip(day).zip(codes) {
+            let code = usize::from(*code);
+            if let (Some(whole), Some(day)) = (whole.get_mut(code), day.get_mut(code)) {
+                *whole += 1;
+                *day += 1;
+            }
+        }
+        if let Some(probability) = probability {
+            self.score[score_group(probability)] += 1;
+        }
+    }
+
+    /// The reference; `None` without a score.
+    pub fn end(self) -> Option<Reference> {
+        let scores = self.score.iter().sum::<u64>();
+        if scores == 0 {
+            return None;
+        }
+        // Days of few rows, the first and the last, say nothing.
+        let rows = |day: &[Vec<u32>]| day.first().map_or(0, |bins| bins.iter().sum::<u32>());
+        let usual = self.days.values().map(|day| rows(day)).max().unwrap_or(0) / 2;
+        let days: Vec<_> = self
+            .days
+            .values()
+            .filter(|day| rows(day) >= usual)
+            .collect();
+        let columns = self.whole.iter().enumerate().map(|(i, counts)| {
+            let mut groups = Groups::of(counts);
+            let mut indices: Vec<f64> = days
+                .iter()
+                .filter_map(|day| groups.index_of(day.get(i)?))
+                .collect();
+            indices.sort_by(f64::total_cmp);
+            groups.day = indices.get(indices.len() / 2).copied().unwrap_or(0.0);
+            groups
+        });
+        Some(Reference {
+            columns: columns.collect(),
+            score: self
+                .score
+                .iter()
+                .map(|n| *n as f64 / scores as f64)
+                .collect(),
+        })
+    }
+}
+
 impl Groups {
+    /// The index of counts by bin number; `None` without values, or without groups.
+    fn index_of(&self, counts: &[u32]) -> Option<f64> {
+        let mut groups = vec![0; self.from.len()];
+        for (code, count) in (0..=u8::MAX).zip(counts).skip(1) {
+            if let Some(of) = self.group_of(code).and_then(|at| groups.get_mut(at)) {
+                *of += u64::from(*count);
+            }
+        }
+        (groups.iter().sum::<u64>() > 0).then(|| index(&groups, &self.shares).min(DAY_INDEX_MAX))
+    }
+
     /// Groups of about a tenth of the values each, of rows by bin number.
     fn of(counts: &[u64]) -> Self {
         let missing = counts.first().copied().unwrap_or_default();
@@ -183,7 +271,7 @@ impl Groups {
         if from.len() != shares.len() || from.len() > GROUPS_MAX {
             return Err("has not one share for each of at most 32 groups");
         }
-        if !(0.0..=1.0).contains(missing) || !(0.0..=100.0).contains(day) {
+        if !(0.0..=1.0).contains(missing) || !(0.0..=DAY_INDEX_MAX).contains(day) {
             return Err("has a share of missing values or a daily index that cannot be");
         }
         if from.is_empty() {

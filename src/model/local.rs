@@ -31,6 +31,9 @@ pub struct Local {
     pub nodes: u64,
     /// What acting would have cost, by what an incident is worth, the least first.
     pub costs: Vec<CostFigures>,
+    /// The same, each Node judged by a model that had not seen it; empty where there were too few to try.
+    #[serde(default)]
+    pub unseen_nodes: Vec<CostFigures>,
     /// How often what it said came true, by bins of what it said, the lowest first.
     pub reliability: Vec<ReliabilityBin>,
 }
@@ -137,7 +140,7 @@ impl Local {
     /// Nine digits of every number, see [`to_nine_digits`].
     pub(super) fn shorten_numbers(&mut self) {
         let shorten = |number: &mut f64| *number = to_nine_digits(*number);
-        for figures in &mut self.costs {
+        for figures in self.costs.iter_mut().chain(&mut self.unseen_nodes) {
             shorten(&mut figures.incident_cost);
             shorten(&mut figures.cost);
             for against in &mut figures.against {
@@ -183,20 +186,22 @@ impl Local {
         if self.nodes > self.events {
             return fault("nodes", "are more than the events that befell them");
         }
-        if self.costs.is_empty() || self.costs.len() > COSTS_MAX {
+        if self.costs.is_empty() {
             return fault("costs", &format!("has not 1 to {COSTS_MAX} entries"));
         }
-        let rising = |pair: &[CostFigures]| pair[0].incident_cost < pair[1].incident_cost;
-        if !self.costs.windows(2).all(rising) {
-            return fault(
-                "costs",
-                "does not rise in `incident_cost` from entry to entry",
-            );
-        }
-        for (i, figures) in self.costs.iter().enumerate() {
-            figures
-                .check()
-                .or_else(|(place, what)| fault(&format!("costs[{i}].{place}"), what))?;
+        for (name, costs) in [("costs", &self.costs), ("unseen_nodes", &self.unseen_nodes)] {
+            if costs.len() > COSTS_MAX {
+                return fault(name, &format!("has not 1 to {COSTS_MAX} entries"));
+            }
+            let rising = |pair: &[CostFigures]| pair[0].incident_cost < pair[1].incident_cost;
+            if !costs.windows(2).all(rising) {
+                return fault(name, "does not rise in `incident_cost` from entry to entry");
+            }
+            for (i, figures) in costs.iter().enumerate() {
+                figures
+                    .check()
+                    .or_else(|(place, what)| fault(&format!("{name}[{i}].{place}"), what))?;
+            }
         }
         check_reliability(&self.reliability)
             .or_else(|(i, what)| fault(&format!("reliability[{i}]"), what))
@@ -399,6 +404,11 @@ mod tests {
                 "/costs/0/against/0/high",
                 json!(1e300),
                 "`content.local.costs[0].against` has an interval",
+            ),
+            (
+                "/unseen_nodes",
+                json!([{"incident_cost": 1.0, "cost": -1.0, "against": []}]),
+                "`content.local.unseen_nodes[0].cost` is",
             ),
             (
                 "/reliability/0/predicted",

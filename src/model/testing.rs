@@ -230,6 +230,7 @@ pub(crate) fn local() -> Local {
         events: 40,
         nodes: 8,
         costs: costs.into(),
+        unseen_nodes: Vec::new(),
         reliability: vec![bin(0.0, 9_000), bin(0.5, 100)],
     }
 }

@@ -289,3 +289,33 @@ fn a_reference_is_read_back_as_it_was_written() {
     assert_eq!(read, model);
     assert!(read.content().reference.is_some());
 }
+
+#[test]
+fn a_reference_that_is_made_row_by_row_is_that_of_all_rows_and_knows_what_a_day_is() {
+    let columns = content().columns;
+    let values = even(2_400, 0.0);
+    let codes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| [columns[0].edges.code(*value); 2])
+        .collect();
+    let whole = Reference::of(&columns, &codes, &values).unwrap();
+    // Midnight; the first column rises over ten days, the second is mixed.
+    let begin = Timestamp::from_second(20_700 * 86_400).unwrap();
+    let mut referring = Referring::new(&columns);
+    for (i, value) in values.iter().enumerate() {
+        let at = begin + jiff::SignedDuration::from_hours(i as i64 / 10);
+        let mixed = codes[i * 1_009 % values.len() * 2];
+        referring.add(at, &[codes[2 * i], mixed], Some(*value));
+    }
+    let made = referring.end().unwrap();
+    for (made, whole) in made.columns.iter().zip(&whole.columns) {
+        assert_eq!((&made.from, &made.shares), (&whole.from, &whole.shares));
+    }
+    for (made, whole) in made.score.iter().zip(&whole.score) {
+        assert!((made - whole).abs() < 1e-9);
+    }
+    assert!(made.columns[0].day > 1.0, "{:?}", made.columns[0]);
+    assert!(made.columns[1].day < 0.2, "{:?}", made.columns[1]);
+    made.check(&columns).unwrap();
+    assert_eq!(Referring::new(&columns).end(), None);
+}
