@@ -59,7 +59,7 @@ enum Command {
     Check(RunArgs),
     /// Serves simulated Nodes as node_exporter would, with faults on a schedule.
     Fleet(FleetArgs),
-    /// Makes a model.
+    /// Makes a model, of your own history or of a simulated fleet.
     Train(train::TrainArgs),
     /// Makes a model of one that XGBoost has trained.
     Import(import::ImportArgs),
@@ -137,7 +137,7 @@ pub fn main() -> ExitCode {
             Command::Demo(args) => run_demo(args).await.map(|()| ExitCode::SUCCESS),
             Command::Check(args) => run_check(args).await,
             Command::Fleet(args) => run_fleet(args).await.map(|()| ExitCode::SUCCESS),
-            Command::Train(args) => train::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Train(args) => train::run(args).await.map(|()| ExitCode::SUCCESS),
             Command::Import(args) => import::run(args).map(|()| ExitCode::SUCCESS),
             Command::Explain(args) => explain::run(args).await,
             Command::Pause(args) => switch::run(args, true).await,

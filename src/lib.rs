@@ -23,4 +23,5 @@ pub mod simulate;
 pub mod snapshot;
 pub mod telemetry;
 pub mod train;
+pub mod trainer;
 pub mod web;
