@@ -3,6 +3,7 @@
 mod binomial;
 mod compare;
 mod figures;
+mod fleet;
 mod gaps;
 mod ours;
 mod problems;
@@ -39,6 +40,15 @@ struct Arguments {
     /// The machines alone.
     #[arg(long, requires = "machines")]
     only_machines: bool,
+    /// The simulated fleets alone.
+    #[arg(long, conflicts_with = "only_machines")]
+    only_fleets: bool,
+    /// Other seeds of the simulated fleets, for looking around.
+    #[arg(long, value_delimiter = ',', default_values_t = fleet::SEEDS)]
+    fleet_seeds: Vec<u64>,
+    /// Nodes of each simulated fleet.
+    #[arg(long, default_value_t = 64)]
+    fleet_nodes: usize,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -49,10 +59,15 @@ fn main() -> anyhow::Result<()> {
     };
     binomial::check()?;
     let mut figures = Figures::default();
+    if arguments.only_fleets {
+        fleet::report(&arguments.fleet_seeds, arguments.fleet_nodes, &mut figures)?;
+        return end(&figures);
+    }
     if !arguments.only_machines {
         let rounds = compare::rounds(&python, &arguments.seeds).context("the comparison failed")?;
         compare::report(&rounds, &mut figures);
         gaps::report(&rounds, &mut figures).context("units and gaps could not be tried")?;
+        fleet::report(&arguments.fleet_seeds, arguments.fleet_nodes, &mut figures)?;
     }
     match &arguments.machines {
         Some(folder) => smd::report(folder, &python, &mut figures)?,
@@ -60,6 +75,10 @@ fn main() -> anyhow::Result<()> {
             "\nNo real machines: give the Server Machine Dataset with --machines FOLDER (NAME.csv.gz)"
         ),
     }
+    end(&figures)
+}
+
+fn end(figures: &Figures) -> anyhow::Result<()> {
     if !figures.print() {
         std::process::exit(1);
     }

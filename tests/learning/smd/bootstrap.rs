@@ -21,13 +21,14 @@ pub(crate) fn difference(rows: &[Row], first: &[f64], second: &[f64]) -> (f64, f
 pub(crate) fn difference_of_means(rows: &[Row], first: &[f64], second: &[f64]) -> (f64, f64) {
     let places = by_machine(rows);
     let mut sums = vec![0.0; DRAWS];
+    let machines = places.len() as f64;
     for (machine, places) in &places {
         let rows: Vec<Row> = places.iter().map(|at| rows[*at]).collect();
         let of = |scores: &[f64]| places.iter().map(|at| scores[*at]).collect::<Vec<f64>>();
         // Another seed for each, for machines have nothing to do with each other.
         let drawn = draws(&rows, &of(first), &of(second), *machine as u64 + 1);
         for (sum, difference) in sums.iter_mut().zip(drawn) {
-            *sum += difference / places.len() as f64;
+            *sum += difference / machines;
         }
     }
     within(sums)
