@@ -47,6 +47,7 @@ async fn check_prometheus(version: Version, number: &str) {
         rules: vec![("bed.yml".into(), RULES.into())],
         history: Some(HISTORY.into()),
         args: Vec::new(),
+        data: None,
     })
     .await;
     let build = prometheus.get("/api/v1/status/buildinfo", &[]).await;

@@ -18,6 +18,8 @@ pub(crate) struct PrometheusOptions {
     pub(crate) rules: Vec<(String, String)>,
     /// History to start with, in the OpenMetrics text format with timestamps; `# EOF` at its end.
     pub(crate) history: Option<String>,
+    /// A folder with blocks to start with.
+    pub(crate) data: Option<std::path::PathBuf>,
     /// Further arguments.
     pub(crate) args: Vec<String>,
 }
@@ -39,7 +41,7 @@ impl Prometheus {
         for (name, text) in &options.rules {
             workdir.write(&format!("rules/{name}"), text);
         }
-        let data = workdir.join("data");
+        let data = options.data.unwrap_or_else(|| workdir.join("data"));
         if let Some(history) = &options.history {
             let file = workdir.write("history.txt", history);
             let output = Command::new(options.version.program("promtool"))
