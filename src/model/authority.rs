@@ -456,8 +456,9 @@ mod tests {
                 against(3, |one| (one.low, one.high) = (0.001, 0.01)),
                 &["loses"],
             ),
-            // No difference is no loss, and an interval that reaches zero is none either.
-            (against(1, |one| (one.cost, one.low) = (0.05, 0.0)), &[]),
+            // No difference has earned nothing; an interval that reaches zero is no loss.
+            (against(1, |one| one.cost = 0.05), &["loses"]),
+            (against(1, |one| one.low = 0.0), &[]),
         ] {
             assert_eq!(
                 names(&content, &demands(), now()),
