@@ -852,7 +852,10 @@ fn because(s: &Situation<'_>) -> String {
         .risk
         .map_or_else(|| "risk unknown".to_owned(), |risk| format!("risk {risk}"));
     // Whose word it was is to be known also when another model has taken its place.
-    let says = s.evidence.model.ok() == s.evidence.risk;
+    let says = s
+        .evidence
+        .model
+        .is_ok_and(|risk| Some(risk) == s.evidence.risk);
     let score = s.world.scores.get(&s.node.id.name).filter(|_| says);
     let risk = match score.map(|score| &score.inputs.model) {
         Some(model) if !model.is_empty() => format!("{risk} by model {model}"),
