@@ -217,11 +217,19 @@ impl Config {
         }
     }
 
+    /// The least `at_risk` of the policy and its pools.
+    fn at_risk_min(&self) -> f64 {
+        let pools = self.policy.pools.iter().map(|pool| &pool.rules);
+        let all = std::iter::once(&self.policy.rules).chain(pools);
+        all.map(|rules| rules.at_risk.as_f64()).fold(1.0, f64::min)
+    }
+
     /// What a model has to fit, and what it may do.
     pub fn model_terms(&self) -> Terms {
         Terms {
             schema: Arc::clone(&self.schema),
             demands: Demands {
+                at_risk: self.at_risk_min(),
                 act_untrained: self.model.act_untrained,
                 validation_age_max: self.model.validation_age_max,
                 incident_cost: self.model.incident_cost,

@@ -22,6 +22,8 @@ pub const NODES_MIN: u64 = 5;
 pub const EFFICACY: f64 = 0.8;
 /// The cost of an incident that a file has judged at may be so many times greater or less than the operator's.
 const NEIGHBOUR_MAX: f64 = 2.0;
+/// A threshold is given with two digits.
+const THRESHOLD_SLACK: f64 = 0.01;
 /// Clocks of two machines differ by less.
 const AHEAD_MAX: Duration = Duration::from_secs(3_600);
 const DAY: u64 = 86_400;
@@ -37,6 +39,8 @@ pub struct Demands {
     pub validation_age_max: Duration,
     /// `model.incident_cost`: drains that an incident is worth.
     pub incident_cost: f64,
+    /// `policy.at_risk`; where pools have their own, the least.
+    pub at_risk: f64,
     /// `model.drift_warn`: an index from here on is told.
     pub drift_warn: f64,
     /// `model.drift_alarm`: from here on the model's word is no ground to act.
@@ -90,6 +94,15 @@ pub enum Refusal {
         /// What the other costs.
         other: f64,
     },
+    /// It was not judged on Nodes that it had not seen, where an incident is worth what it is to the operator.
+    NotJudgedUnseen,
+    /// `policy.at_risk` is lower than where acting pays, so that it would act where it was not judged.
+    ThresholdTooLow {
+        /// `policy.at_risk`.
+        at_risk: f64,
+        /// Where acting pays.
+        threshold: f64,
+    },
     /// On Nodes that a model had not seen, something that is to be had without it costs less, beyond chance.
     LosesUnseen {
         /// What.
@@ -119,6 +132,8 @@ impl Refusal {
             Self::FewNodes { .. } => "few_nodes",
             Self::NotJudgedAt { .. } => "not_judged_at_cost",
             Self::Loses { .. } => "loses",
+            Self::NotJudgedUnseen => "not_judged_on_unseen_nodes",
+            Self::ThresholdTooLow { .. } => "threshold_too_low",
             Self::LosesUnseen { .. } => "loses_on_unseen_nodes",
             Self::Drifted { .. } => "drift",
         }
@@ -170,6 +185,16 @@ impl fmt::Display for Refusal {
                 "where an incident is worth {incident_cost} drains, {} cost no more: {other:.4} drains for each Node and day against {cost:.4}; \
                  train it anew, or leave it at labels",
                 baseline.words()
+            ),
+            Self::NotJudgedUnseen => write!(
+                f,
+                "it was not judged on Nodes that it had not seen in training: too few Nodes had incidents; train it anew when there is \
+                 more history"
+            ),
+            Self::ThresholdTooLow { at_risk, threshold } => write!(
+                f,
+                "policy.at_risk is {at_risk}, and it was judged acting from {threshold:.3} on, where that pays; raise policy.at_risk, \
+                 or model.incident_cost if an incident is worth more"
             ),
             Self::LosesUnseen {
                 baselines,
@@ -234,6 +259,8 @@ pub fn counts(refusal: &Refusal, demands: &Demands) -> bool {
         | Refusal::FewNodes { .. }
         | Refusal::NotJudgedAt { .. }
         | Refusal::Loses { .. }
+        | Refusal::NotJudgedUnseen
+        | Refusal::ThresholdTooLow { .. }
         | Refusal::LosesUnseen { .. } => !demands.act_untrained,
     }
 }
@@ -301,7 +328,15 @@ fn refusals_of(local: &Local, demands: &Demands, now: Timestamp) -> Vec<Refusal>
         })
     });
     refusals.extend(lost);
-    let unseen = beside(&local.unseen_nodes, incident_cost).unwrap_or_default();
+    let threshold = threshold(incident_cost);
+    if demands.at_risk < threshold - THRESHOLD_SLACK {
+        let at_risk = demands.at_risk;
+        refusals.push(Refusal::ThresholdTooLow { at_risk, threshold });
+    }
+    let Some(unseen) = beside(&local.unseen_nodes, incident_cost) else {
+        refusals.push(Refusal::NotJudgedUnseen);
+        return refusals;
+    };
     let lost = unseen.into_iter().filter_map(|figures| {
         let lost = figures.against.iter().filter(|one| one.low > 0.0);
         let baselines: Vec<Baseline> = lost.map(|one| one.baseline).collect();
@@ -343,6 +378,7 @@ mod tests {
             act_untrained: false,
             validation_age_max: Duration::from_secs(90 * DAY),
             incident_cost: COST,
+            at_risk: 0.65,
             drift_warn: 0.2,
             drift_alarm: 0.3,
         }
@@ -377,6 +413,26 @@ mod tests {
     #[test]
     fn a_model_that_has_proved_itself_lately_may_act() {
         assert_eq!(names(&content(|_| {}), &demands(), now()), [""; 0]);
+    }
+
+    #[test]
+    fn a_model_acts_where_it_was_judged_and_nowhere_else() {
+        let unjudged = content(|local| local.unseen_nodes.clear());
+        assert_eq!(
+            names(&unjudged, &demands(), now()),
+            ["not_judged_on_unseen_nodes"]
+        );
+        let at = |at_risk| Demands {
+            at_risk,
+            ..demands()
+        };
+        // Where an incident is worth two drains, acting pays from 0.625 on.
+        let good = content(|_| {});
+        assert_eq!(names(&good, &at(0.62), now()), [""; 0]);
+        assert_eq!(names(&good, &at(0.9), now()), [""; 0]);
+        assert_eq!(names(&good, &at(0.5), now()), ["threshold_too_low"]);
+        let text = refusals(&good, &at(0.5), now())[0].to_string();
+        assert!(text.contains("acting from 0.625 on"), "{text}");
     }
 
     #[test]

@@ -229,8 +229,8 @@ pub(crate) fn local() -> Local {
         judged: span("2026-02-15T06:00:00Z", "2026-03-01T00:00:00Z"),
         events: 40,
         nodes: 8,
+        unseen_nodes: costs.to_vec(),
         costs: costs.into(),
-        unseen_nodes: Vec::new(),
         reliability: vec![bin(0.0, 9_000), bin(0.5, 100)],
     }
 }
@@ -240,6 +240,7 @@ pub(crate) fn terms(schema: Schema) -> Terms {
     Terms {
         schema: Arc::new(schema),
         demands: Demands {
+            at_risk: 0.65,
             act_untrained: false,
             validation_age_max: Duration::from_secs(90 * 86_400),
             incident_cost: 2.0,

@@ -112,6 +112,7 @@ async fn one(seed: u64, nodes: usize, faults: Faults) -> anyhow::Result<Trained>
         manner: Manner::default(),
         at_risk: 0.65,
         demands: Demands {
+            at_risk: 0.65,
             act_untrained: false,
             validation_age_max: Duration::from_secs(90 * 86_400),
             incident_cost: 2.0,
