@@ -10,6 +10,7 @@ use clap::Args;
 use foreshock_core::time::ago;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use crate::config::Config;
 use crate::features::grid;
@@ -179,8 +180,9 @@ async fn request(
     alerts: &[String],
 ) -> anyhow::Result<Request> {
     let options = &config.prometheus;
+    // Headers and parameters say whose series are meant, and may be secrets: only a digest is kept.
     let asked = format!(
-        "{} {{{}}} {{{}}} {{{}}} {{{}}} {{{}}} {:?} {:?} {:?} {alerts:?} since {:?} until {:?}",
+        "{} {{{}}} {{{}}} {{{}}} {{{}}} {{{}}} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {alerts:?} {:?} {:?}",
         options.url,
         options.selector,
         options.devices,
@@ -189,10 +191,19 @@ async fn request(
         options.matchers,
         options.stale_after,
         options.rate_window,
+        options.headers,
         options.parameters,
+        // Behind some gateways the user says whose series they are.
+        options.basic_auth,
+        options.bearer_token_file,
+        options.cert_file,
         args.since,
         args.until,
     );
+    let asked: String = Sha256::digest(asked.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let schema = config.schema.digest();
     if let Some(then) = work.request()? {
         work.is_for(&then, &asked, schema)?;

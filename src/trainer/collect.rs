@@ -38,8 +38,8 @@ impl Fetched {
 
     /// Every matrix, in the order of time; a slice at a time is in memory.
     pub(super) fn matrices(&self) -> impl Iterator<Item = Result<FeatureMatrix, WorkError>> {
-        self.slices.iter().flat_map(|(from, _)| {
-            let (matrices, error) = match self.work.features(*from, &self.schema) {
+        self.slices.iter().flat_map(|(from, points)| {
+            let (matrices, error) = match self.work.features(*from, *points, &self.schema) {
                 Ok(matrices) => (matrices, None),
                 Err(error) => (Vec::new(), Some(error)),
             };

@@ -93,6 +93,11 @@ impl<'a> Fitting<'a> {
         left_out: &BTreeSet<NodeName>,
     ) -> Result<Option<Artifact>, TrainError> {
         let slices = self.slices(&|node| !left_out.contains(node));
+        // Without both kinds of rows nothing stops the trees, and nothing calibrates them.
+        let both = |slice: &Slice| (1..slice.labels.len()).contains(&slice.positives());
+        if !both(&slices.validation) || !both(&slices.calibration) {
+            return Ok(None);
+        }
         match learn_best(&self.plan, std::slice::from_ref(way), &slices, |_, _| {}) {
             Ok(best) => Ok(Some(self.with_prior(&best.model)?)),
             Err(LearnError::Boost(BoostError::OneClass { .. })) => Ok(None),

@@ -23,6 +23,11 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The begin of the history is looked for in steps of this.
 const COARSE: Duration = Duration::from_secs(3_600);
 
+/// No range is asked for in more steps: Prometheus refuses 11,000.
+const STEPS_MAX: u64 = 10_000;
+/// A target whose exporter is silent is still known by what it was so many points ago: an hour.
+const SILENT_POINTS: usize = 12;
+
 /// The past as Prometheus knows it. Nodes are those that kube-state-metrics named at the time, and where it was
 /// not there those that the exporters name: the cluster of today does not know who is gone.
 #[derive(Debug)]
@@ -58,7 +63,7 @@ impl PrometheusArchive {
         asked.map_err(|error| not_had(at, &error))
     }
 
-    /// The first hour of a range in which there is an exporter; `None` if there is none.
+    /// The first hour (of a very long range: the first step) in which there is an exporter; `None` if there is none.
     ///
     /// # Errors
     ///
@@ -68,11 +73,12 @@ impl PrometheusArchive {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Option<Timestamp>, ArchiveError> {
-        let hours = to.duration_since(from).as_secs() / COARSE.as_secs() as i64;
+        let seconds = to.duration_since(from).as_secs().unsigned_abs();
+        let step = COARSE.as_secs().max(seconds.div_ceil(STEPS_MAX));
         let times = Times {
             from,
-            step: COARSE,
-            n: usize::try_from(hours).unwrap_or(0) + 1,
+            step: Duration::from_secs(step),
+            n: usize::try_from(seconds / step).unwrap_or(0) + 1,
         };
         let counted = self.asked(from, "the exporters (up)", "count(up{$S})", times);
         let counted = counted.await?;
@@ -279,11 +285,16 @@ impl Whose {
             return Some(node.as_str().into());
         }
         let instance = labels.get("instance").map(String::as_str);
-        let map = self.maps.get(point)?;
-        match map.owner(&self.directory, None, instance, of_targets) {
-            Owner::Node(node) => Some(node.clone()),
-            Owner::Refused | Owner::Stranger => None,
-        }
+        let owner = |map: &IdentityMap| match map.owner(&self.directory, None, instance, of_targets)
+        {
+            Owner::Node(node) => Some(Some(node.clone())),
+            Owner::Refused => Some(None),
+            Owner::Stranger => None,
+        };
+        // Whose exporter is silent is not named any more, and that is just what is to be known of it.
+        let lately = if of_targets { SILENT_POINTS } else { 0 };
+        let maps = self.maps.get(point.saturating_sub(lately)..=point)?;
+        maps.iter().rev().find_map(owner).flatten()
     }
 }
 

@@ -145,6 +145,7 @@ fn terms() -> TrainingTerms {
         manner: Manner::default(),
         at_risk: 0.65,
         demands: Demands {
+            at_risk: 0.65,
             act_untrained: false,
             validation_age_max: Duration::from_secs(90 * 86_400),
             incident_cost: 4.0,
@@ -336,7 +337,7 @@ async fn a_folder_of_another_training_and_a_damaged_one_are_told() {
     let from = terms().history.from;
     let matrices = archive.features(from, 4).await.unwrap();
     work.keep_features(from, &matrices).unwrap();
-    let back = work.features(from, &archive.schema).unwrap();
+    let back = work.features(from, 4, &archive.schema).unwrap();
     for (one, other) in back.iter().zip(&matrices) {
         assert_eq!((one.at, &one.nodes), (other.at, &other.nodes));
         assert_eq!(one.values, other.values);
@@ -353,9 +354,35 @@ async fn a_folder_of_another_training_and_a_damaged_one_are_told() {
         }),
     ] {
         std::fs::write(&file, bytes).unwrap();
-        let error = work.features(from, &archive.schema).unwrap_err();
+        let error = work.features(from, 4, &archive.schema).unwrap_err();
         assert!(error.to_string().contains("is damaged"), "{name}: {error}");
     }
+    std::fs::write(&file, &good).unwrap();
+    let error = work.features(from, 3, &archive.schema).unwrap_err();
+    assert!(error.to_string().contains("of other times"), "{error}");
     std::fs::write(folder.path().join("request.json"), "{").unwrap();
     assert!(work.request().is_err());
+    // Without a request nobody knows whose the slices are.
+    std::fs::remove_file(folder.path().join("request.json")).unwrap();
+    work.begin(&request).unwrap();
+    assert!(!work.has_features(from));
+}
+
+#[test]
+fn nothing_is_removed_that_is_not_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = folder.path().join("thesis.txt");
+    std::fs::write(&theirs, "years").unwrap();
+    let error = Work::open(folder.path().to_owned())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("holds other files"), "{error}");
+    std::fs::remove_file(&theirs).unwrap();
+    let work = Work::open(folder.path().to_owned()).unwrap();
+    work.keep_seen(&Seen::default()).unwrap();
+    std::fs::write(&theirs, "years").unwrap();
+    work.finish().unwrap();
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1);
+    assert!(theirs.exists());
 }

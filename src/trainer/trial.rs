@@ -24,7 +24,7 @@ use crate::train::labels::Rules;
 use crate::train::report::Effect;
 use crate::train::sample::{Cut, Part, lot};
 
-/// Rows that are judged: 60 bytes each. Where there are more, Nodes are drawn by lot, all rows of a Node or none.
+/// Rows that are judged: about 200 bytes each. Where there are more, Nodes are drawn by lot, all rows of a Node or none.
 const ROWS_MAX: u64 = 2_000_000;
 /// Rows that the effects of the features are worked out on.
 const EXPLAINED: u64 = 3_000;
@@ -105,7 +105,7 @@ impl Trying<'_> {
         let (judged, lot) = self.judged_nodes(fetched);
         let mut told = [Told::new(), Told::new()];
         let mut referring = Referring::new(&model.content().columns);
-        let mut effects = Effects::of(self.cut, fetched, self.nodes.len());
+        let mut effects = Effects::of(self.cut, fetched, judged.len());
         let mut history = History::default();
         let mut codes = Vec::new();
         for (done, matrix) in (0..).zip(fetched.matrices()) {

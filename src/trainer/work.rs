@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foreshock_core::node::{NodeName, Uid};
+use foreshock_core::time::after;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::features::history::GRID;
 use crate::features::{FeatureMatrix, Schema};
 use crate::model::artifact::write_whole;
 
@@ -26,7 +28,7 @@ const FILE_MAX: u64 = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Everything of the configuration that decides what an answer is, in readable words.
+    /// Digest of everything in configuration and command that decides what an answer is.
     pub asked: String,
     /// Digest of the schema.
     pub schema: String,
@@ -56,6 +58,12 @@ pub enum WorkError {
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The folder is somebody else's.
+    #[error("`{}` holds other files; `--work` takes a folder that is empty, not there, or begun by an earlier training", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
     },
     /// What is there was fetched for something else.
     #[error("`{}` holds what was fetched for another training ({what} differs); finish that one, name another folder with `--work`, or remove this one", path.display())]
@@ -92,18 +100,51 @@ struct Point {
 }
 
 impl Work {
-    /// The folder, made if it is not there.
+    /// The folder, made if it is not there. It will be emptied, so it must not hold anything else.
     ///
     /// # Errors
     ///
-    /// [`WorkError::File`].
+    /// [`WorkError::File`], [`WorkError::Foreign`].
     pub fn open(folder: PathBuf) -> Result<Self, WorkError> {
-        let made = std::fs::create_dir_all(&folder);
-        made.map_err(|source| WorkError::File {
-            path: folder.clone(),
+        let work = Self { folder };
+        std::fs::create_dir_all(&work.folder).map_err(|source| work.failed(source))?;
+        let (_, others) = work.files()?;
+        if others > 0 {
+            return Err(WorkError::Foreign { path: work.folder });
+        }
+        Ok(work)
+    }
+
+    /// Files of a training, whole ones and what an interrupted write has left; and how many others there are.
+    fn files(&self) -> Result<(Vec<PathBuf>, usize), WorkError> {
+        let (mut ours, mut others) = (Vec::new(), 0);
+        for entry in std::fs::read_dir(&self.folder).map_err(|source| self.failed(source))? {
+            let entry = entry.map_err(|source| self.failed(source))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let name = name.strip_prefix('.').unwrap_or(&name);
+            let is_ours = ["request.json", "seen-", "features-"];
+            if is_ours.iter().any(|begin| name.starts_with(begin)) {
+                ours.push(entry.path());
+            } else {
+                others += 1;
+            }
+        }
+        Ok((ours, others))
+    }
+
+    fn clear(&self) -> Result<(), WorkError> {
+        for path in self.files()?.0 {
+            std::fs::remove_file(&path).map_err(|source| WorkError::File { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, source: std::io::Error) -> WorkError {
+        WorkError::File {
+            path: self.folder.clone(),
             source,
-        })?;
-        Ok(Self { folder })
+        }
     }
 
     /// What was asked for when the folder was begun; `None` if nothing was.
@@ -115,12 +156,13 @@ impl Work {
         self.read_json("request.json")
     }
 
-    /// Begins the folder with what is asked for.
+    /// Begins the folder with what is asked for. Slices that are there without a request are of another one.
     ///
     /// # Errors
     ///
     /// [`WorkError::File`].
     pub fn begin(&self, request: &Request) -> Result<(), WorkError> {
+        self.clear()?;
         self.write_json("request.json", request)
     }
 
@@ -149,7 +191,15 @@ impl Work {
     ///
     /// [`WorkError`].
     pub fn seen(&self, from: Timestamp) -> Result<Option<Seen>, WorkError> {
-        self.read_json(&seen_name(from))
+        let name = seen_name(from);
+        let seen: Option<Seen> = self.read_json(&name)?;
+        match seen {
+            Some(seen) if seen.from != from => Err(WorkError::Damaged {
+                path: self.folder.join(name),
+                problem: "it is of another time".to_owned(),
+            }),
+            seen => Ok(seen),
+        }
     }
 
     /// Keeps what happened.
@@ -179,7 +229,7 @@ impl Work {
         self.write(&features_name(from), &packed(matrices))
     }
 
-    /// The features of some time, as they were fetched.
+    /// The features of some time, as they were fetched: so many points of the grid from there on.
     ///
     /// # Errors
     ///
@@ -187,6 +237,7 @@ impl Work {
     pub fn features(
         &self,
         from: Timestamp,
+        points: usize,
         schema: &Arc<Schema>,
     ) -> Result<Vec<FeatureMatrix>, WorkError> {
         let path = self.folder.join(features_name(from));
@@ -194,20 +245,32 @@ impl Work {
             path: path.clone(),
             source,
         })?;
-        unpacked(&bytes, schema).map_err(|problem| WorkError::Damaged { path, problem })
+        let matrices = unpacked(&bytes, schema).and_then(|matrices| {
+            let at = (0..).map(|point: u32| after(from, GRID * point));
+            let right = matrices.iter().zip(at).all(|(matrix, at)| matrix.at == at);
+            if right && matrices.len() == points {
+                Ok(matrices)
+            } else {
+                Err("it is of other times".to_owned())
+            }
+        });
+        matrices.map_err(|problem| WorkError::Damaged { path, problem })
     }
 
-    /// Removes the folder: everything of it has become a model.
+    /// Removes what was fetched, and the folder: everything of it has become a model.
     ///
     /// # Errors
     ///
     /// [`WorkError::File`].
     pub fn finish(self) -> Result<(), WorkError> {
-        let removed = std::fs::remove_dir_all(&self.folder);
-        removed.map_err(|source| WorkError::File {
-            path: self.folder,
-            source,
-        })
+        self.clear()?;
+        match std::fs::remove_dir(&self.folder) {
+            // Somebody has put something there meanwhile: that is not ours to remove.
+            Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+                Err(self.failed(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn read_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>, WorkError> {
