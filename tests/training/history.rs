@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use crate::support::bed_program;
 
 /// Nodes of the fleet.
-pub(crate) const NODES: usize = 12;
+pub(crate) const NODES: usize = 24;
 /// How long its history is.
 pub(crate) const DAYS: u64 = 14;
 /// How often it was scraped.
