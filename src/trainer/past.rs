@@ -145,7 +145,8 @@ impl PrometheusArchive {
             return Ok(NodeDirectory::open());
         }
         let entries = latest.into_iter().map(|(node, (_, address))| {
-            let created = born.get(node).copied().unwrap_or_default();
+            // Of which nobody says when it was made was always there: none of its samples is too old for it.
+            let created = born.get(node).copied().unwrap_or(0.0);
             NodeEntry {
                 name: node.into(),
                 // A Node that was made anew under its name is another one.
@@ -258,7 +259,8 @@ impl Whose {
     ) -> BTreeMap<(NodeName, String), Vec<f64>> {
         let mut joined: BTreeMap<(NodeName, String), Vec<f64>> = BTreeMap::new();
         for series in series {
-            let alert = series.labels.get("alertname").cloned().unwrap_or_default();
+            // Signals have none, and then one series for each Node.
+            let alert = series.labels.get("alertname").map_or("", String::as_str);
             let each = self.each;
             for (point, values) in series.values.chunks(each).enumerate() {
                 if values.iter().all(|value| value.is_nan()) {
@@ -267,7 +269,7 @@ impl Whose {
                 let Some(node) = self.node(&series.labels, of_targets, point) else {
                     continue;
                 };
-                let whole = joined.entry((node, alert.clone()));
+                let whole = joined.entry((node, alert.to_owned()));
                 let whole = whole.or_insert_with(|| vec![f64::NAN; n]);
                 // `max` takes the number where the other is none.
                 for (known, value) in whole.iter_mut().skip(point * each).zip(values) {
@@ -311,3 +313,6 @@ fn not_had(from: Timestamp, error: &(dyn std::error::Error + 'static)) -> Archiv
     let problem = chain(error);
     ArchiveError::NotHad { from, problem }
 }
+
+#[cfg(test)]
+mod tests;
