@@ -27,6 +27,23 @@ fn an_empty_file_is_the_defaults_of_the_design() {
         "degradation=true:NoSchedule"
     );
     assert!(config.shortened().is_empty());
+    assert_eq!(config.model_terms().demands, Demands::default());
+}
+
+#[test]
+fn a_model_is_held_to_the_least_threshold_of_all_pools() {
+    let config = parse(
+        r#"
+        [[policy.pools]]
+        name = "batch"
+        selector = "pool=batch"
+        at_risk = 0.4
+        caution = 0.3
+        recover_below = 0.3
+        "#,
+    );
+    let config = config.expect("a pool may act sooner");
+    assert_eq!(config.model_terms().demands.at_risk, 0.4);
 }
 
 #[test]

@@ -47,6 +47,20 @@ pub struct Demands {
     pub drift_alarm: f64,
 }
 
+impl Default for Demands {
+    /// Those of a configuration that says nothing.
+    fn default() -> Self {
+        Self {
+            act_untrained: false,
+            validation_age_max: Duration::from_secs(90 * DAY),
+            incident_cost: 2.0,
+            at_risk: 0.65,
+            drift_warn: 0.2,
+            drift_alarm: 0.3,
+        }
+    }
+}
+
 /// Why a model may not cause more than a label.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
@@ -375,12 +389,8 @@ mod tests {
 
     fn demands() -> Demands {
         Demands {
-            act_untrained: false,
-            validation_age_max: Duration::from_secs(90 * DAY),
             incident_cost: COST,
-            at_risk: 0.65,
-            drift_warn: 0.2,
-            drift_alarm: 0.3,
+            ..Demands::default()
         }
     }
 

@@ -1,7 +1,6 @@
 //! Small models and rows for the tests of this module.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
@@ -239,14 +238,7 @@ pub(crate) fn local() -> Local {
 pub(crate) fn terms(schema: Schema) -> Terms {
     Terms {
         schema: Arc::new(schema),
-        demands: Demands {
-            at_risk: 0.65,
-            act_untrained: false,
-            validation_age_max: Duration::from_secs(90 * 86_400),
-            incident_cost: 2.0,
-            drift_warn: 0.2,
-            drift_alarm: 0.3,
-        },
+        demands: Demands::default(),
     }
 }
 

@@ -145,12 +145,8 @@ fn terms() -> TrainingTerms {
         manner: Manner::default(),
         at_risk: 0.65,
         demands: Demands {
-            at_risk: 0.65,
-            act_untrained: false,
-            validation_age_max: Duration::from_secs(90 * 86_400),
             incident_cost: 4.0,
-            drift_warn: 0.2,
-            drift_alarm: 0.3,
+            ..Demands::default()
         },
         seed: 1,
         trees_max: 8,

@@ -49,14 +49,7 @@ impl Judge {
         };
         let terms = Terms {
             schema: Arc::clone(&schema),
-            demands: Demands {
-                at_risk: 0.65,
-                act_untrained: false,
-                validation_age_max: Duration::from_secs(86_400),
-                incident_cost: 2.0,
-                drift_warn: 0.2,
-                drift_alarm: 0.3,
-            },
+            demands: Demands::default(),
         };
         Self {
             name,
