@@ -8,6 +8,7 @@ use foreshock_core::node::NodeName;
 
 use super::rows::{Gathered, is_summary};
 use super::{Progress, Step, TrainError, TrainingTerms};
+use crate::features::derive::DeriveError;
 use crate::features::{ColumnName, Schema};
 use crate::model::artifact::{Artifact, Content, Limits, Source, meaning_of};
 use crate::model::bins::Cut;
@@ -34,17 +35,22 @@ impl<'a> Fitting<'a> {
         schema: &Schema,
         horizon: Duration,
         terms: &TrainingTerms,
-    ) -> Self {
-        let column = |column: &ColumnName| ColumnPlan {
-            name: column.to_string(),
-            rising: false,
-            // Every column was made from this schema.
-            meaning: meaning_of(schema, column.subject()).unwrap_or_default(),
+    ) -> Result<Self, DeriveError> {
+        let column = |column: &ColumnName| {
+            let subject = column.subject();
+            let meaning = meaning_of(schema, subject).ok_or_else(|| DeriveError::Features {
+                features: vec![subject.to_owned()],
+            })?;
+            Ok(ColumnPlan {
+                name: column.to_string(),
+                rising: false,
+                meaning,
+            })
         };
         let plan = Plan {
             name: "local".to_owned(),
             source: Source::Local,
-            columns: columns.iter().map(column).collect(),
+            columns: columns.iter().map(column).collect::<Result<_, _>>()?,
             masks: masks(columns, schema),
             // Each way has its own.
             cut: Cut {
@@ -59,13 +65,13 @@ impl<'a> Fitting<'a> {
             command: terms.command.clone(),
             nodes: gathered.train.n_nodes(),
         };
-        Self {
+        Ok(Self {
             gathered,
             ways: local_ways(columns, terms.trees_max),
             trees_max: terms.trees_max,
             columns,
             plan,
-        }
+        })
     }
 
     /// The way of this number among those that are tried.
@@ -138,8 +144,7 @@ fn masks(columns: &[ColumnName], schema: &Schema) -> Vec<Mask> {
     let mut masks: Vec<Vec<usize>> = Vec::new();
     for group in schema.groups() {
         masks.push(places(&|column| {
-            let sources = feature(column).map(|feature| feature.sources.as_slice());
-            let mut sources = sources.unwrap_or_default().iter();
+            let mut sources = feature(column).into_iter().flat_map(|f| &f.sources);
             sources.any(|source| source.group.as_ref() == Some(&group))
         }));
     }

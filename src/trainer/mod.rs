@@ -287,7 +287,7 @@ impl Schooling {
             self.fetched.schema(),
             self.rules.horizon,
             &self.terms,
-        );
+        )?;
         let best = fitting.best(progress)?;
         let blind = self.blind(&fitting, best.chosen, &counted)?;
         let trying = Trying {
@@ -416,8 +416,10 @@ impl Schooling {
             nodes: judgement.nodes_befallen,
             costs: judgement.costs.iter().map(figures).collect(),
             unseen_nodes: unseen
-                .map(|unseen| unseen.costs.iter().map(figures).collect())
-                .unwrap_or_default(),
+                .into_iter()
+                .flat_map(|unseen| &unseen.costs)
+                .map(figures)
+                .collect(),
             reliability: bins
                 .map(|bin| ReliabilityBin {
                     from: bin.from,
@@ -436,7 +438,7 @@ impl Schooling {
                 Part::Train => gathered.train.kinds(),
                 Part::Validation => gathered.validation.kinds(),
                 Part::Calibration => gathered.calibration.kinds(),
-                Part::Test => counted.parts.get(&part).copied().unwrap_or_default(),
+                Part::Test => counted.rows_of(part),
             };
             PartCard {
                 part,

@@ -83,6 +83,11 @@ pub(super) fn count(
 }
 
 impl Counted {
+    /// Positive and negative rows of a part; none of one that the history has no row of.
+    pub(super) fn rows_of(&self, part: Part) -> (u64, u64) {
+        self.parts.get(&part).copied().unwrap_or((0, 0))
+    }
+
     /// Everything that can be made of the features that are there.
     pub(super) fn columns(&self, fetched: &Fetched) -> Vec<ColumnName> {
         let features = fetched.schema().features().iter().zip(&self.with_value);
@@ -97,7 +102,7 @@ impl Counted {
 
     /// Of so many negatives one is kept.
     pub(super) fn one_in(&self, n_columns: usize) -> u32 {
-        let (positives, negatives) = self.parts.get(&Part::Train).copied().unwrap_or_default();
+        let (positives, negatives) = self.rows_of(Part::Train);
         let most = (CELLS_MAX / n_columns.max(1)) as u64;
         // As many again while incidents are on.
         let room = most.saturating_sub(2 * positives);
@@ -110,10 +115,10 @@ impl Counted {
     /// Of so many training rows while an incident is on one is kept: about a quarter as many as there are before
     /// incidents. They are easy to tell; with as many, trees are grown for little else.
     pub(super) fn one_in_during(&self) -> u32 {
-        let (positives, _) = self.parts.get(&Part::Train).copied().unwrap_or_default();
-        let during = self.tally.dropped.get(&Dropped::InIncident).copied();
+        let (positives, _) = self.rows_of(Part::Train);
+        let during = self.tally.dropped.get(&Dropped::InIncident);
         // They are counted over the whole history, of which half is for training.
-        let during = during.unwrap_or_default() / 2;
+        let during = during.map_or(0, |rows| rows / 2);
         let one_in = (4 * during).div_ceil(positives.max(1));
         u32::try_from(one_in).unwrap_or(u32::MAX).max(1)
     }

@@ -4,6 +4,7 @@
 //! `request.json` says what was asked for, `seen-*.json` what happened, `features-*.bin` what the features were:
 //! a line of JSON, the values, and the checksum of both. Each file is there as a whole or not at all.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -226,7 +227,12 @@ impl Work {
         from: Timestamp,
         matrices: &[FeatureMatrix],
     ) -> Result<(), WorkError> {
-        self.write(&features_name(from), &packed(matrices))
+        let name = features_name(from);
+        let bytes = packed(matrices).map_err(|error| WorkError::File {
+            path: self.folder.join(&name),
+            source: error.into(),
+        })?;
+        self.write(&name, &bytes)
     }
 
     /// The features of some time, as they were fetched: so many points of the grid from there on.
@@ -317,42 +323,38 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn packed(matrices: &[FeatureMatrix]) -> Vec<u8> {
-    let mut nodes: Vec<(&NodeName, Option<&Uid>)> = Vec::new();
+fn packed(matrices: &[FeatureMatrix]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut places: BTreeMap<(&NodeName, Option<&Uid>), u32> = BTreeMap::new();
+    let mut head = Head {
+        nodes: Vec::new(),
+        uids: Vec::new(),
+        points: Vec::new(),
+    };
     for matrix in matrices {
-        let uids = matrix.uids.iter().map(Option::as_ref);
-        nodes.extend(matrix.nodes.iter().zip(uids));
+        let mut rows = Vec::with_capacity(matrix.nodes.len());
+        for (node, uid) in matrix.nodes.iter().zip(&matrix.uids) {
+            let next = places.len() as u32;
+            let place = *places.entry((node, uid.as_ref())).or_insert(next);
+            if place == next {
+                head.nodes.push(node.to_string());
+                head.uids
+                    .push(uid.as_ref().map(|uid| uid.as_str().to_owned()));
+            }
+            rows.push(place);
+        }
+        head.points.push(Point {
+            at: matrix.at,
+            rows,
+        });
     }
-    nodes.sort();
-    nodes.dedup();
-    let place = |node: &NodeName, uid: &Option<Uid>| {
-        nodes.binary_search(&(node, uid.as_ref())).unwrap_or(0) as u32
-    };
-    let points = matrices.iter().map(|matrix| Point {
-        at: matrix.at,
-        rows: matrix
-            .nodes
-            .iter()
-            .zip(&matrix.uids)
-            .map(|(node, uid)| place(node, uid))
-            .collect(),
-    });
-    let head = Head {
-        points: points.collect(),
-        nodes: nodes.iter().map(|(node, _)| node.to_string()).collect(),
-        uids: nodes
-            .iter()
-            .map(|(_, uid)| uid.map(|uid| uid.as_str().to_owned()))
-            .collect(),
-    };
-    let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
+    let mut bytes = serde_json::to_vec(&head)?;
     bytes.push(b'\n');
     for matrix in matrices {
         bytes.extend(matrix.values.iter().flat_map(|value| value.to_le_bytes()));
     }
     let sum = Sha256::digest(&bytes);
     bytes.extend(sum);
-    bytes
+    Ok(bytes)
 }
 
 fn unpacked(bytes: &[u8], schema: &Arc<Schema>) -> Result<Vec<FeatureMatrix>, String> {
