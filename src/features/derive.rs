@@ -4,10 +4,10 @@
 //! that the two cannot drift apart.
 
 use foreshock_core::node::NodeName;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayViewMut1, ArrayViewMut2, Axis};
 
 use super::columns::{ColumnName, KINDS, Summary};
-use super::history::{History, Past};
+use super::history::{Cell, History, Past, PastFeature};
 use super::matrix::FeatureMatrix;
 use super::usual::Usual;
 
@@ -73,10 +73,12 @@ pub fn derive(
     if !absent.is_empty() {
         return Err(DeriveError::Features { features: absent });
     }
-    let source = Source::of(columns, matrix, history);
+    let past = history.past(matrix);
+    let source = Source::of(columns, matrix, &past);
     let mut values = Array2::from_elem((matrix.nodes.len(), columns.len()), f64::NAN);
-    for (j, column) in columns.iter().enumerate() {
-        source.fill(column, |row, value| values[(row, j)] = value);
+    let blocks = values.axis_chunks_iter_mut(Axis(0), BLOCK);
+    for (block, values) in blocks.enumerate() {
+        source.fill(block * BLOCK, values);
     }
     Ok(ModelMatrix {
         nodes: matrix.nodes.clone(),
@@ -85,131 +87,213 @@ pub fn derive(
     })
 }
 
+/// Rows that are made at a time: so few that what is remembered of them, which several columns read, and
+/// what is written stay in the cache.
+const BLOCK: usize = 32;
+
 /// What columns are made from.
 struct Source<'a> {
     matrix: &'a FeatureMatrix,
-    past: Past<'a>,
     /// What is usual among peers, where a column asks.
     usual: Option<Usual>,
-    /// Nodes × features: deviations from the own week, where a column asks; NaN is missing.
-    weeks: Option<Array2<f64>>,
-    /// The summaries of each row, in the order of [`Summary::ALL`], where a column asks.
-    summaries: Vec<Option<[f64; Summary::ALL.len()]>>,
+    features: Vec<Asked<'a>>,
+    /// The summaries that are asked for, with the places of their columns.
+    summaries: Vec<(usize, Summary)>,
+}
+
+/// A feature that columns are made of.
+struct Asked<'a> {
+    /// Its place in the schema.
+    at: usize,
+    noise: f64,
+    past: Option<PastFeature<'a>>,
+    /// Its columns with their places.
+    columns: Vec<(usize, &'a ColumnName)>,
+    /// Whether one of them, or a summary, asks how far a Node is from its own week.
+    deviates: bool,
+    /// Whether one of them asks how a value has changed.
+    changes: bool,
 }
 
 impl<'a> Source<'a> {
-    fn of(columns: &[ColumnName], matrix: &'a FeatureMatrix, history: &'a History) -> Self {
-        let peers = columns.iter().any(|c| matches!(c, ColumnName::Peers(_)));
-        let of_all = columns.iter().any(|c| matches!(c, ColumnName::Node(_)));
-        let past = history.past(matrix);
-        let mut weeks = None;
-        for (at, feature) in matrix.schema.features().iter().enumerate() {
-            let name = &feature.name;
-            let asked = || {
-                columns
-                    .iter()
-                    .any(|c| matches!(c, ColumnName::Week(n) if n == name))
-            };
-            if of_all || asked() {
-                let missing = || Array2::from_elem(matrix.values.dim(), f64::NAN);
-                deviations(&past, matrix, at, weeks.get_or_insert_with(missing));
+    fn of(columns: &'a [ColumnName], matrix: &'a FeatureMatrix, past: &'a Past<'a>) -> Self {
+        let summaries = columns.iter().enumerate();
+        let summaries: Vec<(usize, Summary)> = summaries
+            .filter_map(|(place, column)| match column {
+                ColumnName::Node(summary) => Some((place, *summary)),
+                _ => None,
+            })
+            .collect();
+        let features = matrix.schema.features().iter().enumerate();
+        let asked = features.map(|(at, feature)| {
+            let columns = columns.iter().enumerate();
+            let columns = columns.filter(|(_, column)| column.feature() == Some(&feature.name));
+            let columns: Vec<(usize, &ColumnName)> = columns.collect();
+            let has = |is: fn(&ColumnName) -> bool| columns.iter().any(|(_, column)| is(column));
+            Asked {
+                at,
+                noise: feature.noise,
+                past: past.feature(feature.name.as_str()),
+                deviates: !summaries.is_empty() || has(|c| matches!(c, ColumnName::Week(_))),
+                changes: has(|c| matches!(c, ColumnName::Change(..))),
+                columns,
             }
-        }
-        let summaries = weeks.iter().filter(|_| of_all);
+        });
+        let peers = columns.iter().any(|c| matches!(c, ColumnName::Peers(_)));
         Self {
+            features: asked
+                .filter(|asked| asked.deviates || !asked.columns.is_empty())
+                .collect(),
             usual: peers.then(|| Usual::of(matrix)),
-            summaries: summaries.flat_map(summaries_of).collect(),
-            weeks,
-            past,
+            summaries,
             matrix,
         }
     }
 
-    /// Calls `put` with the row and value of every Node that has one.
-    fn fill(&self, column: &ColumnName, mut put: impl FnMut(usize, f64)) {
-        let rows = 0..self.matrix.nodes.len();
-        if let ColumnName::Node(summary) = column {
-            for (row, summaries) in self.summaries.iter().enumerate() {
-                let value = Summary::ALL.iter().zip(summaries.iter().flatten());
-                let value = value.filter(|(known, _)| *known == summary);
-                value.for_each(|(_, value)| put(row, *value));
+    /// Fills in the values of some rows, from this one on.
+    fn fill(&self, first: usize, mut values: ArrayViewMut2<'_, f64>) {
+        let mut deviations = Array2::from_elem((values.nrows(), self.features.len()), f64::NAN);
+        let mut readings = Vec::with_capacity(values.nrows());
+        for (asked, mut deviations) in self.features.iter().zip(deviations.columns_mut()) {
+            readings.clear();
+            let rows = first..first + values.nrows();
+            readings.extend(rows.map(|row| self.reading(asked, row)));
+            for (deviation, reading) in deviations.iter_mut().zip(&readings) {
+                *deviation = reading.deviation;
             }
+            for (place, column) in &asked.columns {
+                self.put(column, asked, &readings, values.column_mut(*place));
+            }
+        }
+        if self.summaries.is_empty() {
             return;
         }
-        let name = column.feature().map_or("", |feature| feature.as_str());
-        let Some(at) = self.matrix.schema.column_of(name) else {
-            return;
-        };
-        let noise = self.matrix.schema.features()[at].noise;
-        let past = self.past.feature(name);
-        for row in rows {
-            let now = || self.matrix.value(row, at);
-            let value = match column {
-                ColumnName::Now(_) => now(),
-                ColumnName::Peers(_) => self.beside_peers(noise, row, at),
-                ColumnName::Change(_, over) => past
-                    .as_ref()
-                    .and_then(|past| past.change(row, now()?, over.points())),
-                ColumnName::Spread(_) => past.as_ref().and_then(|past| past.spread(row)),
-                ColumnName::Week(_) => {
-                    let weeks = self.weeks.as_ref();
-                    weeks.and_then(|weeks| weeks.get((row, at)).copied())
-                }
-                ColumnName::Node(_) => None,
-            };
-            if let Some(value) = value {
-                put(row, value);
+        for (mut values, made) in values.rows_mut().into_iter().zip(summaries_of(&deviations)) {
+            for (place, summary) in &self.summaries {
+                values[*place] = made.map_or(f64::NAN, |made| made[*summary as usize]);
             }
         }
     }
 
-    /// Deviation from the peers' median. The scale is never below the feature's `noise`, or one lost
-    /// packet among idle Nodes would be the largest deviation there is.
-    fn beside_peers(&self, noise: f64, row: usize, column: usize) -> Option<f64> {
-        let usual = self.usual.as_ref()?;
-        let from_median = self.matrix.value(row, column)? - usual.value(row, column)?;
-        let scale = usual.spread(column).max(noise);
-        Some((from_median / scale).clamp(-DEVIATION_MAX, DEVIATION_MAX))
+    fn reading(&self, asked: &'a Asked<'a>, row: usize) -> Reading<'a> {
+        let now = self.matrix.value(row, asked.at);
+        let feature = asked.past.as_ref();
+        let cell = feature.and_then(|feature| feature.cell(row));
+        let is_wanted = asked.deviates || asked.changes;
+        let remembered = now.filter(|_| is_wanted);
+        let remembered = remembered.and_then(|now| feature?.remembered(now));
+        let deviation = || feature?.week(cell?, remembered?);
+        let deviation = if asked.deviates { deviation() } else { None };
+        Reading {
+            row,
+            now: now.unwrap_or(f64::NAN),
+            cell,
+            remembered: remembered.unwrap_or(f64::NAN),
+            deviation: deviation.map_or(f64::NAN, bounded),
+        }
     }
+
+    /// Puts the values of one column in their places.
+    fn put(
+        &self,
+        column: &ColumnName,
+        asked: &Asked<'_>,
+        readings: &[Reading<'_>],
+        values: ArrayViewMut1<'_, f64>,
+    ) {
+        let past = asked.past.as_ref();
+        match column {
+            ColumnName::Now(_) => put(values, readings, |of| Some(of.now)),
+            ColumnName::Week(_) => put(values, readings, |of| Some(of.deviation)),
+            ColumnName::Peers(_) => {
+                let Some(usual) = &self.usual else { return };
+                // Never below the feature's `noise`, or one lost packet among idle Nodes would be the largest
+                // deviation there is.
+                let scale = usual.spread(asked.at).max(asked.noise);
+                put(values, readings, |of| {
+                    let median = usual.value(of.row, asked.at)?;
+                    Some(bounded((of.now - median) / scale))
+                });
+            }
+            ColumnName::Change(_, over) => {
+                let slot = past.and_then(|past| past.slot_before(over.points()));
+                if let Some((past, slot)) = past.zip(slot) {
+                    put(values, readings, |of| {
+                        past.change(of.cell?, of.remembered, slot)
+                    });
+                }
+            }
+            ColumnName::Spread(_) => {
+                if let Some(past) = past {
+                    put(values, readings, |of| past.spread(of.cell?));
+                }
+            }
+            ColumnName::Node(_) => {}
+        }
+    }
+}
+
+/// Puts a value for each reading; NaN where there is none.
+fn put(
+    mut values: ArrayViewMut1<'_, f64>,
+    readings: &[Reading<'_>],
+    value: impl Fn(&Reading<'_>) -> Option<f64>,
+) {
+    for (place, reading) in values.iter_mut().zip(readings) {
+        *place = value(reading).unwrap_or(f64::NAN);
+    }
+}
+
+/// A deviation, no larger than says anything.
+fn bounded(deviation: f64) -> f64 {
+    deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX)
+}
+
+/// What there is of one feature of one row; NaN is missing, or not asked for.
+struct Reading<'a> {
+    row: usize,
+    now: f64,
+    cell: Option<&'a Cell>,
+    /// The value now as it would be remembered.
+    remembered: f64,
+    /// How far it is from the Node's own week.
+    deviation: f64,
 }
 
 /// The summaries of each row of deviations, in the order of [`Summary::ALL`].
 fn summaries_of(
     weeks: &Array2<f64>,
 ) -> impl Iterator<Item = Option<[f64; Summary::ALL.len()]>> + '_ {
-    let mut sizes: Vec<f64> = Vec::new();
-    weeks.rows().into_iter().map(move |row| {
-        sizes.clear();
-        sizes.extend(row.iter().map(|z| z.abs()).filter(|z| !z.is_nan()));
-        if sizes.len() < SUMMARY_MIN {
+    weeks.rows().into_iter().map(|row| {
+        // The largest first.
+        let mut largest = [0.0; SUMMARY_MIN];
+        let (mut n, mut total, mut beyond) = (0_u32, 0.0, [0_u32; 2]);
+        for size in row.iter().map(|z| z.abs()).filter(|z| !z.is_nan()) {
+            n += 1;
+            total += size;
+            beyond[0] += u32::from(size > 3.0);
+            beyond[1] += u32::from(size > 6.0);
+            let mut at = SUMMARY_MIN;
+            while at > 0 && largest[at - 1] < size {
+                if at < SUMMARY_MIN {
+                    largest[at] = largest[at - 1];
+                }
+                largest[at - 1] = size;
+                at -= 1;
+            }
+        }
+        if (n as usize) < SUMMARY_MIN {
             return None;
         }
-        sizes.sort_unstable_by(|a, b| b.total_cmp(a));
-        let mean = |sizes: &[f64]| sizes.iter().sum::<f64>() / sizes.len() as f64;
-        let beyond = |limit: f64| sizes.partition_point(|z| *z > limit) as f64;
         Some(Summary::ALL.map(|summary| match summary {
-            Summary::Largest => sizes[0],
-            Summary::Third => sizes[2],
-            Summary::Top5 => mean(&sizes[..SUMMARY_MIN]),
-            Summary::Mean => mean(&sizes),
-            Summary::Beyond3 => beyond(3.0),
-            Summary::Beyond6 => beyond(6.0),
+            Summary::Largest => largest[0],
+            Summary::Third => largest[2],
+            Summary::Top5 => largest.iter().sum::<f64>() / SUMMARY_MIN as f64,
+            Summary::Mean => total / f64::from(n),
+            Summary::Beyond3 => f64::from(beyond[0]),
+            Summary::Beyond6 => f64::from(beyond[1]),
         }))
     })
-}
-
-/// Deviations of one feature from each Node's own week.
-fn deviations(past: &Past<'_>, matrix: &FeatureMatrix, at: usize, weeks: &mut Array2<f64>) {
-    let name = &matrix.schema.features()[at].name;
-    let Some(past) = past.feature(name.as_str()) else {
-        return;
-    };
-    for row in 0..matrix.nodes.len() {
-        let value = matrix.value(row, at);
-        if let Some(deviation) = value.and_then(|value| past.week(row, value)) {
-            weeks[(row, at)] = deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -265,6 +349,13 @@ mod tests {
         // cpu_used has a noise of 0.02: a hundredth of a core is half of nothing.
         assert!((of(&[0.1, 0.1, 0.1, 0.11])[(3, 0)] - 0.5).abs() < 1e-9);
         assert!(of(&[0.1, 0.2, 0.9]).iter().all(|v| v.is_nan()));
+    }
+
+    #[test]
+    fn summaries_are_found_by_their_place_among_all() {
+        for (place, summary) in Summary::ALL.into_iter().enumerate() {
+            assert_eq!(summary as usize, place);
+        }
     }
 
     #[test]

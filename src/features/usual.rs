@@ -24,13 +24,15 @@ impl Usual {
     pub fn of(matrix: &FeatureMatrix) -> Self {
         let mut medians = Array2::from_elem(matrix.values.dim(), f64::NAN);
         let mut spreads = Vec::with_capacity(matrix.values.ncols());
+        let mut present: Vec<f64> = Vec::with_capacity(matrix.values.nrows());
         for (j, column) in matrix.values.columns().into_iter().enumerate() {
-            let mut sorted: Vec<f64> = column.iter().copied().filter(|v| !v.is_nan()).collect();
-            sorted.sort_by(f64::total_cmp);
+            present.clear();
+            present.extend(column.iter().copied().filter(|v| !v.is_nan()));
+            let middle = Middle::of(&mut present);
             for (i, value) in column.iter().enumerate() {
-                medians[(i, j)] = median_of_others(&sorted, *value).unwrap_or(f64::NAN);
+                medians[(i, j)] = middle.of_others(*value).unwrap_or(f64::NAN);
             }
-            spreads.push(spread(&sorted));
+            spreads.push(spread(&mut present, &middle));
         }
         Self { medians, spreads }
     }
@@ -60,17 +62,66 @@ impl Usual {
     }
 }
 
-/// The median of `sorted` without one occurrence of `own`; a missing `own` takes nothing out.
-fn median_of_others(sorted: &[f64], own: f64) -> Option<f64> {
-    if own.is_nan() {
-        return (sorted.len() >= PEERS_MIN).then(|| median(sorted.len(), |i| sorted[i]));
-    }
-    let n = sorted.len().checked_sub(1)?;
-    let place = sorted.partition_point(|v| v.total_cmp(&own).is_lt());
-    (n >= PEERS_MIN).then(|| median(n, |i| sorted[i + usize::from(i >= place)]))
+/// The values about the middle of a column: all that a median of it needs, with or without one of them.
+struct Middle {
+    n: usize,
+    /// In order, with the place of the first among all; as many as there are.
+    values: [f64; 3],
+    first: usize,
 }
 
-/// The median of `n` (at least 1) sorted values.
+impl Middle {
+    /// Of these values, in any order, of which none is NaN. Their order changes.
+    fn of(values: &mut [f64]) -> Self {
+        let n = values.len();
+        let first = (n / 2).saturating_sub(1);
+        let mut middle = Self {
+            n,
+            values: [f64::NAN; 3],
+            first,
+        };
+        if n > 0 {
+            let (_, low, after) = values.select_nth_unstable_by(first, f64::total_cmp);
+            middle.values[0] = *low;
+            let mut rest = after;
+            for place in 1..middle.values.len().min(n - first) {
+                let (_, next, after) = rest.select_nth_unstable_by(0, f64::total_cmp);
+                middle.values[place] = *next;
+                rest = after;
+            }
+        }
+        middle
+    }
+
+    /// The value at a place in the order of all; only the middle is known.
+    fn at(&self, place: usize) -> f64 {
+        let place = place.checked_sub(self.first);
+        place
+            .and_then(|place| self.values.get(place).copied())
+            .unwrap_or(f64::NAN)
+    }
+
+    /// The median of all; `None` of nothing.
+    fn median(&self) -> Option<f64> {
+        (self.n > 0).then(|| median(self.n, |place| self.at(place)))
+    }
+
+    /// The median without one occurrence of `own`; a missing `own` takes nothing out.
+    fn of_others(&self, own: f64) -> Option<f64> {
+        if own.is_nan() {
+            return self.median().filter(|_| self.n >= PEERS_MIN);
+        }
+        let n = self.n.checked_sub(1)?;
+        // Behind `own` all places move up by one.
+        let moved = |place| {
+            let at_own = self.at(place).total_cmp(&own).is_ge();
+            self.at(place + usize::from(at_own))
+        };
+        (n >= PEERS_MIN).then(|| median(n, moved))
+    }
+}
+
+/// The median of `n` (at least 1) values, of which `value` gives each by its place in the order.
 fn median(n: usize, value: impl Fn(usize) -> f64) -> f64 {
     let upper = value(n / 2);
     if n % 2 == 1 {
@@ -80,14 +131,15 @@ fn median(n: usize, value: impl Fn(usize) -> f64) -> f64 {
     }
 }
 
-fn spread(sorted: &[f64]) -> f64 {
-    if sorted.is_empty() {
+/// How far values are from their middle; they are lost.
+fn spread(values: &mut [f64], middle: &Middle) -> f64 {
+    let Some(center) = middle.median() else {
         return 0.0;
+    };
+    for value in values.iter_mut() {
+        *value = (*value - center).abs();
     }
-    let center = median(sorted.len(), |i| sorted[i]);
-    let mut distances: Vec<f64> = sorted.iter().map(|v| (v - center).abs()).collect();
-    distances.sort_by(f64::total_cmp);
-    1.4826 * median(distances.len(), |i| distances[i])
+    1.4826 * Middle::of(values).median().unwrap_or(0.0)
 }
 
 #[cfg(test)]

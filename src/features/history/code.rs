@@ -31,7 +31,9 @@ impl Code {
         let step = feature.noise / STEPS;
         let reach = feature.min.abs().max(feature.max.abs()) / step;
         // Fewer bits than 8 are needed by no range that a double of sensible noise has.
-        let bits = (8..=14).rev().find(|bits| size(CODE_MAX, *bits) >= reach);
+        let bits = (8..=14)
+            .rev()
+            .find(|bits| size(CODE_MAX as u32, *bits) >= reach);
         Self {
             step,
             bits: bits.unwrap_or(8),
@@ -46,14 +48,14 @@ impl Code {
         let steps = (value / self.step).abs();
         let first = 1_u64 << self.bits;
         let number = if steps < (2 * first) as f64 {
-            steps.round() as u64
+            whole(steps)
         } else {
             // An infinity has an exponent beyond every block, and ends as the last code.
             let exponent = (steps.to_bits() >> 52) as u32 - 1023;
             let block = u64::from(exponent - self.bits) + 1;
-            let within = (steps / power(block - 1)).round();
+            let within = whole(steps / power(block - 1));
             // Rounded up beyond the block, it is the first number of the next.
-            (block << self.bits).saturating_add((within as u64).saturating_sub(first))
+            (block << self.bits).saturating_add(within.saturating_sub(first))
         };
         let code = number.min(CODE_MAX) as i16;
         if value < 0.0 { -code } else { code }
@@ -64,8 +66,13 @@ impl Code {
         if code == MISSING {
             return None;
         }
-        let size = size(u64::from(code.unsigned_abs()), self.bits) * self.step;
+        let size = size(u32::from(code.unsigned_abs()), self.bits) * self.step;
         Some(if code < 0 { -size } else { size })
+    }
+
+    /// What one is worth in codes that have no bits but these; `None` where they are no whole numbers of one step.
+    pub(super) fn step_below(self, bits: u16) -> Option<f64> {
+        (u32::from(bits) >> self.bits == 0).then_some(self.step)
     }
 
     /// A value as it is remembered; `None` if it is missing.
@@ -74,14 +81,19 @@ impl Code {
     }
 }
 
+/// The nearest whole number to one that is not negative; a half goes up. Unlike `f64::round` no call.
+fn whole(steps: f64) -> u64 {
+    (steps + 0.5) as u64
+}
+
 /// The size of a code, in steps.
-fn size(number: u64, bits: u32) -> f64 {
-    let first = 1_u64 << bits;
-    let block = number >> bits;
-    match block {
-        0 => number as f64,
-        _ => (first + (number & (first - 1))) as f64 * power(block - 1),
+fn size(number: u32, bits: u32) -> f64 {
+    let first = 1_u32 << bits;
+    if number < first {
+        return f64::from(number);
     }
+    let block = number >> bits;
+    f64::from(first + (number & (first - 1))) * power(u64::from(block) - 1)
 }
 
 /// Two to this power, exactly.

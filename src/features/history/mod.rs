@@ -20,12 +20,13 @@ use std::time::Duration;
 use foreshock_core::node::{NodeName, Uid};
 use jiff::Timestamp;
 
-use self::cell::{Cell, DAYS, POINTS};
+use self::cell::{DAYS, POINTS};
 use self::code::{Code, MISSING};
 use super::columns::ColumnName;
 use super::matrix::FeatureMatrix;
 use super::schema::{FeatureName, Schema};
 
+pub(super) use cell::Cell;
 pub use gaps::Gap;
 
 /// Distance of two points.
@@ -391,7 +392,7 @@ impl History {
                 continue;
             };
             for row in 0..matrix.nodes.len() {
-                if let Some(mean) = feature.usual(row) {
+                if let Some(mean) = feature.cell(row).and_then(|cell| feature.usual(cell)) {
                     call(row, column, mean);
                 }
             }
@@ -417,46 +418,48 @@ impl<'a> Past<'a> {
 }
 
 impl PastFeature<'_> {
-    fn cell(&self, row: usize) -> Option<&Cell> {
+    /// What is remembered of a row; `None` of a Node that is not known.
+    pub(super) fn cell(&self, row: usize) -> Option<&Cell> {
         let place = self.past.places.get(row).copied().flatten()?;
         self.feature.cells.get(place)
     }
 
-    /// How a value differs from the newest point that is at least so many points old; `None` without
-    /// that point.
-    pub(super) fn change(&self, row: usize, value: f64, points: i64) -> Option<f64> {
+    /// A value as it would be remembered; `None` if it is missing.
+    pub(super) fn remembered(&self, value: f64) -> Option<f64> {
+        self.feature.code.remembered(value)
+    }
+
+    /// Where the cells have the point that is so many points old; `None` where they have none.
+    pub(super) fn slot_before(&self, points: i64) -> Option<usize> {
         let then = self.past.point - points;
-        if !self.past.history.in_ring(then) {
-            return None;
-        }
-        let code = self.feature.code;
-        let before = code.decode(self.cell(row)?.code(slot_of(then)))?;
-        // Both as they are remembered: what stands still has not changed.
-        Some(code.remembered(value)? - before)
+        self.past.history.in_ring(then).then(|| slot_of(then))
+    }
+
+    /// How a value differs from the one in a slot; `None` without that. The value has to be as it would be
+    /// remembered: what stands still has not changed.
+    pub(super) fn change(&self, cell: &Cell, remembered: f64, slot: usize) -> Option<f64> {
+        Some(remembered - self.feature.code.decode(cell.code(slot))?)
     }
 
     /// Standard deviation of the points of the last hour; `None` with fewer than half an hour's.
-    pub(super) fn spread(&self, row: usize) -> Option<f64> {
-        let cell = self.cell(row)?;
+    pub(super) fn spread(&self, cell: &Cell) -> Option<f64> {
         let (n, spread) = cell.hour(self.past.slots, self.feature.code)?;
         (n >= HOUR_POINTS_MIN).then_some(spread)
     }
 
     /// The mean of the Node's own week; `None` with less than a day.
-    fn usual(&self, row: usize) -> Option<f64> {
-        let (n, mean, _) = self.cell(row)?.week()?;
+    fn usual(&self, cell: &Cell) -> Option<f64> {
+        let (n, mean, _) = cell.week()?;
         (n >= WEEK_POINTS_MIN).then_some(mean)
     }
 
     /// How far a value is from the mean of the Node's own week, in multiples of how far it was from it
-    /// usually, and at least of `noise`; `None` with less than a day.
-    pub(super) fn week(&self, row: usize, value: f64) -> Option<f64> {
-        let (n, mean, spread) = self.cell(row)?.week()?;
-        if n < WEEK_POINTS_MIN {
-            return None;
-        }
-        let value = self.feature.code.remembered(value)?;
-        Some((value - mean) / spread.max(self.feature.noise))
+    /// usually, and at least of `noise`; `None` with less than a day. The value has to be as it would be
+    /// remembered.
+    pub(super) fn week(&self, cell: &Cell, remembered: f64) -> Option<f64> {
+        let (n, mean, spread) = cell.week()?;
+        let deviation = (remembered - mean) / spread.max(self.feature.noise);
+        (n >= WEEK_POINTS_MIN).then_some(deviation)
     }
 }
 
