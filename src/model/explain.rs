@@ -39,151 +39,161 @@ impl Players {
     }
 }
 
-/// One branch of the walk that is still to be taken.
-#[derive(Clone, Copy)]
-struct Branch {
-    node: u32,
-    /// How many players of its parent must read as in the row, and as in the reference.
-    n_row: u8,
-    n_reference: u8,
-    /// The player that forked, and the side on which this branch needs it.
-    joins: Option<(Side, u16)>,
-}
-
-#[derive(Clone, Copy)]
+/// How a player must read for the branch that is being walked to be taken.
+#[derive(Clone, Copy, PartialEq)]
 enum Side {
+    /// Either way: both readings have gone the same way so far.
+    Either,
     Row,
     Reference,
 }
 
-/// Room for one walk, reused from row to row.
-#[derive(Default)]
-pub struct Walk {
-    branches: Vec<Branch>,
-    /// Players that must read as in the row for the current branch to be taken.
-    row: [u16; DEPTH_MAX + 1],
-    /// Players that must read as in the reference.
-    reference: [u16; DEPTH_MAX + 1],
+/// The two codes of a column, and whose it is.
+#[derive(Clone, Copy)]
+struct Reading {
+    row: u8,
+    reference: u8,
+    player: u16,
 }
 
-/// Adds to `sums` (one per player) what each player changes in the raw score, when the row's codes
-/// take the place of the reference's codes.
-///
-/// The sums add up to `score(row) − score(reference)`, in half log-odds.
-pub fn add_contributions(
-    trees: &FlatTrees,
-    players: &Players,
-    row: &[u8],
-    reference: &[u8],
-    walk: &mut Walk,
-    sums: &mut [f64],
-) {
+/// What the row says beside the reference, in half log-odds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    /// The raw score of the row, to the bit that of [`FlatTrees::add`].
+    pub row: f32,
+    /// That of the reference.
+    pub reference: f32,
+    /// What each player adds when its codes in the row take the place of those in the reference. They add up to
+    /// the difference of the two.
+    pub added: Vec<f64>,
+}
+
+/// Compares a row with a reference: codes of every column.
+pub fn compare(trees: &FlatTrees, players: &Players, row: &[u8], reference: &[u8]) -> Comparison {
+    let codes = row.iter().zip(reference).zip(&players.of_column);
+    let readings: Vec<Reading> = codes
+        .map(|((row, reference), player)| Reading {
+            row: *row,
+            reference: *reference,
+            player: *player,
+        })
+        .collect();
+    let mut game = Game {
+        tree: &[],
+        readings: &readings,
+        sides: vec![Side::Either; players.names.len()],
+        is: Comparison {
+            row: trees.bias,
+            reference: trees.bias,
+            added: vec![0.0; players.names.len()],
+        },
+    };
     for tree in &trees.trees {
-        walk.tree(tree, players, row, reference, sums);
+        game.tree = tree;
+        game.branch(0, 0, 0);
     }
+    game.is
 }
 
-impl Walk {
-    fn tree(
-        &mut self,
-        tree: &[FlatNode],
-        players: &Players,
-        row: &[u8],
-        reference: &[u8],
-        sums: &mut [f64],
-    ) {
-        self.branches.clear();
-        self.branches.push(Branch {
-            node: 0,
-            n_row: 0,
-            n_reference: 0,
-            joins: None,
-        });
-        while let Some(branch) = self.branches.pop() {
-            let Some(mut at) = tree.get(branch.node as usize) else {
-                continue;
-            };
-            // What the parent stored is still there: the other child, if it was walked before, has
-            // only written above the parent's lengths.
-            let (mut u, mut v) = (usize::from(branch.n_row), usize::from(branch.n_reference));
-            match branch.joins {
-                None => {}
-                Some((Side::Row, player)) => {
-                    self.row[u] = player;
-                    u += 1;
-                }
-                Some((Side::Reference, player)) => {
-                    self.reference[v] = player;
-                    v += 1;
-                }
-            }
-            while at.left != 0 {
-                let column = usize::from(at.column);
-                let code = |codes: &[u8]| codes.get(column).copied().unwrap_or(0);
-                let (mine, usual) = (at.next(code(row)), at.next(code(reference)));
-                let player = players.of_column.get(column).copied().unwrap_or(u16::MAX);
-                let next = if mine == usual || self.row[..u].contains(&player) {
-                    mine
-                } else if self.reference[..v].contains(&player) {
-                    usual
-                } else {
-                    // A valid tree is not deeper, so the room in the lists suffices.
-                    if u + v < DEPTH_MAX {
-                        let (n_row, n_reference) = (u as u8, v as u8);
-                        let fork = |node, side| {
-                            let joins = Some((side, player));
-                            Branch {
-                                node,
-                                n_row,
-                                n_reference,
-                                joins,
-                            }
-                        };
-                        self.branches.push(fork(usual, Side::Reference));
-                        self.branches.push(fork(mine, Side::Row));
-                    }
-                    break;
-                };
-                let Some(child) = tree.get(next as usize) else {
-                    break;
-                };
-                at = child;
-            }
-            if at.left == 0 {
-                self.leaf(f64::from(at.value), u, v, sums);
-            }
-        }
-    }
+/// One tree after another, with a row and its reference.
+struct Game<'a> {
+    tree: &'a [FlatNode],
+    /// One per column.
+    readings: &'a [Reading],
+    /// One per player.
+    sides: Vec<Side>,
+    is: Comparison,
+}
 
-    fn leaf(&self, value: f64, u: usize, v: usize, sums: &mut [f64]) {
-        if u > 0 {
-            let each = value * weight(u - 1, v);
-            for player in &self.row[..u] {
-                if let Some(sum) = sums.get_mut(usize::from(*player)) {
-                    *sum += each;
+/// What the leaves below a branch give to each player that must read as in the row, and take from each
+/// that must read as in the reference.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    gives: f64,
+    takes: f64,
+}
+
+impl Game<'_> {
+    /// Walks a branch for which `n_row` players must read as in the row and `n_reference` as in the
+    /// reference. It calls itself only where the two part, which is at most once for each level.
+    fn branch(&mut self, node: u32, n_row: usize, n_reference: usize) -> Share {
+        let Some(mut at) = self.tree.get(node as usize) else {
+            return Share::default();
+        };
+        while at.left != 0 {
+            let Some(reading) = self.readings.get(usize::from(at.column)).copied() else {
+                return Share::default();
+            };
+            let (mine, usual) = (at.next(reading.row), at.next(reading.reference));
+            let player = usize::from(reading.player);
+            let next = if mine == usual {
+                mine
+            } else {
+                match self.sides.get(player) {
+                    Some(Side::Row) => mine,
+                    Some(Side::Reference) => usual,
+                    // A valid tree is not deeper.
+                    Some(Side::Either) if n_row + n_reference < DEPTH_MAX => {
+                        self.sides[player] = Side::Row;
+                        let with = self.branch(mine, n_row + 1, n_reference);
+                        self.sides[player] = Side::Reference;
+                        let without = self.branch(usual, n_row, n_reference + 1);
+                        self.sides[player] = Side::Either;
+                        self.is.added[player] += with.gives - without.takes;
+                        return Share {
+                            gives: with.gives + without.gives,
+                            takes: with.takes + without.takes,
+                        };
+                    }
+                    Some(Side::Either) | None => return Share::default(),
                 }
-            }
+            };
+            let Some(child) = self.tree.get(next as usize) else {
+                return Share::default();
+            };
+            at = child;
         }
-        if v > 0 {
-            let each = value * weight(u, v - 1);
-            for player in &self.reference[..v] {
-                if let Some(sum) = sums.get_mut(usize::from(*player)) {
-                    *sum -= each;
-                }
-            }
+        // Of each tree one leaf is the row's own, and one the reference's.
+        if n_reference == 0 {
+            self.is.row += at.value;
+        }
+        if n_row == 0 {
+            self.is.reference += at.value;
+        }
+        let value = f64::from(at.value);
+        let share = |a: Option<usize>, b: Option<usize>| {
+            let weight = a.zip(b).map_or(0.0, |(a, b)| WEIGHTS[a][b]);
+            value * weight
+        };
+        Share {
+            gives: share(n_row.checked_sub(1), Some(n_reference)),
+            takes: share(Some(n_row), n_reference.checked_sub(1)),
         }
     }
 }
 
 /// a! b! / (a + b + 1)!: the share of orders in which one player comes after exactly `a` given
 /// others and before `b` others.
-fn weight(a: usize, b: usize) -> f64 {
-    let mut product = 1.0 / (a + b + 1) as f64;
-    for i in 1..=a.min(b) {
-        product *= i as f64 / (a.max(b) + i) as f64;
+const WEIGHTS: [[f64; DEPTH_MAX + 1]; DEPTH_MAX + 1] = {
+    let mut weights = [[0.0; DEPTH_MAX + 1]; DEPTH_MAX + 1];
+    let mut a = 0;
+    while a <= DEPTH_MAX {
+        let mut b = 0;
+        while b <= DEPTH_MAX {
+            let (less, more) = if a < b { (a, b) } else { (b, a) };
+            let mut weight = 1.0 / (a + b + 1) as f64;
+            let mut i = 1;
+            while i <= less {
+                weight *= i as f64 / (more + i) as f64;
+                i += 1;
+            }
+            weights[a][b] = weight;
+            b += 1;
+        }
+        a += 1;
     }
-    product
-}
+    weights
+};
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use crate::features::{ColumnName, FeatureName, ModelMatrix};
 
 use super::artifact::{Artifact, Calibration, Column, Source};
 use super::bins::MISSING;
-use super::explain::{Players, Walk, add_contributions};
+use super::explain::{Players, compare};
 use super::range::Range;
 use super::trees::FlatTrees;
 
@@ -93,6 +93,17 @@ pub struct TreeScorer {
     calibration: Calibration,
     trees: FlatTrees,
     players: Players,
+    /// One per player.
+    subjects: Vec<Subject>,
+}
+
+/// What columns count together for.
+#[derive(Clone, Debug)]
+struct Subject {
+    /// Its feature; of a summary of the whole Node, the name of its column.
+    name: FeatureName,
+    /// The column that reads it as it is, if the model has it.
+    now: Option<usize>,
 }
 
 impl TreeScorer {
@@ -100,15 +111,21 @@ impl TreeScorer {
     pub fn new(artifact: &Artifact) -> Self {
         let content = artifact.content();
         let players = Players::new(content.columns.iter().map(|c| c.name.as_str()));
+        // The validator has parsed every name; one that does not parse would read as missing.
+        let parsed = content.columns.iter().filter_map(|c| c.name.parse().ok());
+        let names: Vec<ColumnName> = parsed.collect();
+        let subject = |subject: &String| Subject {
+            name: FeatureName::from(subject.as_str()),
+            now: names.iter().position(|column| {
+                let says = matches!(column, ColumnName::Now(_) | ColumnName::Node(_));
+                says && column.subject() == subject
+            }),
+        };
         Self {
             id: artifact.id(),
             source: content.source,
-            // The validator has parsed every name; one that does not parse would read as missing.
-            names: content
-                .columns
-                .iter()
-                .filter_map(|c| c.name.parse().ok())
-                .collect(),
+            subjects: players.names.iter().map(subject).collect(),
+            names,
             columns: content.columns.clone(),
             calibration: content.calibration,
             trees: FlatTrees::new(&content.gbdt),
@@ -148,41 +165,10 @@ impl TreeScorer {
         }
     }
 
-    fn half_of(&self, codes: &[u8]) -> f32 {
-        let mut half = [0.0f32];
-        self.trees.add(codes, self.columns.len(), &mut half);
-        half[0]
-    }
-
-    /// A player's name and values, without what it added.
-    fn contribution(
-        &self,
-        player: usize,
-        matrix: &ModelMatrix,
-        row: usize,
-        places: &[Option<usize>],
-        usual: &dyn Fn(&FeatureName) -> Option<f64>,
-    ) -> Contribution {
-        let feature = self.players.names.get(player).cloned().unwrap_or_default();
-        let name = FeatureName::from(feature.as_str());
-        let now = self.names.iter().position(|c| {
-            let says = matches!(c, ColumnName::Now(_) | ColumnName::Node(_));
-            says && c.subject() == feature
-        });
-        let place = now.and_then(|column| places.get(column).copied().flatten());
-        let value = place.and_then(|at| matrix.values.get((row, at))).copied();
-        Contribution {
-            feature,
-            value: value.filter(|value| value.is_finite()),
-            usual: usual(&name).filter(|value| value.is_finite()),
-            log_odds: 0.0,
-        }
-    }
-
-    /// The codes to explain against: usual values, the model's own where there are none, and
-    /// missing for every feature of which the row has nothing.
-    fn reference(&self, codes: &[u8], usual: &dyn Fn(&FeatureName) -> Option<f64>) -> Vec<u8> {
-        let mut has_value = vec![false; self.players.names.len()];
+    /// The codes to explain against: usual values (one per subject), the model's own where there are none,
+    /// and missing for every feature of which the row has nothing.
+    fn reference(&self, codes: &[u8], usual: &[Option<f64>]) -> Vec<u8> {
+        let mut has_value = vec![false; self.subjects.len()];
         for (code, player) in codes.iter().zip(&self.players.of_column) {
             has_value[usize::from(*player)] |= *code != MISSING;
         }
@@ -193,10 +179,10 @@ impl TreeScorer {
             .zip(&self.players.of_column);
         columns
             .map(|((column, name), player)| {
-                let value = usual_of(name, usual).or(column.usual);
-                let there = has_value[usize::from(*player)];
+                let player = usize::from(*player);
+                let value = usual_of(name, usual[player]).or(column.usual);
                 value
-                    .filter(|_| there)
+                    .filter(|_| has_value[player])
                     .map_or(MISSING, |v| column.edges.code(v))
             })
             .collect()
@@ -204,15 +190,11 @@ impl TreeScorer {
 }
 
 /// What a column usually reads where its feature reads as usual.
-fn usual_of(column: &ColumnName, usual: &dyn Fn(&FeatureName) -> Option<f64>) -> Option<f64> {
-    let value = || {
-        let value = usual(column.feature()?);
-        value.filter(|value| value.is_finite())
-    };
+fn usual_of(column: &ColumnName, usual: Option<f64>) -> Option<f64> {
     match column {
-        ColumnName::Now(_) => value(),
+        ColumnName::Now(_) => usual,
         // Then it does not deviate.
-        ColumnName::Peers(_) => value().map(|_| 0.0),
+        ColumnName::Peers(_) => usual.map(|_| 0.0),
         // Usually it stays as it is, and reads what its own week reads.
         ColumnName::Change(..) | ColumnName::Week(_) => Some(0.0),
         // That is the model's to say.
@@ -268,34 +250,37 @@ impl Scorer for TreeScorer {
         let places = self.places(matrix);
         let mut codes = Vec::with_capacity(self.columns.len());
         self.encode(matrix.values.row(row), &places, &mut codes);
-        let reference = self.reference(&codes, usual);
-        let mut sums = vec![0.0; self.players.names.len()];
-        let walk = &mut Walk::default();
-        add_contributions(
-            &self.trees,
-            &self.players,
-            &codes,
-            &reference,
-            walk,
-            &mut sums,
-        );
+        let usual: Vec<Option<f64>> = self
+            .subjects
+            .iter()
+            .map(|subject| usual(&subject.name).filter(|value| value.is_finite()))
+            .collect();
+        let reference = self.reference(&codes, &usual);
+        let compared = compare(&self.trees, &self.players, &codes, &reference);
 
-        let mut contributions: Vec<Contribution> = Vec::new();
-        for (player, half) in sums.into_iter().enumerate() {
-            if half != 0.0 {
-                contributions.push(Contribution {
+        let subjects = self.subjects.iter().zip(usual).zip(compared.added);
+        let mut contributions: Vec<Contribution> = subjects
+            .filter(|(_, half)| *half != 0.0)
+            .map(|((subject, usual), half)| {
+                let place = subject
+                    .now
+                    .and_then(|now| places.get(now).copied().flatten());
+                let value = place.and_then(|at| matrix.values.get((row, at))).copied();
+                Contribution {
+                    feature: subject.name.to_string(),
+                    value: value.filter(|value| value.is_finite()),
+                    usual,
                     log_odds: self.calibration.slope * 2.0 * half,
-                    ..self.contribution(player, matrix, row, &places, usual)
-                });
-            }
-        }
+                }
+            })
+            .collect();
         contributions.sort_by(|a, b| {
             let by_size = b.log_odds.abs().total_cmp(&a.log_odds.abs());
             by_size.then_with(|| a.feature.cmp(&b.feature))
         });
         Some(Explanation {
-            log_odds: self.calibrated(f64::from(self.half_of(&codes))),
-            base: self.calibrated(f64::from(self.half_of(&reference))),
+            log_odds: self.calibrated(f64::from(compared.row)),
+            base: self.calibrated(f64::from(compared.reference)),
             contributions,
         })
     }

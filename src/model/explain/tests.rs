@@ -77,12 +77,18 @@ fn contributions_are_the_shapley_values_of_the_metrics() {
                 .map(|c| code(c.edges.code_max()))
                 .collect()
         };
-        let mut walk = Walk::default();
         for _ in 0..15 {
             let (row, reference) = (draw(), draw());
-            let mut sums = vec![0.0; players.names.len()];
-            add_contributions(&trees, &players, &row, &reference, &mut walk, &mut sums);
-            for (ours, truth) in sums
+            let compared_with = compare(&trees, &players, &row, &reference);
+            let added = &compared_with.added;
+            let scored = |codes: &[u8]| {
+                let mut half = [0.0];
+                trees.add(codes, codes.len(), &mut half);
+                half[0]
+            };
+            assert_eq!(compared_with.row, scored(&row));
+            assert_eq!(compared_with.reference, scored(&reference));
+            for (ours, truth) in added
                 .iter()
                 .zip(brute_force(&trees, &players, &row, &reference))
             {
@@ -96,8 +102,8 @@ fn contributions_are_the_shapley_values_of_the_metrics() {
 
 #[test]
 fn weights_are_shares_of_orders() {
-    assert!((weight(0, 0) - 1.0).abs() < 1e-15);
-    assert!((weight(1, 0) - 0.5).abs() < 1e-15);
-    assert!((weight(2, 1) - 2.0 / 24.0).abs() < 1e-15);
-    assert!((weight(2, 3) - 2.0 * 6.0 / 720.0).abs() < 1e-15);
+    assert!((WEIGHTS[0][0] - 1.0).abs() < 1e-15);
+    assert!((WEIGHTS[1][0] - 0.5).abs() < 1e-15);
+    assert!((WEIGHTS[2][1] - 2.0 / 24.0).abs() < 1e-15);
+    assert!((WEIGHTS[2][3] - 2.0 * 6.0 / 720.0).abs() < 1e-15);
 }
