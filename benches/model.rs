@@ -84,6 +84,7 @@ fn large(schema: &Schema) -> Artifact {
             slope: 1.0,
             intercept: 0.0,
         },
+        gaps: Vec::new(),
         horizon_seconds: 1_800,
         provenance: Provenance::default(),
         validation: None,

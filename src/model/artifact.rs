@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::features::columns::subject_of;
 use crate::features::{Schema, Summary};
 
-use super::bins::{Bins, to_nine_digits};
+use super::bins::{Bins, MISSING, to_nine_digits};
 use super::drift::Reference;
 use super::gbdt::Ensemble;
 use super::local::Local;
@@ -93,6 +93,10 @@ pub struct Content {
     pub columns: Vec<Column>,
     /// From raw log-odds to calibrated log-odds.
     pub calibration: Calibration,
+    /// The same for rows that lack what usually comes together; none where the trees did not learn to do
+    /// without. See [`Content::calibration_of`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
     /// How far ahead a positive looks, in seconds.
     pub horizon_seconds: u64,
     /// What is needed to make the same model again.
@@ -170,6 +174,43 @@ pub struct Calibration {
     pub slope: f64,
     /// Shift in log-odds.
     pub intercept: f64,
+}
+
+impl Calibration {
+    /// Calibrated log-odds of half a raw log-odds.
+    pub(super) fn of(self, half: f64) -> f64 {
+        self.slope * 2.0 * half + self.intercept
+    }
+}
+
+/// How to calibrate rows in which all of some columns are missing: with a collector that is switched off the
+/// trees know less, and what they say is to be taken for less.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gap {
+    /// Places of the columns, in rising order.
+    pub columns: Vec<usize>,
+    /// From raw log-odds to calibrated log-odds.
+    pub calibration: Calibration,
+}
+
+impl Content {
+    /// The calibration of a row, given its codes: of the gaps that it has the one that makes the least of the
+    /// trees' word (of equals the first), and without a gap [`Self::calibration`].
+    pub fn calibration_of(&self, codes: &[u8]) -> Calibration {
+        calibration_of(self.calibration, &self.gaps, codes)
+    }
+}
+
+/// See [`Content::calibration_of`].
+pub(super) fn calibration_of(whole: Calibration, gaps: &[Gap], codes: &[u8]) -> Calibration {
+    if !codes.contains(&MISSING) {
+        return whole;
+    }
+    let is_missing = |column: &usize| codes.get(*column) == Some(&MISSING);
+    let there = gaps.iter().filter(|gap| gap.columns.iter().all(is_missing));
+    let least = there.min_by(|a, b| a.calibration.slope.total_cmp(&b.calibration.slope));
+    least.map_or(whole, |gap| gap.calibration)
 }
 
 /// What is needed to make the same model again.
@@ -493,9 +534,11 @@ fn shorten_numbers(content: &mut Content) {
         // Not the edges: those that are learned are short, and those that are imported stand exactly
         // between two values that a threshold tells apart.
     }
-    let Calibration { slope, intercept } = &mut content.calibration;
-    shorten(slope);
-    shorten(intercept);
+    let gaps = content.gaps.iter_mut().map(|gap| &mut gap.calibration);
+    for Calibration { slope, intercept } in gaps.chain([&mut content.calibration]) {
+        shorten(slope);
+        shorten(intercept);
+    }
     if let Some(Validation {
         rows: _,
         base_rate,

@@ -5,14 +5,15 @@
 use ndarray::Array2;
 
 use super::artifact::{
-    Artifact, Calibration, Column, Content, Limits, ModelError, Provenance, Source, Validation,
+    Artifact, Calibration, Column, Content, Gap, Limits, ModelError, Provenance, Source, Validation,
 };
 use super::bins::{Bins, Cut, MISSING};
 use super::boost::{BoostError, Rows, Settings, boost, log_odds, mask};
-use super::calibrate::platt;
+use super::calibrate::{calibrate, calibrate_below};
 use super::drift::Reference;
 use super::gbdt::Ensemble;
 use super::measure::judge;
+use super::scorer::probability;
 
 /// Labelled rows: one row per Node and time.
 #[derive(Clone, Debug, Default)]
@@ -203,21 +204,11 @@ impl Grown {
     pub(super) fn seal(self, plan: &Plan, slices: &Slices) -> Result<Artifact, LearnError> {
         let calibrating = encode(&self.columns, &slices.calibration);
         let raw = log_odds(&self.gbdt, &calibrating);
-        let calibration = platt(&raw, &calibrating.labels);
-        let reference = reference(
-            plan,
-            &self.columns,
-            &calibrating,
-            &probabilities(&raw, calibration),
-        );
-        let test = encode(&self.columns, &slices.test);
-        let validation = judge(
-            &probabilities(&log_odds(&self.gbdt, &test), calibration),
-            &test.labels,
-        );
-        let content = Content {
+        let calibration = calibrate(&raw, &calibrating.labels);
+        let mut content = Content {
             name: plan.name.clone(),
             source: plan.source,
+            gaps: gaps(&plan.masks, &calibrating, &self.gbdt, calibration),
             columns: self.columns,
             calibration,
             horizon_seconds: plan.horizon_seconds,
@@ -229,22 +220,63 @@ impl Grown {
                 positives: slices.train.positives() as u64,
                 nodes: plan.nodes,
             },
-            validation: (validation != Validation::default()).then_some(validation),
+            validation: None,
             local: None,
-            reference,
+            reference: None,
             gbdt: self.gbdt,
         };
+        content.reference = reference(
+            plan,
+            &content.columns,
+            &calibrating,
+            &probabilities(&content, &calibrating),
+        );
+        let test = encode(&content.columns, &slices.test);
+        let validation = judge(&probabilities(&content, &test), &test.labels);
+        content.validation = (validation != Validation::default()).then_some(validation);
         Ok(Artifact::seal(content, &Limits::default())?)
     }
 }
 
-/// Calibrated probabilities of raw log-odds.
-pub fn probabilities(log_odds: &[f64], calibration: Calibration) -> Vec<f64> {
-    let Calibration { slope, intercept } = calibration;
-    log_odds
-        .iter()
-        .map(|x| 1.0 / (1.0 + libm::exp(-(slope * x + intercept))))
+/// What a model says of rows that have its codes.
+pub fn probabilities(content: &Content, rows: &Rows) -> Vec<f64> {
+    let raw = log_odds(&content.gbdt, rows);
+    let codes = rows.codes.chunks_exact(rows.n_columns.max(1));
+    raw.iter()
+        .zip(codes)
+        .map(|(raw, codes)| {
+            let log_odds = content.calibration_of(codes).of(raw / 2.0);
+            probability(log_odds).as_f64()
+        })
         .collect()
+}
+
+/// Of each mask the calibration of rows that lack it, fitted on the calibration rows without it. Their slope
+/// is never larger than that of complete rows: who knows less is not to be surer.
+fn gaps(masks: &[Mask], rows: &Rows, gbdt: &Ensemble, whole: Calibration) -> Vec<Gap> {
+    let mut gaps: Vec<Gap> = Vec::new();
+    for mask in masks.iter().filter(|mask| mask.share > 0.0) {
+        let mut columns = mask.columns.clone();
+        columns.sort_unstable();
+        columns.dedup();
+        // Nothing is left to say something of a row without any column.
+        let is_part = (1..rows.n_columns).contains(&columns.len());
+        if !is_part || gaps.iter().any(|gap| gap.columns == columns) {
+            continue;
+        }
+        let mut without = rows.clone();
+        for row in without.codes.chunks_exact_mut(rows.n_columns) {
+            for column in &columns {
+                row[*column] = MISSING;
+            }
+        }
+        let calibration = calibrate_below(&log_odds(gbdt, &without), &rows.labels, whole.slope);
+        gaps.push(Gap {
+            columns,
+            calibration,
+        });
+    }
+    gaps
 }
 
 /// What inputs and scores were, for drift. Of the calibration slice, in which the positives have their true
@@ -352,9 +384,8 @@ mod tests {
         for column in missing {
             slice.values.column_mut(*column).fill(f64::NAN);
         }
-        let rows = encode(&model.content().columns, &slice);
-        let raw = log_odds(&model.content().gbdt, &rows);
-        probabilities(&raw, model.content().calibration)
+        let content = model.content();
+        probabilities(content, &encode(&content.columns, &slice))
     }
 
     #[test]
@@ -400,6 +431,13 @@ mod tests {
             without.brier < unprepared.brier,
             "{without:?} {unprepared:?}"
         );
+        // It says so with a calibration of its own, which makes no more of the trees' word.
+        let whole = gaps.content().calibration;
+        let own = &gaps.content().gaps;
+        assert_eq!(own.len(), 1);
+        assert_eq!(own[0].columns, [0, 1]);
+        assert!(own[0].calibration.slope <= whole.slope, "{own:?} {whole:?}");
+        assert!(complete.content().gaps.is_empty());
         let nothing = says(&gaps, &slices.test, &[0, 1, 2, 3])[0];
         assert!(nothing < 0.5, "{nothing}");
     }

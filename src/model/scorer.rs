@@ -5,7 +5,7 @@ use ndarray::ArrayView1;
 
 use crate::features::{ColumnName, FeatureName, ModelMatrix};
 
-use super::artifact::{Artifact, Calibration, Column, Source};
+use super::artifact::{Artifact, Calibration, Column, Gap, Source, calibration_of};
 use super::bins::MISSING;
 use super::explain::{Players, compare};
 use super::range::Range;
@@ -40,7 +40,7 @@ pub struct Contribution {
 pub struct Explanation {
     /// The calibrated log-odds of the row.
     pub log_odds: f64,
-    /// The calibrated log-odds of the usual row.
+    /// The log-odds of the usual row, calibrated as the row itself is.
     pub base: f64,
     /// What each feature added, largest first (by size, then by name); features that added nothing
     /// are left out.
@@ -91,6 +91,7 @@ pub struct TreeScorer {
     names: Vec<ColumnName>,
     columns: Vec<Column>,
     calibration: Calibration,
+    gaps: Vec<Gap>,
     trees: FlatTrees,
     players: Players,
     /// One per player.
@@ -128,6 +129,7 @@ impl TreeScorer {
             names,
             columns: content.columns.clone(),
             calibration: content.calibration,
+            gaps: content.gaps.clone(),
             trees: FlatTrees::new(&content.gbdt),
             players,
         }
@@ -150,19 +152,6 @@ impl TreeScorer {
                 .and_then(|at| row.get(at))
                 .map_or(MISSING, |value| column.edges.code(*value))
         }));
-    }
-
-    /// Calibrated log-odds of half a raw log-odds.
-    fn calibrated(&self, half: f64) -> f64 {
-        self.calibration.slope * 2.0 * half + self.calibration.intercept
-    }
-
-    fn score_of(&self, half: f32) -> Score {
-        let log_odds = self.calibrated(f64::from(half));
-        Score {
-            log_odds,
-            probability: probability(log_odds),
-        }
     }
 
     /// The codes to explain against: usual values (one per subject), the model's own where there are none,
@@ -235,7 +224,18 @@ impl Scorer for TreeScorer {
         }
         let mut halves = vec![0.0f32; n_rows];
         self.trees.add(&codes, self.columns.len(), &mut halves);
-        halves.into_iter().map(|half| self.score_of(half)).collect()
+        let rows = codes.chunks_exact(self.columns.len().max(1));
+        let scores = halves.into_iter().zip(rows);
+        scores
+            .map(|(half, codes)| {
+                let calibration = calibration_of(self.calibration, &self.gaps, codes);
+                let log_odds = calibration.of(f64::from(half));
+                Score {
+                    log_odds,
+                    probability: probability(log_odds),
+                }
+            })
+            .collect()
     }
 
     fn explain(
@@ -256,6 +256,7 @@ impl Scorer for TreeScorer {
             .map(|subject| usual(&subject.name).filter(|value| value.is_finite()))
             .collect();
         let reference = self.reference(&codes, &usual);
+        let calibration = calibration_of(self.calibration, &self.gaps, &codes);
         let compared = compare(&self.trees, &self.players, &codes, &reference);
 
         let subjects = self.subjects.iter().zip(usual).zip(compared.added);
@@ -270,7 +271,7 @@ impl Scorer for TreeScorer {
                     feature: subject.name.to_string(),
                     value: value.filter(|value| value.is_finite()),
                     usual,
-                    log_odds: self.calibration.slope * 2.0 * half,
+                    log_odds: calibration.slope * 2.0 * half,
                 }
             })
             .collect();
@@ -279,8 +280,8 @@ impl Scorer for TreeScorer {
             by_size.then_with(|| a.feature.cmp(&b.feature))
         });
         Some(Explanation {
-            log_odds: self.calibrated(f64::from(compared.row)),
-            base: self.calibrated(f64::from(compared.reference)),
+            log_odds: calibration.of(f64::from(compared.row)),
+            base: calibration.of(f64::from(compared.reference)),
             contributions,
         })
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::features::ColumnName;
 
 use super::artifact::{
-    Calibration, Column, Content, Limits, MEANING_DIGITS, ModelError, Source, Validation,
+    Calibration, Column, Content, Gap, Limits, MEANING_DIGITS, ModelError, Source, Validation,
 };
 use super::bins::EDGES_MAX;
 use super::gbdt::{Ensemble, LOSS, Node, Tree};
@@ -17,6 +17,9 @@ use super::trees::{DEPTH_MAX, missing_goes_right, tells_missing};
 /// The largest value of a leaf or bias, in half log-odds: beyond any probability that f64 can tell
 /// from 0 or 1.
 const SCORE_MAX: f32 = 50.0;
+
+/// The most kinds of gaps: one for each collector is a dozen.
+const GAPS_MAX: usize = 100;
 
 fn invalid(place: impl Into<String>, fault: impl Into<String>) -> ModelError {
     ModelError::invalid(place, fault)
@@ -38,19 +41,8 @@ pub(super) fn check(content: &Content, limits: &Limits) -> Result<(), ModelError
             "is not between a minute and a week",
         ));
     }
-    let Calibration { slope, intercept } = content.calibration;
-    if !(0.0..=100.0).contains(&slope) {
-        return Err(invalid(
-            "content.calibration.slope",
-            "is not between 0 and 100",
-        ));
-    }
-    if !(-100.0..=100.0).contains(&intercept) {
-        return Err(invalid(
-            "content.calibration.intercept",
-            "is not between -100 and 100",
-        ));
-    }
+    check_calibration("content.calibration", content.calibration)?;
+    check_gaps(&content.gaps, content.columns.len())?;
     if let Some(figures) = &content.validation {
         check_figures(figures)?;
     }
@@ -75,6 +67,47 @@ fn check_name(place: &str, name: &str, also: &str) -> Result<(), ModelError> {
     if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
         let fault = format!("is not 1 to 64 lower-case letters, digits or any of `{also}`");
         return Err(invalid(place, fault));
+    }
+    Ok(())
+}
+
+fn check_calibration(place: &str, calibration: Calibration) -> Result<(), ModelError> {
+    let Calibration { slope, intercept } = calibration;
+    if !(0.0..=100.0).contains(&slope) {
+        return Err(invalid(
+            format!("{place}.slope"),
+            "is not between 0 and 100",
+        ));
+    }
+    if !(-100.0..=100.0).contains(&intercept) {
+        return Err(invalid(
+            format!("{place}.intercept"),
+            "is not between -100 and 100",
+        ));
+    }
+    Ok(())
+}
+
+fn check_gaps(gaps: &[Gap], n_columns: usize) -> Result<(), ModelError> {
+    if gaps.len() > GAPS_MAX {
+        let fault = format!("has more than {GAPS_MAX} entries");
+        return Err(invalid("content.gaps", fault));
+    }
+    for (i, gap) in gaps.iter().enumerate() {
+        let place = format!("content.gaps[{i}]");
+        let columns = &gap.columns;
+        if columns.windows(2).any(|pair| pair[0] >= pair[1]) {
+            let place = format!("{place}.columns");
+            return Err(invalid(place, "does not rise from entry to entry"));
+        }
+        if columns.last().is_none_or(|last| *last >= n_columns) {
+            let place = format!("{place}.columns");
+            return Err(invalid(
+                place,
+                "is empty, or names a column that is not there",
+            ));
+        }
+        check_calibration(&format!("{place}.calibration"), gap.calibration)?;
     }
     Ok(())
 }

@@ -249,6 +249,7 @@ pub fn import(bytes: &[u8], limits: &Limits) -> Result<Import, ImportError> {
             slope: 1.0,
             intercept: 0.0,
         },
+        gaps: Vec::new(),
         horizon_seconds: export.horizon_seconds,
         provenance: Provenance {
             command: format!("foreshock import --xgboost (XGBoost {})", export.xgboost),

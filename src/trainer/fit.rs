@@ -10,7 +10,7 @@ use super::rows::{Gathered, is_summary};
 use super::{Progress, Step, TrainError, TrainingTerms};
 use crate::features::derive::DeriveError;
 use crate::features::{ColumnName, Schema};
-use crate::model::artifact::{Artifact, Content, Limits, Source, meaning_of};
+use crate::model::artifact::{Artifact, Content, Gap, Limits, Source, meaning_of};
 use crate::model::bins::Cut;
 use crate::model::boost::{BoostError, Settings};
 use crate::model::choose::{Best, Way, learn_best, ways};
@@ -124,8 +124,14 @@ impl<'a> Fitting<'a> {
 
     fn with_prior(&self, model: &Artifact) -> Result<Artifact, TrainError> {
         let content = model.content().clone();
+        let prior = &self.gathered.prior;
+        let gaps = content.gaps.into_iter().map(|gap| Gap {
+            calibration: prior.put_back(gap.calibration),
+            ..gap
+        });
         let content = Content {
-            calibration: self.gathered.prior.put_back(content.calibration),
+            gaps: gaps.collect(),
+            calibration: prior.put_back(content.calibration),
             ..content
         };
         Ok(Artifact::seal(content, &Limits::default())?)

@@ -72,6 +72,12 @@ fn set(pointer: &str, value: Value) -> Vec<u8> {
     changed(|file| *file.pointer_mut(&format!("/content{pointer}")).unwrap() = value)
 }
 
+/// A file with a calibration for rows that lack these columns.
+fn gap(columns: Value, slope: Value) -> Vec<u8> {
+    let gap = json!({"columns": columns, "calibration": {"slope": slope, "intercept": 0.0}});
+    content(|c| c["gaps"] = json!([gap]))
+}
+
 fn text(from: &str, to: &str) -> Vec<u8> {
     let text = String::from_utf8(good_bytes()).unwrap();
     assert!(text.contains(from), "{from}");
@@ -242,6 +248,34 @@ fn impossible() -> Vec<Case> {
             "an intercept beyond reason",
             set("/calibration/intercept", json!(1e30)),
             "intercept",
+        ),
+        (
+            "a gap of a column that is not there",
+            gap(json!([1, 4_000]), json!(0.5)),
+            "content.gaps[0].columns",
+        ),
+        (
+            "a gap of columns in another order",
+            gap(json!([1, 0]), json!(0.5)),
+            "content.gaps[0].columns",
+        ),
+        (
+            "a gap of nothing",
+            gap(json!([]), json!(0.5)),
+            "content.gaps[0].columns",
+        ),
+        (
+            "a gap that turns the order",
+            gap(json!([0]), json!(-0.5)),
+            "content.gaps[0].calibration.slope",
+        ),
+        (
+            "more gaps than there are collectors",
+            content(|c| {
+                let one = json!({"columns": [0], "calibration": {"slope": 1.0, "intercept": 0.0}});
+                c["gaps"] = json!(vec![one; 101]);
+            }),
+            "content.gaps",
         ),
         (
             "a figure that is no ratio",

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::artifact::Limits;
+use crate::model::artifact::{Content, Limits};
 use crate::model::boost::{Settings, unit};
 use crate::model::built_in::built_in;
 use crate::model::gbdt;
@@ -36,6 +36,19 @@ fn small(depth: u32) -> Artifact {
     )
 }
 
+/// A model that is less sure without memory, and hardly says anything without memory and waiting.
+fn with_gaps() -> Artifact {
+    let gap = |columns: &[usize], slope, intercept| Gap {
+        columns: columns.to_vec(),
+        calibration: Calibration { slope, intercept },
+    };
+    let content = Content {
+        gaps: vec![gap(&[0, 1], 0.5, -1.0), gap(&[0, 1, 2], 0.1, -2.0)],
+        ..small(4).content().clone()
+    };
+    Artifact::seal(content, &Limits::default()).unwrap()
+}
+
 fn scorer(depth: u32) -> TreeScorer {
     TreeScorer::new(&small(depth))
 }
@@ -45,8 +58,9 @@ fn rows(n: usize, seed: u64) -> ModelMatrix {
 }
 
 /// Every kind of model: small ones, the one that is shipped, and one that XGBoost has trained.
-fn models() -> [(&'static str, Artifact); 6] {
+fn models() -> [(&'static str, Artifact); 7] {
     [
+        ("with gaps", with_gaps()),
         ("with memory", model(&MEMORY, &Settings::default())),
         ("depth 1", small(1)),
         ("depth 4", small(4)),
@@ -97,6 +111,7 @@ fn our_scorer_equals_the_crates_predict_on_ten_thousand_rows() {
             slope: 1.0,
             intercept: 0.0,
         };
+        content.gaps.clear();
         content.gbdt.conf.shrinkage = 0.3;
         let artifact = Artifact::seal(content, &Limits::default()).unwrap();
         let scorer = TreeScorer::new(&artifact);
@@ -223,6 +238,52 @@ fn columns_of_one_metric_are_one_contribution_with_its_values() {
         "nothing is said of what has no value"
     );
     assert!(of("psi_cpu").is_none(), "what reads as usual adds nothing");
+}
+
+#[test]
+fn a_row_that_lacks_a_group_is_calibrated_and_explained_as_such() {
+    const NAN: f64 = f64::NAN;
+    let artifact = with_gaps();
+    let plain = scorer(4);
+    let whole = artifact.content().calibration;
+    for (row, expected) in [
+        ([0.9, 0.9, 0.9, 0.9, 0.9], whole),
+        // One column of a group is enough to know about it.
+        ([NAN, 0.9, NAN, NAN, NAN], whole),
+        ([0.9, 0.9, NAN, 0.9, 0.9], whole),
+        (
+            [NAN, NAN, 0.9, 0.9, 0.9],
+            artifact.content().gaps[0].calibration,
+        ),
+        // Of several, the one that says least.
+        (
+            [NAN, NAN, NAN, 0.9, 0.9],
+            artifact.content().gaps[1].calibration,
+        ),
+    ] {
+        let row = matrix(&NAMES, ndarray::arr2(&[row]));
+        let raw = (plain.score(&row)[0].log_odds - whole.intercept) / whole.slope;
+        let scorer = TreeScorer::new(&artifact);
+        let said = scorer.score(&row)[0].log_odds;
+        let off = said - (expected.slope * raw + expected.intercept);
+        assert!(off.abs() < 1e-9, "{row:?}: {said}");
+        let explanation = scorer.explain(&row, 0, &|_| Some(0.1)).unwrap();
+        let added: f64 = explanation.contributions.iter().map(|c| c.log_odds).sum();
+        assert!(
+            (explanation.base + added - said).abs() < 1e-5,
+            "{explanation:?}"
+        );
+        let unscaled = plain.explain(&row, 0, &|_| Some(0.1)).unwrap();
+        for (one, plain) in explanation
+            .contributions
+            .iter()
+            .zip(&unscaled.contributions)
+        {
+            assert_eq!(one.feature, plain.feature);
+            let ratio = one.log_odds / plain.log_odds * whole.slope;
+            assert!((ratio - expected.slope).abs() < 1e-9, "{one:?} {plain:?}");
+        }
+    }
 }
 
 #[test]
