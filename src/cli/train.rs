@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use foreshock_core::node::NodeName;
 use foreshock_core::time::ago;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
@@ -235,6 +236,26 @@ async fn request(
     Ok(request)
 }
 
+/// Names that are told; of more, how many.
+const NAMES_MAX: usize = 5;
+
+fn told_of_strangers(strangers: &[NodeName]) -> String {
+    let names = strangers.iter().take(NAMES_MAX);
+    // They are labels of whoever writes metrics.
+    let names: Vec<String> = names
+        .map(|name| name.as_str().escape_debug().to_string())
+        .collect();
+    let more = match strangers.len().saturating_sub(NAMES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "Nodes that incidents befell and of which no exporter had features: {}{more}; where they are there under \
+         other names, give the exporters' targets a label `node`",
+        names.join(", ")
+    )
+}
+
 fn told(trained: &Trained, output: &std::path::Path, files: &[PathBuf; 2]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let Trained {
@@ -243,6 +264,7 @@ fn told(trained: &Trained, output: &std::path::Path, files: &[PathBuf; 2]) -> an
         ways: (ways, chosen),
         drawn,
         unknown,
+        strangers,
     } = trained;
     writeln!(out, "wrote {} ({})", output.display(), model.id())?;
     for file in files {
@@ -265,6 +287,9 @@ fn told(trained: &Trained, output: &std::path::Path, files: &[PathBuf; 2]) -> an
             out,
             "{unknown} rows had too few features for a score (model.missing_max)"
         )?;
+    }
+    if !strangers.is_empty() {
+        writeln!(out, "{}", told_of_strangers(strangers))?;
     }
     writeln!(out, "on the last part of the history:")?;
     figures(&mut out, model)?;
@@ -342,5 +367,24 @@ impl Shown {
 impl Progress for Shown {
     fn at(&self, step: Step, done: u64, all: u64) {
         self.say(step.words(), done, Some(all));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_without_features_are_named_a_few_of_them_and_safely() {
+        let names: Vec<NodeName> = (0..7)
+            .map(|i| format!("edge-{i}").as_str().into())
+            .collect();
+        let told = told_of_strangers(&names);
+        assert!(
+            told.contains(": edge-0, edge-1, edge-2, edge-3, edge-4 and 2 more; "),
+            "{told}"
+        );
+        let told = told_of_strangers(&["\u{1b}[2Jgone\n".into()]);
+        assert!(told.contains(r": \u{1b}[2Jgone\n; where"), "{told}");
     }
 }

@@ -190,6 +190,8 @@ pub struct Trained {
     pub drawn: Option<(u64, u64)>,
     /// Rows that had too few features for a score.
     pub unknown: u64,
+    /// Nodes that incidents befell and of which no exporter had features: they teach nothing.
+    pub strangers: Vec<NodeName>,
 }
 
 impl Trained {
@@ -309,6 +311,7 @@ impl Schooling {
             ..content
         };
         let model = Artifact::seal(content, &Limits::default())?;
+        let strangers = self.strangers(&counted);
         let refusals = authority::refusals(model.content(), &self.terms.demands, self.terms.now);
         let card = Card {
             model: model.id(),
@@ -318,6 +321,7 @@ impl Schooling {
             rows: counted.tally.clone(),
             kinds: self.story.kinds(),
             excused: self.story.excused(),
+            strangers: strangers.len() as u64,
             parts: self.parts(&counted, &gathered),
             one_in,
             refusals: refusals.iter().map(ToString::to_string).collect(),
@@ -331,7 +335,14 @@ impl Schooling {
             ways: (best.tried, best.chosen),
             drawn: tried.drawn,
             unknown: counted.unknown,
+            strangers,
         })
+    }
+
+    fn strangers(&self, counted: &Counted) -> Vec<NodeName> {
+        let befallen = self.story.befallen().filter(|(_, n)| *n > 0);
+        let strange = befallen.filter(|(node, _)| !counted.nodes.contains(*node));
+        strange.map(|(node, _)| node.clone()).collect()
     }
 
     fn check(&self, counted: &Counted) -> Result<(), TrainError> {

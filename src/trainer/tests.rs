@@ -47,6 +47,8 @@ struct Scripted {
     healthy: bool,
     /// The name in `seen`.
     prefix: &'static str,
+    /// Nodes that nobody has features of.
+    strangers: usize,
     asked: AtomicUsize,
     fails_after: AtomicUsize,
 }
@@ -64,6 +66,7 @@ impl Default for Scripted {
             nodes: NODES,
             healthy: false,
             prefix: "worker",
+            strangers: 1,
             asked: AtomicUsize::new(0),
             fails_after: AtomicUsize::new(usize::MAX),
         }
@@ -98,8 +101,13 @@ impl Archive for Scripted {
             from,
             series: Vec::new(),
         };
-        for node in 0..self.nodes {
-            let name = format!("{}-{node}", self.prefix);
+        for node in 0..self.nodes + self.strangers {
+            let prefix = if node < self.nodes {
+                self.prefix
+            } else {
+                "stranger"
+            };
+            let name = format!("{prefix}-{node}");
             let at = |i| after(from, Seen::STEP * i);
             let ill = |i| match phase(node, at(i)) {
                 (phase, true) if IS.contains(&phase) && !self.healthy => 1.0,
@@ -189,6 +197,9 @@ async fn a_history_becomes_a_model_that_has_proved_itself() {
     let reference = content.reference.as_ref().unwrap();
     assert!(reference.columns.iter().any(|groups| groups.day > 0.0));
     assert!(!trained_once.card.effects.is_empty());
+    // One Node has incidents and no features.
+    assert_eq!(trained_once.strangers, ["stranger-8".into()]);
+    assert_eq!(trained_once.card.strangers, 1);
 
     // Everything is there now: nobody is asked again, and the same comes out.
     let asked = archive.asked.load(Ordering::Relaxed);
@@ -203,6 +214,10 @@ async fn a_history_becomes_a_model_that_has_proved_itself() {
     assert_eq!(read, again.model);
     let markdown = std::fs::read_to_string(&files[0]).unwrap();
     assert!(markdown.contains(&read.id()), "{markdown}");
+    assert!(
+        markdown.contains("so that they teach nothing: 1."),
+        "{markdown}"
+    );
 }
 
 #[tokio::test]

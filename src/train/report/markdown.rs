@@ -104,8 +104,15 @@ pub(super) fn history(card: &Card) -> String {
         0 | 1 => "every one".to_owned(),
         n => format!("one in {n}"),
     };
+    let strangers = match card.strangers {
+        0 => String::new(),
+        n => format!(
+            " Nodes that incidents befell and of which no exporter had features, so that they teach nothing: {}.",
+            whole(n)
+        ),
+    };
     format!(
-        "From {:.0} to {:.0}, {} Nodes, {} rows, {} signs of incidents excused by planned work. Of the negative rows of training {kept} was kept.",
+        "From {:.0} to {:.0}, {} Nodes, {} rows, {} signs of incidents excused by planned work. Of the negative rows of training {kept} was kept.{strangers}",
         card.history.from,
         card.history.to,
         whole(card.nodes),

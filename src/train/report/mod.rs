@@ -43,6 +43,8 @@ pub struct Card {
     pub kinds: BTreeMap<Kind, u64>,
     /// Signs of incidents that were excused by planned work.
     pub excused: u64,
+    /// Nodes with incidents of which no exporter had features, so that they teach nothing.
+    pub strangers: u64,
     /// The parts of the history.
     pub parts: Vec<PartCard>,
     /// Of the negative rows of training, one of so many was kept.

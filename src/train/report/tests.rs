@@ -130,6 +130,7 @@ fn card() -> Card {
             (Kind::Reported("disk replaced".into()), 2),
         ]),
         excused: 9,
+        strangers: 3,
         parts: vec![
             part(Part::Train, 0, 9_940, 812, 30_112),
             part(Part::Validation, 9_972, 12_457, 201, 7_010),
