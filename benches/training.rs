@@ -66,6 +66,7 @@ fn run(number: usize) {
         horizon_seconds: 1_800,
         command: "cargo bench --bench training".to_owned(),
         nodes: 0,
+        each_negative: 1.0,
     };
     let slices = Slices {
         train: rows(ROWS, 0),

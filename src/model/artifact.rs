@@ -195,8 +195,8 @@ pub struct Gap {
 }
 
 impl Content {
-    /// The calibration of a row, given its codes: of the gaps that it has the one that makes the least of the
-    /// trees' word (of equals the first), and without a gap [`Self::calibration`].
+    /// The calibration of a row, given its codes: of the gaps that it has the one of most columns, of equals
+    /// the one that makes the least of the trees' word, and without a gap [`Self::calibration`].
     pub fn calibration_of(&self, codes: &[u8]) -> Calibration {
         calibration_of(self.calibration, &self.gaps, codes)
     }
@@ -209,8 +209,11 @@ pub(super) fn calibration_of(whole: Calibration, gaps: &[Gap], codes: &[u8]) -> 
     }
     let is_missing = |column: &usize| codes.get(*column) == Some(&MISSING);
     let there = gaps.iter().filter(|gap| gap.columns.iter().all(is_missing));
-    let least = there.min_by(|a, b| a.calibration.slope.total_cmp(&b.calibration.slope));
-    least.map_or(whole, |gap| gap.calibration)
+    let widest = there.min_by(|a, b| {
+        let by_width = b.columns.len().cmp(&a.columns.len());
+        by_width.then_with(|| a.calibration.slope.total_cmp(&b.calibration.slope))
+    });
+    widest.map_or(whole, |gap| gap.calibration)
 }
 
 /// What is needed to make the same model again.

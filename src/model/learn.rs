@@ -9,7 +9,7 @@ use super::artifact::{
 };
 use super::bins::{Bins, Cut, MISSING};
 use super::boost::{BoostError, Rows, Settings, boost, log_odds, mask};
-use super::calibrate::{calibrate, calibrate_below};
+use super::calibrate::{Scored, calibrate, calibrate_within};
 use super::drift::Reference;
 use super::gbdt::Ensemble;
 use super::measure::judge;
@@ -72,16 +72,18 @@ pub struct Plan {
     pub command: String,
     /// Nodes that the training rows come from.
     pub nodes: u64,
+    /// How many negative rows each one of the calibration slice stands for: 1, or more where they were thinned.
+    pub each_negative: f64,
 }
 
 /// The rows, in the order of time: no slice may share a moment with another on the same Node.
 #[derive(Clone, Debug, Default)]
 pub struct Slices {
-    /// Trees are grown on these. Negatives may be thinned: calibration puts the prior back.
+    /// Trees are grown on these. Negatives may be thinned: calibration puts the prior right.
     pub train: Slice,
     /// Decides when to stop.
     pub validation: Slice,
-    /// Calibration; with the true share of positives.
+    /// Calibration; with the true share of positives, or what [`Plan::each_negative`] makes of it.
     pub calibration: Slice,
     /// The figures of the model card; with the true share of positives.
     pub test: Slice,
@@ -204,11 +206,16 @@ impl Grown {
     pub(super) fn seal(self, plan: &Plan, slices: &Slices) -> Result<Artifact, LearnError> {
         let calibrating = encode(&self.columns, &slices.calibration);
         let raw = log_odds(&self.gbdt, &calibrating);
-        let calibration = calibrate(&raw, &calibrating.labels);
+        let scored = Scored {
+            log_odds: &raw,
+            labels: &calibrating.labels,
+            each_negative: plan.each_negative,
+        };
+        let calibration = calibrate(scored);
         let mut content = Content {
             name: plan.name.clone(),
             source: plan.source,
-            gaps: gaps(&plan.masks, &calibrating, &self.gbdt, calibration),
+            gaps: gaps(plan, &calibrating, &self.gbdt, calibration),
             columns: self.columns,
             calibration,
             horizon_seconds: plan.horizon_seconds,
@@ -251,11 +258,14 @@ pub fn probabilities(content: &Content, rows: &Rows) -> Vec<f64> {
         .collect()
 }
 
-/// Of each mask the calibration of rows that lack it, fitted on the calibration rows without it. Their slope
-/// is never larger than that of complete rows: who knows less is not to be surer.
-fn gaps(masks: &[Mask], rows: &Rows, gbdt: &Ensemble, whole: Calibration) -> Vec<Gap> {
+/// Of each mask the calibration of rows that lack it, fitted on the calibration rows without it.
+fn gaps(plan: &Plan, rows: &Rows, gbdt: &Ensemble, whole: Calibration) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = Vec::new();
-    for mask in masks.iter().filter(|mask| mask.share > 0.0) {
+    // Of rows of one kind nothing is to be learned.
+    if !rows.labels.contains(&true) || !rows.labels.contains(&false) {
+        return gaps;
+    }
+    for mask in plan.masks.iter().filter(|mask| mask.share > 0.0) {
         let mut columns = mask.columns.clone();
         columns.sort_unstable();
         columns.dedup();
@@ -270,7 +280,12 @@ fn gaps(masks: &[Mask], rows: &Rows, gbdt: &Ensemble, whole: Calibration) -> Vec
                 row[*column] = MISSING;
             }
         }
-        let calibration = calibrate_below(&log_odds(gbdt, &without), &rows.labels, whole.slope);
+        let scored = Scored {
+            log_odds: &log_odds(gbdt, &without),
+            labels: &rows.labels,
+            each_negative: plan.each_negative,
+        };
+        let calibration = calibrate_within(scored, whole);
         gaps.push(Gap {
             columns,
             calibration,

@@ -266,6 +266,7 @@ fn plan(schema: &Schema, seed: u64, size: &Size) -> Result<Plan, SyntheticError>
         horizon_seconds: HORIZON.as_secs(),
         command: format!("foreshock train --synthetic --seed {seed}"),
         nodes: (size.fleets[0] * size.nodes) as u64,
+        each_negative: 1.0,
     })
 }
 

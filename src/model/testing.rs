@@ -102,6 +102,7 @@ pub(crate) fn plan(n_columns: usize) -> Plan {
         horizon_seconds: 1_800,
         command: "test".to_owned(),
         nodes: 4,
+        each_negative: 1.0,
     }
 }
 

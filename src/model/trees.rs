@@ -1,6 +1,6 @@
 //! Trees laid flat for scoring and explaining.
 //!
-//! Made from an ensemble that the validator has accepted. Walking them needs no recursion and no
+//! Made from an ensemble that the validator has accepted. Scoring needs no recursion and no
 //! memory, and every index is looked up, so even a mistake in the validator could not panic here.
 
 use super::gbdt::{Ensemble, Node};

@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::model::artifact::Calibration;
 use crate::model::authority;
 
 use super::labels::{Incident, Rules};
@@ -124,21 +123,12 @@ pub struct Prior {
 }
 
 impl Prior {
-    /// What is added to log-odds learned on thinned rows: with one negative of N kept, the odds of a positive
-    /// were N times too high. Zero if nothing was kept or left out.
-    pub fn shift(&self) -> f64 {
+    /// How many negatives each one that was kept stands for; 1 if nothing was kept or left out.
+    pub fn each(&self) -> f64 {
         if self.kept == 0 || self.seen <= self.kept {
-            return 0.0;
+            return 1.0;
         }
-        libm::log(self.kept as f64 / self.seen as f64)
-    }
-
-    /// A calibration that was fitted on thinned rows, for rows as they are.
-    pub fn put_back(&self, thinned: Calibration) -> Calibration {
-        Calibration {
-            slope: thinned.slope,
-            intercept: thinned.intercept + self.shift(),
-        }
+        self.seen as f64 / self.kept as f64
     }
 }
 
@@ -381,7 +371,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::calibrate::platt;
+    use crate::model::calibrate::{Scored, calibrate};
     use crate::model::scorer::probability;
     use crate::train::labels::Kind;
     use crate::train::track::tests::{MINUTE, at, span};
@@ -444,41 +434,32 @@ mod tests {
             .collect();
         let thin = |i: &usize| (scores[*i], labels[*i]);
         let (thin_scores, thin_labels): (Vec<f64>, Vec<bool>) = kept.iter().map(thin).unzip();
-        let mean = |calibration: Calibration| {
-            let said = scores
+        let said = |each_negative: f64| {
+            let calibration = calibrate(Scored {
+                log_odds: &thin_scores,
+                labels: &thin_labels,
+                each_negative,
+            });
+            let z = scores
                 .iter()
                 .map(|x| calibration.slope * x + calibration.intercept);
-            let said = said.map(|z| probability(z).as_f64());
-            said.sum::<f64>() / scores.len() as f64
+            let said: f64 = z.map(|z| probability(z).as_f64()).sum();
+            (said / scores.len() as f64, calibration)
         };
-        let thinned = platt(&thin_scores, &thin_labels);
-        let calibration = thinner.prior().put_back(thinned);
-        let with_prior = mean(calibration);
-        assert!(
-            (with_prior / base - 1.0).abs() < 0.02,
-            "{with_prior} {base}"
-        );
+        let (mean, calibration) = said(thinner.prior().each());
+        assert!((mean / base - 1.0).abs() < 0.02, "{mean} {base}");
         assert!((calibration.slope - 1.0).abs() < 0.03, "{calibration:?}");
-        let unshifted = mean(thinned);
-        assert!(
-            unshifted > 4.0 * base,
-            "without the shift it is wrong: {unshifted}"
-        );
+        let (mean, _) = said(1.0);
+        assert!(mean > 4.0 * base, "as if nothing were left out: {mean}");
     }
 
     #[test]
-    fn the_shift_is_exact() {
-        let prior = Prior {
-            seen: 8_000,
-            kept: 1_000,
-        };
-        for p in [0.001, 0.02, 0.5, 0.99] {
-            let odds = p / (1.0 - p);
-            let shifted = libm::exp(libm::log(odds * 8.0) + prior.shift());
-            assert!((shifted / odds - 1.0).abs() < 1e-12);
-        }
-        assert_eq!(Prior::default().shift(), 0.0);
-        assert_eq!(Prior { seen: 9, kept: 9 }.shift(), 0.0);
+    fn a_negative_stands_for_those_that_were_left_out() {
+        let each = |seen, kept| Prior { seen, kept }.each();
+        assert_eq!(
+            (each(8_000, 1_000), each(9, 9), each(0, 0), each(5, 0)),
+            (8.0, 1.0, 1.0, 1.0)
+        );
     }
 
     #[test]

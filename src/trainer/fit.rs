@@ -10,7 +10,7 @@ use super::rows::{Gathered, is_summary};
 use super::{Progress, Step, TrainError, TrainingTerms};
 use crate::features::derive::DeriveError;
 use crate::features::{ColumnName, Schema};
-use crate::model::artifact::{Artifact, Content, Gap, Limits, Source, meaning_of};
+use crate::model::artifact::{Artifact, Source, meaning_of};
 use crate::model::bins::Cut;
 use crate::model::boost::{BoostError, Settings};
 use crate::model::choose::{Best, Way, learn_best, ways};
@@ -64,6 +64,7 @@ impl<'a> Fitting<'a> {
             horizon_seconds: horizon.as_secs(),
             command: terms.command.clone(),
             nodes: gathered.train.n_nodes(),
+            each_negative: gathered.prior.each(),
         };
         Ok(Self {
             gathered,
@@ -79,16 +80,15 @@ impl<'a> Fitting<'a> {
         self.ways.get(number)
     }
 
-    /// The best of several ways. The prior that thinning took away is put back.
+    /// The best of several ways.
     pub(super) fn best(&self, progress: &dyn Progress) -> Result<Best, TrainError> {
         let slices = self.slices(&|_| true);
         let all = (self.ways.len() * self.trees_max) as u64;
-        let mut best = learn_best(&self.plan, &self.ways, &slices, |way, trees| {
+        let best = learn_best(&self.plan, &self.ways, &slices, |way, trees| {
             let done = way * self.trees_max + trees;
             progress.at(Step::Learning, done as u64, all);
         })?;
         progress.at(Step::Learning, all, all);
-        best.model = self.with_prior(&best.model)?;
         Ok(best)
     }
 
@@ -105,7 +105,7 @@ impl<'a> Fitting<'a> {
             return Ok(None);
         }
         match learn_best(&self.plan, std::slice::from_ref(way), &slices, |_, _| {}) {
-            Ok(best) => Ok(Some(self.with_prior(&best.model)?)),
+            Ok(best) => Ok(Some(best.model)),
             Err(LearnError::Boost(BoostError::OneClass { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -120,21 +120,6 @@ impl<'a> Fitting<'a> {
             // Judged elsewhere, by incidents and on rows that are not thinned.
             test: Slice::default(),
         }
-    }
-
-    fn with_prior(&self, model: &Artifact) -> Result<Artifact, TrainError> {
-        let content = model.content().clone();
-        let prior = &self.gathered.prior;
-        let gaps = content.gaps.into_iter().map(|gap| Gap {
-            calibration: prior.put_back(gap.calibration),
-            ..gap
-        });
-        let content = Content {
-            gaps: gaps.collect(),
-            calibration: prior.put_back(content.calibration),
-            ..content
-        };
-        Ok(Artifact::seal(content, &Limits::default())?)
     }
 }
 

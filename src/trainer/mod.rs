@@ -341,7 +341,8 @@ impl Schooling {
 
     fn strangers(&self, counted: &Counted) -> Vec<NodeName> {
         let befallen = self.story.befallen().filter(|(_, n)| *n > 0);
-        let strange = befallen.filter(|(node, _)| !counted.nodes.contains(*node));
+        let heard = |node: &NodeName| counted.nodes.contains(node) || counted.heard.contains(node);
+        let strange = befallen.filter(|(node, _)| !heard(node));
         strange.map(|(node, _)| node.clone()).collect()
     }
 

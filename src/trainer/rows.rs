@@ -30,6 +30,8 @@ pub(super) struct Counted {
     pub(super) parts: BTreeMap<Part, (u64, u64)>,
     /// Nodes with rows.
     pub(super) nodes: BTreeSet<NodeName>,
+    /// Nodes that exporters said something of, if too little for a score.
+    pub(super) heard: BTreeSet<NodeName>,
     /// Rows with too few features for a score.
     pub(super) unknown: u64,
     rows: u64,
@@ -54,6 +56,10 @@ pub(super) fn count(
         let matrix = matrix?;
         for (row, node) in matrix.nodes.iter().enumerate() {
             if matrix.missing_share(row) > missing_max {
+                let says = matrix.values.row(row).iter().any(|value| !value.is_nan());
+                if says && !counted.heard.contains(node) {
+                    counted.heard.insert(node.clone());
+                }
                 counted.unknown += 1;
                 continue;
             }

@@ -37,6 +37,7 @@ pub(crate) fn plan(n_columns: usize, masks: Vec<Mask>, rising: &[usize]) -> Plan
         horizon_seconds: 1_800,
         command: "tests/learners".to_owned(),
         nodes: 0,
+        each_negative: 1.0,
     }
 }
 

@@ -383,6 +383,33 @@ fn every_fault_of_the_fleet_is_seen_and_let_go_of_again() {
 }
 
 #[test]
+fn every_calibration_for_a_gap_is_used_and_none_makes_a_node_likelier_to_degrade() {
+    let model = built_in().unwrap();
+    let content = model.content();
+    let whole = content.calibration;
+    assert!(content.gaps.len() >= 10, "{}", content.gaps.len());
+    for gap in &content.gaps {
+        let mut codes = vec![1; content.columns.len()];
+        for column in &gap.columns {
+            codes[*column] = 0;
+        }
+        let used = content.calibration_of(&codes);
+        assert_eq!(used, gap.calibration, "{:?}", gap.columns);
+        for raw in -100..100 {
+            let raw = f64::from(raw) / 10.0;
+            let (before, after) = (
+                whole.slope * raw + whole.intercept,
+                used.slope * raw + used.intercept,
+            );
+            assert!(
+                after <= before.max(0.0) + 1e-6,
+                "{gap:?} at {raw}: {before} {after}"
+            );
+        }
+    }
+}
+
+#[test]
 fn lost_telemetry_is_no_risk() {
     let scorer = scorer();
     for kind in [FaultKind::LostCollector, FaultKind::VanishedExporter] {

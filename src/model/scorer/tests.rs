@@ -36,14 +36,14 @@ fn small(depth: u32) -> Artifact {
     )
 }
 
-/// A model that is less sure without memory, and hardly says anything without memory and waiting.
+/// A model that is less sure without memory, and says less without memory and waiting.
 fn with_gaps() -> Artifact {
     let gap = |columns: &[usize], slope, intercept| Gap {
         columns: columns.to_vec(),
         calibration: Calibration { slope, intercept },
     };
     let content = Content {
-        gaps: vec![gap(&[0, 1], 0.5, -1.0), gap(&[0, 1, 2], 0.1, -2.0)],
+        gaps: vec![gap(&[0, 1], 0.5, -1.0), gap(&[0, 1, 2], 0.6, -2.0)],
         ..small(4).content().clone()
     };
     Artifact::seal(content, &Limits::default()).unwrap()
@@ -255,7 +255,7 @@ fn a_row_that_lacks_a_group_is_calibrated_and_explained_as_such() {
             [NAN, NAN, 0.9, 0.9, 0.9],
             artifact.content().gaps[0].calibration,
         ),
-        // Of several, the one that says least.
+        // Of several, the one of most columns.
         (
             [NAN, NAN, NAN, 0.9, 0.9],
             artifact.content().gaps[1].calibration,
