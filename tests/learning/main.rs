@@ -8,6 +8,7 @@ mod gaps;
 mod ours;
 mod problems;
 mod reliability;
+mod seen;
 mod smd;
 mod theirs;
 
@@ -43,6 +44,9 @@ struct Arguments {
     /// The simulated fleets alone.
     #[arg(long, conflicts_with = "only_machines")]
     only_fleets: bool,
+    /// What the built-in model sees alone.
+    #[arg(long, conflicts_with_all = ["only_machines", "only_fleets"])]
+    only_built_in: bool,
     /// Other seeds of the simulated fleets, for looking around.
     #[arg(long, value_delimiter = ',', default_values_t = fleet::SEEDS)]
     fleet_seeds: Vec<u64>,
@@ -59,11 +63,16 @@ fn main() -> anyhow::Result<()> {
     };
     binomial::check()?;
     let mut figures = Figures::default();
+    if arguments.only_built_in {
+        seen::report(&mut figures)?;
+        return end(&figures);
+    }
     if arguments.only_fleets {
         fleet::report(&arguments.fleet_seeds, arguments.fleet_nodes, &mut figures)?;
         return end(&figures);
     }
     if !arguments.only_machines {
+        seen::report(&mut figures)?;
         let rounds = compare::rounds(&python, &arguments.seeds).context("the comparison failed")?;
         compare::report(&rounds, &mut figures);
         gaps::report(&rounds, &mut figures).context("units and gaps could not be tried")?;
