@@ -5,13 +5,18 @@
 //! single row an unbounded step, so that twelve positives in 60,000 rows read as certainty.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 
 use super::bins::MISSING;
-use super::gbdt::{Ensemble, Grower, Node, Tree, UnknownShape};
+use super::gbdt::{Ensemble, Node, Tree, UnknownShape};
 use super::learn::Mask;
 use super::measure::{centred_log_loss, log_loss};
 use super::trees::{DEPTH_MAX, FlatTrees, tells_missing};
+
+pub mod sampling;
+
+use sampling::Sampling;
+pub use sampling::{RowSample, unit};
 
 /// Encoded rows with their labels.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +40,18 @@ impl Rows {
         self.labels.is_empty()
     }
 
+    /// That the codes make as many rows as there are labels, of so many columns.
+    fn check(&self, n_columns: usize) -> Result<(), BoostError> {
+        if n_columns == 0 || self.codes.len() != self.len() * n_columns {
+            return Err(BoostError::Shape {
+                codes: self.codes.len(),
+                rows: self.len(),
+                columns: n_columns,
+            });
+        }
+        Ok(())
+    }
+
     fn row(&self, i: usize) -> &[u8] {
         self.codes
             .get(i * self.n_columns..(i + 1) * self.n_columns)
@@ -51,10 +68,11 @@ pub struct Settings {
     pub depth: u32,
     /// Learning rate.
     pub rate: f64,
-    /// Share of rows that each tree sees.
-    pub row_share: f64,
-    /// Share of columns that each tree sees, drawn once for each of a few sets that take turns. With
-    /// rising columns below 1, or trees go on finding the one split that a rising column forbids.
+    /// The rows that each tree sees.
+    pub rows: RowSample,
+    /// Share of columns that each tree sees: drawn once for each of a few sets that take turns, or for every tree where
+    /// its rows are drawn from one side. With rising columns below 1, or trees go on finding the one split that a
+    /// rising column forbids.
     pub column_share: f64,
     /// Split search sees residuals no larger than this, in `0.0..=1.0`. Below 1, the few positive
     /// rows that look like every healthy one no longer draw every split to themselves; leaf values
@@ -82,7 +100,7 @@ impl Default for Settings {
             trees_max: 200,
             depth: 4,
             rate: 0.1,
-            row_share: 0.7,
+            rows: RowSample::Alike(0.7),
             column_share: 1.0,
             residual_max: 1.0,
             l2: 4.0,
@@ -121,7 +139,7 @@ pub enum BoostError {
     Crate(#[from] UnknownShape),
 }
 
-/// Trains an ensemble on `rows`, stopping by the loss on `validation`.
+/// Trains an ensemble on `rows`, stopping by the loss on `validation`; with no such rows it grows all trees.
 ///
 /// The same rows, settings and program give the same ensemble, to the bit. `progress` is called
 /// with the number of trees so far.
@@ -135,105 +153,147 @@ pub fn boost(
     settings: &Settings,
     mut progress: impl FnMut(usize),
 ) -> Result<Ensemble, BoostError> {
-    let n = rows.len();
-    let positives = rows.labels.iter().filter(|y| **y).count();
-    for part in [rows, validation] {
-        if part.codes.len() != part.len() * rows.n_columns || rows.n_columns == 0 {
-            let (codes, rows, columns) = (part.codes.len(), part.len(), rows.n_columns);
-            return Err(BoostError::Shape {
-                codes,
-                rows,
-                columns,
-            });
-        }
-    }
-    if positives == 0 || positives == n {
-        return Err(BoostError::OneClass { rows: n, positives });
-    }
-    let depth = settings.depth.clamp(1, DEPTH_MAX as u32);
-    let share = positives as f64 / n as f64;
-    let bias = on_grid(0.5 * libm::log(share / (1.0 - share)));
-    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-    let mut growers = growers(rows, settings.column_share, &mut rng);
-    let mut half = vec![bias; n];
-    let mut half_validation = vec![bias; validation.len()];
-    let mut trees: Vec<Tree> = Vec::new();
-    let (mut best_loss, mut best_trees) = (f64::INFINITY, 0);
-    let mut targets = vec![0.0f32; n];
-    let mut gradients = vec![(0.0f64, 0.0f64); n];
-
-    while trees.len() < settings.trees_max.max(1) {
-        for (i, label) in rows.labels.iter().enumerate() {
-            let p = 1.0 / (1.0 + libm::exp(-2.0 * f64::from(half[i])));
-            let y = f64::from(u8::from(*label));
-            gradients[i] = (y - p, p * (1.0 - p));
-            targets[i] = (y - p).clamp(-settings.residual_max, settings.residual_max) as f32;
-        }
-        let subset = sample(n, settings.row_share, &mut rng);
-        let turn = trees.len() % growers.len();
-        let grown = growers[turn].grow(&targets, &subset, depth)?;
-        let tree = refit(grown, rows, &subset, &gradients, settings, depth);
-        add_tree(&tree, rows, &mut half);
-        add_tree(&tree, validation, &mut half_validation);
-        trees.push(tree);
-        progress(trees.len());
+    validation.check(rows.n_columns)?;
+    let mut booster = Booster::new(rows, settings)?;
+    let mut half = booster.begin(validation);
+    let mut stopping = Stopping::default();
+    while booster.trees.len() < settings.trees_max.max(1) {
+        add_tree(booster.grow()?, validation, &mut half);
+        progress(booster.trees.len());
         if !validation.is_empty() {
-            let log_odds: Vec<f64> = half_validation
-                .iter()
-                .map(|h| 2.0 * f64::from(*h))
-                .collect();
-            let loss = if settings.prior_differs {
-                centred_log_loss(&log_odds, &validation.labels)
-            } else {
-                log_loss(&log_odds, &validation.labels)
-            };
-            if loss < best_loss - 1e-6 {
-                (best_loss, best_trees) = (loss, trees.len());
-            } else if trees.len() >= best_trees + settings.patience.max(1) {
+            let loss = settings.loss_of(&half, &validation.labels);
+            if stopping.stops(booster.trees.len(), loss, settings.patience) {
                 break;
             }
         }
     }
-    if best_trees > 0 {
-        trees.truncate(best_trees);
-    }
-    Ok(Ensemble::new(rows.n_columns, depth, bias, trees))
+    let best = stopping.best().unwrap_or(booster.trees.len());
+    Ok(booster.end(best))
 }
 
-/// One grower for all columns; or several that see a share of them each, drawn so that every column
-/// is in as many sets as any other, give or take one.
-fn growers(rows: &Rows, share: f64, rng: &mut ChaCha8Rng) -> Vec<Grower> {
-    const SETS: usize = 6;
-    let n = rows.n_columns;
-    let mut columns: Vec<usize> = (0..n).collect();
-    let size = (share * n as f64).ceil() as usize;
-    if size >= n {
-        return vec![Grower::new(&rows.codes, n, &columns)];
-    }
-    let mut sets = vec![Vec::new(); SETS];
-    // Dealt like cards: a deck is shuffled whenever the one before it is used up.
-    let mut next = n;
-    for set in &mut sets {
-        while set.len() < size.max(1) {
-            if next == n {
-                shuffle(&mut columns, rng);
-                next = 0;
-            }
-            if !set.contains(&columns[next]) {
-                set.push(columns[next]);
-            }
-            next += 1;
+/// A loop that grows one tree after another.
+pub(super) struct Booster<'a> {
+    rows: &'a Rows,
+    settings: &'a Settings,
+    depth: u32,
+    bias: f32,
+    rng: ChaCha8Rng,
+    sampling: Sampling,
+    /// Of each row half the log-odds so far.
+    half: Vec<f32>,
+    trees: Vec<Tree>,
+}
+
+impl<'a> Booster<'a> {
+    pub(super) fn new(rows: &'a Rows, settings: &'a Settings) -> Result<Self, BoostError> {
+        rows.check(rows.n_columns)?;
+        let n = rows.len();
+        let positives = rows.labels.iter().filter(|y| **y).count();
+        if positives == 0 || positives == n {
+            return Err(BoostError::OneClass { rows: n, positives });
         }
-        set.sort_unstable();
+        let share = positives as f64 / n as f64;
+        let bias = on_grid(0.5 * libm::log(share / (1.0 - share)));
+        let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+        Ok(Self {
+            rows,
+            settings,
+            depth: settings.depth.clamp(1, DEPTH_MAX as u32),
+            bias,
+            sampling: Sampling::new(rows, settings, &mut rng),
+            rng,
+            half: vec![bias; n],
+            trees: Vec::new(),
+        })
     }
-    sets.iter()
-        .map(|set| Grower::new(&rows.codes, n, set))
-        .collect()
+
+    /// Half the log-odds of other rows before any tree.
+    pub(super) fn begin(&self, rows: &Rows) -> Vec<f32> {
+        vec![self.bias; rows.len()]
+    }
+
+    /// Grows one more tree.
+    pub(super) fn grow(&mut self) -> Result<&Tree, BoostError> {
+        let labels = self.rows.labels.iter();
+        let gradients: Vec<(f64, f64)> = labels
+            .zip(&self.half)
+            .map(|(label, half)| {
+                let p = 1.0 / (1.0 + libm::exp(-2.0 * f64::from(*half)));
+                let y = f64::from(u8::from(*label));
+                (y - p, p * (1.0 - p))
+            })
+            .collect();
+        let most = self.settings.residual_max;
+        let targets: Vec<f32> = gradients
+            .iter()
+            .map(|(gradient, _)| gradient.clamp(-most, most) as f32)
+            .collect();
+        let (grown, subset) = self
+            .sampling
+            .grow(self.rows, &targets, self.depth, &mut self.rng)?;
+        let tree = refit(
+            grown,
+            self.rows,
+            &subset,
+            &gradients,
+            self.settings,
+            self.depth,
+        );
+        add_tree(&tree, self.rows, &mut self.half);
+        let place = self.trees.len();
+        self.trees.push(tree);
+        Ok(&self.trees[place])
+    }
+
+    /// The first so many trees.
+    pub(super) fn end(mut self, trees: usize) -> Ensemble {
+        self.trees.truncate(trees);
+        Ensemble::new(self.rows.n_columns, self.depth, self.bias, self.trees)
+    }
 }
 
-fn shuffle(list: &mut [usize], rng: &mut ChaCha8Rng) {
-    for i in (1..list.len()).rev() {
-        list.swap(i, (unit(rng) * (i + 1) as f64) as usize);
+impl Settings {
+    /// Mean logistic loss of rows by half their log-odds.
+    pub(super) fn loss_of(&self, half: &[f32], labels: &[bool]) -> f64 {
+        let log_odds: Vec<f64> = half.iter().map(|h| 2.0 * f64::from(*h)).collect();
+        if self.prior_differs {
+            centred_log_loss(&log_odds, labels)
+        } else {
+            log_loss(&log_odds, labels)
+        }
+    }
+}
+
+/// When to stop.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    least: f64,
+    /// After how many trees the loss was least; 0 before there was any.
+    at: usize,
+}
+
+impl Default for Stopping {
+    fn default() -> Self {
+        Self {
+            least: f64::INFINITY,
+            at: 0,
+        }
+    }
+}
+
+impl Stopping {
+    /// Takes the loss after so many trees; whether it has not been better for as many as patience lasts.
+    pub(super) fn stops(&mut self, trees: usize, loss: f64, patience: usize) -> bool {
+        if loss < self.least - 1e-6 {
+            (self.least, self.at) = (loss, trees);
+            return false;
+        }
+        trees >= self.at + patience.max(1)
+    }
+
+    /// After how many trees the loss was least.
+    pub(super) fn best(&self) -> Option<usize> {
+        (self.at > 0).then_some(self.at)
     }
 }
 
@@ -262,31 +322,13 @@ pub fn mask(rows: &mut Rows, masks: &[Mask], seed: u64) {
     }
 }
 
-/// A number in `0.0..1.0`.
-pub fn unit(rng: &mut ChaCha8Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-}
-
 /// Leaves are multiples of 2⁻¹⁶, so that sums of them are exact in any order and precision.
 fn on_grid(value: f64) -> f32 {
     const GRID: f64 = 65_536.0;
     ((value * GRID).round() / GRID) as f32
 }
 
-fn sample(n: usize, share: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
-    if share >= 1.0 {
-        return (0..n).collect();
-    }
-    let drawn: Vec<usize> = (0..n).filter(|_| unit(rng) < share).collect();
-    // A handful of rows may draw none at all; then all of them are used.
-    if drawn.is_empty() {
-        (0..n).collect()
-    } else {
-        drawn
-    }
-}
-
-fn add_tree(tree: &Tree, rows: &Rows, half: &mut [f32]) {
+pub(super) fn add_tree(tree: &Tree, rows: &Rows, half: &mut [f32]) {
     let alone = Ensemble::new(rows.n_columns, 0, 0.0, vec![tree.clone()]);
     FlatTrees::new(&alone).add(&rows.codes, rows.n_columns, half);
 }

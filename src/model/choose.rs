@@ -4,13 +4,11 @@
 //! and small leaves learn noise where they do not, and on machines that nobody has seen a few
 //! summaries can say more than all columns. What decides is the loss on the validation rows.
 
-use ndarray::Axis;
-
 use super::artifact::Artifact;
 use super::bins::Cut;
 use super::boost::{Settings, log_odds};
 use super::calibrate::platt;
-use super::learn::{Grown, LearnError, Mask, Plan, Slice, Slices, encode, grow};
+use super::learn::{Grown, Kept, LearnError, Mask, Plan, Slice, Slices, Taken, grow, grow_anew};
 use super::measure::{average_precision, log_loss};
 
 /// One way to learn.
@@ -141,8 +139,8 @@ pub fn learn_best(
     let mut best: Option<(usize, Grown)> = None;
     for (number, way) in ways.iter().enumerate() {
         let plan = plan.by(way)?;
-        let train = way.part_of(&slices.train);
-        let validation = way.part_of(&slices.validation);
+        let train = way.taking(&slices.train);
+        let validation = way.taking(&slices.validation);
         let grown = grow(&plan, &train, &validation, |trees| progress(number, trees))?;
         tried.push(Tried::of(way, &grown, &validation));
         if best
@@ -156,17 +154,8 @@ pub fn learn_best(
         return Err(LearnError::NoWay);
     };
     let way = &ways[chosen];
-    let model = if way.columns.is_none() {
-        grown.seal(&plan.by(way)?, slices)?
-    } else {
-        let narrow = Slices {
-            train: way.part_of(&slices.train),
-            validation: Slice::default(),
-            calibration: way.part_of(&slices.calibration),
-            test: way.part_of(&slices.test),
-        };
-        grown.seal(&plan.by(way)?, &narrow)?
-    };
+    let later = [&slices.calibration, &slices.test];
+    let model = grown.seal(&plan.by(way)?, later.map(|slice| way.taking(slice)))?;
     Ok(Best {
         model,
         chosen,
@@ -174,36 +163,61 @@ pub fn learn_best(
     })
 }
 
+/// A model of so many trees, grown in one way on training and validation rows together. `progress` is called with the
+/// number of trees so far.
+///
+/// # Errors
+///
+/// [`LearnError`].
+pub fn learn_anew(
+    plan: &Plan,
+    way: &Way,
+    trees: usize,
+    slices: &Slices,
+    progress: impl FnMut(usize),
+) -> Result<Artifact, LearnError> {
+    slices.check(plan.columns.len())?;
+    let plan = plan.by(way)?;
+    let taking = |slice| way.taking(slice);
+    let parts = [&slices.train, &slices.validation].map(taking);
+    let grown = grow_anew(&plan, &parts, trees, progress)?;
+    grown.seal(&plan, [&slices.calibration, &slices.test].map(taking))
+}
+
 impl Tried {
-    fn of(way: &Way, grown: &Grown, validation: &Slice) -> Self {
-        let rows = encode(&grown.columns, validation);
+    fn of(way: &Way, grown: &Grown, validation: &Taken<'_>) -> Self {
+        let rows = validation.encode(&grown.columns);
         let raw = log_odds(&grown.gbdt, &rows);
-        let fit = platt(&raw, &rows.labels);
+        Self::by_scores(way, grown.gbdt.trees.len(), &raw, &rows.labels)
+    }
+
+    /// By raw log-odds of the validation rows.
+    pub(super) fn by_scores(way: &Way, trees: usize, raw: &[f64], labels: &[bool]) -> Self {
+        let fit = platt(raw, labels);
         let calibrated: Vec<f64> = raw.iter().map(|x| fit.slope * x + fit.intercept).collect();
         Self {
             name: way.name.clone(),
-            loss: log_loss(&calibrated, &rows.labels),
-            pr_auc: average_precision(&raw, &rows.labels),
-            trees: grown.gbdt.trees.len(),
+            loss: log_loss(&calibrated, labels),
+            pr_auc: average_precision(raw, labels),
+            trees,
         }
     }
 }
 
 impl Way {
-    /// The columns of a slice that the way takes. It has passed [`Plan::by`].
-    fn part_of(&self, slice: &Slice) -> Slice {
-        let labels = slice.labels.clone();
-        let values = match &self.columns {
-            Some(columns) if !slice.values.is_empty() => slice.values.select(Axis(1), columns),
-            _ => slice.values.clone(),
-        };
-        Slice { values, labels }
+    /// What the way takes of a slice. It has passed [`Plan::by`].
+    pub(super) fn taking<'a>(&'a self, slice: &'a Slice) -> Taken<'a> {
+        Taken {
+            slice,
+            columns: self.columns.as_deref(),
+            rows: Kept::All,
+        }
     }
 }
 
 impl Plan {
     /// The plan of one way.
-    fn by(&self, way: &Way) -> Result<Self, LearnError> {
+    pub(super) fn by(&self, way: &Way) -> Result<Self, LearnError> {
         let mut plan = self.clone();
         plan.cut = way.cut;
         plan.settings = Settings {

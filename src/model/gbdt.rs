@@ -165,16 +165,23 @@ impl Grower {
     /// Takes rows of bin numbers, `n_columns` each, of which trees see the given `columns` (those
     /// that exist). An incomplete last row is left out.
     pub fn new(codes: &[u8], n_columns: usize, columns: &[usize]) -> Self {
+        Self::weighed(codes, n_columns, columns, &[])
+    }
+
+    /// The same with how many rows each stands for; 1 where none is given.
+    pub fn weighed(codes: &[u8], n_columns: usize, columns: &[usize], weights: &[u32]) -> Self {
         let n_columns = n_columns.max(1);
         let columns: Vec<usize> = columns.iter().copied().filter(|c| *c < n_columns).collect();
+        let weights = weights.iter().copied().chain(std::iter::repeat(1));
         let data: DataVec = codes
             .chunks_exact(n_columns)
-            .map(|row| {
+            .zip(weights)
+            .map(|(row, weight)| {
                 let features = columns
                     .iter()
                     .map(|column| f32::from(row[*column]))
                     .collect();
-                Data::new_training_data(features, 1.0, 0.0, None)
+                Data::new_training_data(features, weight as f32, 0.0, None)
             })
             .collect();
         let cache = TrainingCache::get_cache(columns.len(), &data, 2);
@@ -188,7 +195,8 @@ impl Grower {
 
     /// Grows one regression tree for `targets` (one per row) on the rows of `subset`.
     ///
-    /// Targets are rounded to a multiple of 2⁻¹⁵: then every sum in the split search is exact, and
+    /// Targets are rounded to a multiple of 2⁻¹⁵: then every sum in the split search is exact (of up to eight million
+    /// rows, each counted for as many as it stands for), and
     /// the tree does not depend on the order in which equal values happen to be sorted. That, and
     /// drawing the sample ourselves, is what makes a model repeatable to the byte.
     ///
@@ -282,5 +290,28 @@ mod tests {
         assert_eq!(tree.tree.tree.len(), 3);
         assert!((tree.tree.tree[0].value.feature_value - 149.5).abs() < 1e-6);
         assert_eq!(tree, grow());
+    }
+
+    #[test]
+    fn a_row_that_stands_for_three_is_three_rows() {
+        let codes: Vec<u8> = (0..60u8).flat_map(|i| [i % 7, i % 5]).collect();
+        let targets: Vec<f32> = (0..60u8)
+            .map(|i| f32::from(i % 7) / 8.0 - f32::from(i % 3))
+            .collect();
+        let grow = |codes: &[u8], weights: &[u32], targets: &[f32]| {
+            let all: Vec<usize> = (0..targets.len()).collect();
+            Grower::weighed(codes, 2, &[0, 1], weights)
+                .grow(targets, &all, 3)
+                .unwrap()
+        };
+        let weighed = grow(&codes, &[3; 20], &targets);
+        let (mut more, mut of) = (codes.clone(), targets.clone());
+        for _ in 0..2 {
+            more.extend(&codes[..40]);
+            of.extend(&targets[..20]);
+        }
+        let repeated = grow(&more, &[], &of);
+        assert_eq!(weighed, repeated);
+        assert_ne!(weighed, grow(&codes, &[], &targets));
     }
 }

@@ -152,6 +152,12 @@ pub enum LearnError {
         /// Positive ones.
         positives: usize,
     },
+    /// A hand cannot be left out.
+    #[error(
+        "without one of {0} hands of Nodes there are not rows of both kinds to learn from and to calibrate by, or not \
+         every row has a hand; learn without hands"
+    )]
+    Hands(u8),
     /// Boosting failed.
     #[error("the trees could not be trained")]
     Boost(#[from] BoostError),
@@ -173,49 +179,204 @@ pub fn learn(
     progress: impl FnMut(usize),
 ) -> Result<Artifact, LearnError> {
     slices.check(plan.columns.len())?;
-    grow(plan, &slices.train, &slices.validation, progress)?.seal(plan, slices)
+    let [train, validation] = [&slices.train, &slices.validation].map(Taken::all);
+    let grown = grow(plan, &train, &validation, progress)?;
+    grown.seal(plan, [&slices.calibration, &slices.test].map(Taken::all))
+}
+
+/// Some columns of some of a slice's rows, where they are.
+#[derive(Clone, Copy)]
+pub(super) struct Taken<'a> {
+    pub(super) slice: &'a Slice,
+    /// Places of the columns; all of them if none are named.
+    pub(super) columns: Option<&'a [usize]>,
+    pub(super) rows: Kept<'a>,
+}
+
+/// Which rows, by the hand that each was dealt to.
+#[derive(Clone, Copy)]
+pub(super) enum Kept<'a> {
+    All,
+    Of(&'a [u8], u8),
+    NotOf(&'a [u8], u8),
+}
+
+impl Kept<'_> {
+    fn has(&self, row: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(hands, hand) => hands.get(row) == Some(hand),
+            Self::NotOf(hands, hand) => hands.get(row) != Some(hand),
+        }
+    }
+}
+
+impl<'a> Taken<'a> {
+    pub(super) fn all(slice: &'a Slice) -> Self {
+        Self {
+            slice,
+            columns: None,
+            rows: Kept::All,
+        }
+    }
+
+    fn place(&self, column: usize) -> Option<usize> {
+        match self.columns {
+            Some(places) => places.get(column).copied(),
+            None => Some(column),
+        }
+    }
+
+    pub(super) fn labels(&self) -> impl Iterator<Item = bool> + use<'a> {
+        let rows = self.rows;
+        let labels = self.slice.labels.iter().enumerate();
+        labels
+            .filter(move |(row, _)| rows.has(*row))
+            .map(|(_, label)| *label)
+    }
+
+    /// The values of a column with their labels; none of one that is not there.
+    fn column(&self, column: usize) -> impl Iterator<Item = (f64, bool)> + use<'a> {
+        let rows = self.rows;
+        let there = |at: &usize| *at < self.slice.values.ncols();
+        let values = self.place(column).filter(there);
+        let values = values.map(|at| self.slice.values.column(at));
+        let values = values.into_iter().flat_map(|column| column.into_iter());
+        let each = values.zip(&self.slice.labels).enumerate();
+        each.filter(move |(row, _)| rows.has(*row))
+            .map(|(_, (value, label))| (*value, *label))
+    }
+
+    /// Adds the codes of the rows under these columns' bins.
+    fn encode_into(&self, rows: &mut Rows, columns: &[Column]) {
+        rows.labels.extend(self.labels());
+        rows.codes
+            .reserve(rows.labels.len() * columns.len() - rows.codes.len());
+        for (i, row) in self.slice.values.rows().into_iter().enumerate() {
+            if !self.rows.has(i) {
+                continue;
+            }
+            rows.codes
+                .extend(columns.iter().enumerate().map(|(i, column)| {
+                    let value = self.place(i).and_then(|place| row.get(place));
+                    value.map_or(MISSING, |value| column.edges.code(*value))
+                }));
+        }
+    }
+
+    /// Codes of the rows under these columns' bins.
+    pub(super) fn encode(&self, columns: &[Column]) -> Rows {
+        encode_all(&[*self], columns)
+    }
+}
+
+/// Codes of the rows of several parts, one after another.
+fn encode_all(parts: &[Taken<'_>], columns: &[Column]) -> Rows {
+    let mut rows = Rows {
+        n_columns: columns.len(),
+        ..Rows::default()
+    };
+    for part in parts {
+        part.encode_into(&mut rows, columns);
+    }
+    rows
 }
 
 /// Trees with the columns whose bins they were grown on.
 pub(super) struct Grown {
     pub(super) columns: Vec<Column>,
     pub(super) gbdt: Ensemble,
+    /// Rows that they were grown on, and positive ones among them.
+    rows: (u64, u64),
 }
 
-/// Grows trees by a plan, from slices of the plan's width.
+/// Grows trees by a plan, from rows of the plan's width.
 pub(super) fn grow(
     plan: &Plan,
-    train: &Slice,
-    validation: &Slice,
+    train: &Taken<'_>,
+    validation: &Taken<'_>,
     progress: impl FnMut(usize),
 ) -> Result<Grown, LearnError> {
-    let columns = learn_columns(plan, train);
-    let mut rows = encode(&columns, train);
-    mask(&mut rows, &plan.masks, plan.settings.seed);
+    let (columns, rows) = masked(plan, &[*train]);
+    let validation = validation.encode(&columns);
+    let gbdt = boost(&rows, &validation, &settings(plan), progress)?;
+    Ok(Grown::new(columns, gbdt, &rows))
+}
+
+/// Grows so many trees by a plan, from rows of the plan's width, one part after another.
+pub(super) fn grow_anew(
+    plan: &Plan,
+    parts: &[Taken<'_>],
+    trees: usize,
+    progress: impl FnMut(usize),
+) -> Result<Grown, LearnError> {
+    let (columns, rows) = masked(plan, parts);
     let settings = Settings {
+        trees_max: trees,
+        ..settings(plan)
+    };
+    let nothing = Rows {
+        n_columns: rows.n_columns,
+        ..Rows::default()
+    };
+    let gbdt = boost(&rows, &nothing, &settings, progress)?;
+    Ok(Grown::new(columns, gbdt, &rows))
+}
+
+/// Bins learned from these rows, and the rows with what goes missing in training.
+pub(super) fn masked(plan: &Plan, parts: &[Taken<'_>]) -> (Vec<Column>, Rows) {
+    let columns = learn_columns(plan, parts);
+    let mut rows = encode_all(parts, &columns);
+    mask(&mut rows, &plan.masks, plan.settings.seed);
+    (columns, rows)
+}
+
+pub(super) fn settings(plan: &Plan) -> Settings {
+    Settings {
         rising: plan.columns.iter().map(|column| column.rising).collect(),
         ..plan.settings.clone()
-    };
-    let validation = encode(&columns, validation);
-    let gbdt = boost(&rows, &validation, &settings, progress)?;
-    Ok(Grown { columns, gbdt })
+    }
 }
 
 impl Grown {
+    fn new(columns: Vec<Column>, gbdt: Ensemble, rows: &Rows) -> Self {
+        let positives = rows.labels.iter().filter(|label| **label).count();
+        Self {
+            columns,
+            gbdt,
+            rows: (rows.len() as u64, positives as u64),
+        }
+    }
+
     /// Calibrates and judges the trees, and makes a model file of them.
-    pub(super) fn seal(self, plan: &Plan, slices: &Slices) -> Result<Artifact, LearnError> {
-        let calibrating = encode(&self.columns, &slices.calibration);
-        let raw = log_odds(&self.gbdt, &calibrating);
-        let scored = Scored {
-            log_odds: &raw,
-            labels: &calibrating.labels,
+    pub(super) fn seal(
+        self,
+        plan: &Plan,
+        [calibration, test]: [Taken<'_>; 2],
+    ) -> Result<Artifact, LearnError> {
+        let calibrating = calibration.encode(&self.columns);
+        let said = Said {
+            each: vec![(&self.gbdt, calibrating.clone())],
             each_negative: plan.each_negative,
         };
-        let calibration = calibrate(scored);
+        let (calibration, gaps) = said.calibrations(plan);
+        self.seal_as(plan, calibration, gaps, &calibrating, test)
+    }
+
+    /// The same with a calibration that is known.
+    pub(super) fn seal_as(
+        self,
+        plan: &Plan,
+        calibration: Calibration,
+        gaps: Vec<Gap>,
+        calibrating: &Rows,
+        test: Taken<'_>,
+    ) -> Result<Artifact, LearnError> {
+        let rows = self.rows;
         let mut content = Content {
             name: plan.name.clone(),
             source: plan.source,
-            gaps: gaps(plan, &calibrating, &self.gbdt, calibration),
+            gaps,
             columns: self.columns,
             calibration,
             horizon_seconds: plan.horizon_seconds,
@@ -223,8 +384,8 @@ impl Grown {
                 command: plan.command.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 seed: plan.settings.seed,
-                rows: slices.train.labels.len() as u64,
-                positives: slices.train.positives() as u64,
+                rows: rows.0,
+                positives: rows.1,
                 nodes: plan.nodes,
             },
             validation: None,
@@ -235,10 +396,10 @@ impl Grown {
         content.reference = reference(
             plan,
             &content.columns,
-            &calibrating,
-            &probabilities(&content, &calibrating),
+            calibrating,
+            &probabilities(&content, calibrating),
         );
-        let test = encode(&content.columns, &slices.test);
+        let test = test.encode(&content.columns);
         let validation = judge(&probabilities(&content, &test), &test.labels);
         content.validation = (validation != Validation::default()).then_some(validation);
         Ok(Artifact::seal(content, &Limits::default())?)
@@ -258,38 +419,74 @@ pub fn probabilities(content: &Content, rows: &Rows) -> Vec<f64> {
         .collect()
 }
 
-/// Of each mask the calibration of rows that lack it, fitted on the calibration rows without it.
-fn gaps(plan: &Plan, rows: &Rows, gbdt: &Ensemble, whole: Calibration) -> Vec<Gap> {
-    let mut gaps: Vec<Gap> = Vec::new();
-    // Of rows of one kind nothing is to be learned.
-    if !rows.labels.contains(&true) || !rows.labels.contains(&false) {
-        return gaps;
+/// Rows that trees were not grown on, with those trees: what calibration is fitted on.
+pub(super) struct Said<'a> {
+    pub(super) each: Vec<(&'a Ensemble, Rows)>,
+    pub(super) each_negative: f64,
+}
+
+impl Said<'_> {
+    /// The calibration, and that of each set of columns that is missing together in training.
+    pub(super) fn calibrations(&self, plan: &Plan) -> (Calibration, Vec<Gap>) {
+        let labels: Vec<bool> = self
+            .each
+            .iter()
+            .flat_map(|(_, rows)| rows.labels.iter().copied())
+            .collect();
+        let scored = |log_odds: &[f64], fit: &dyn Fn(Scored<'_>) -> Calibration| {
+            fit(Scored {
+                log_odds,
+                labels: &labels,
+                each_negative: self.each_negative,
+            })
+        };
+        let whole = scored(&self.log_odds(&[]), &calibrate);
+        // Of rows of one kind nothing is to be learned.
+        if !labels.contains(&true) || !labels.contains(&false) {
+            return (whole, Vec::new());
+        }
+        let gap = |columns: Vec<usize>| Gap {
+            calibration: scored(&self.log_odds(&columns), &|rows| {
+                calibrate_within(rows, whole)
+            }),
+            columns,
+        };
+        (whole, gaps(plan).into_iter().map(gap).collect())
     }
+
+    /// Raw log-odds of all rows without these columns.
+    fn log_odds(&self, missing: &[usize]) -> Vec<f64> {
+        let mut said = Vec::new();
+        for (gbdt, rows) in &self.each {
+            if missing.is_empty() {
+                said.extend(log_odds(gbdt, rows));
+                continue;
+            }
+            let mut without = rows.clone();
+            for row in without.codes.chunks_exact_mut(rows.n_columns.max(1)) {
+                for column in missing {
+                    if let Some(code) = row.get_mut(*column) {
+                        *code = MISSING;
+                    }
+                }
+            }
+            said.extend(log_odds(gbdt, &without));
+        }
+        said
+    }
+}
+
+/// Sets of columns that are missing together in training, each once. Nothing is left to say something of a row
+/// without any column.
+fn gaps(plan: &Plan) -> Vec<Vec<usize>> {
+    let mut gaps: Vec<Vec<usize>> = Vec::new();
     for mask in plan.masks.iter().filter(|mask| mask.share > 0.0) {
         let mut columns = mask.columns.clone();
         columns.sort_unstable();
         columns.dedup();
-        // Nothing is left to say something of a row without any column.
-        let is_part = (1..rows.n_columns).contains(&columns.len());
-        if !is_part || gaps.iter().any(|gap| gap.columns == columns) {
-            continue;
+        if (1..plan.columns.len()).contains(&columns.len()) && !gaps.contains(&columns) {
+            gaps.push(columns);
         }
-        let mut without = rows.clone();
-        for row in without.codes.chunks_exact_mut(rows.n_columns) {
-            for column in &columns {
-                row[*column] = MISSING;
-            }
-        }
-        let scored = Scored {
-            log_odds: &log_odds(gbdt, &without),
-            labels: &rows.labels,
-            each_negative: plan.each_negative,
-        };
-        let calibration = calibrate_within(scored, whole);
-        gaps.push(Gap {
-            columns,
-            calibration,
-        });
     }
     gaps
 }
@@ -308,15 +505,19 @@ fn reference(
     }
 }
 
-fn learn_columns(plan: &Plan, train: &Slice) -> Vec<Column> {
-    let columns = plan.columns.iter().zip(train.values.columns());
+fn learn_columns(plan: &Plan, parts: &[Taken<'_>]) -> Vec<Column> {
+    let columns = plan.columns.iter().enumerate();
     columns
-        .map(|(column, values)| Column {
-            name: column.name.clone(),
-            meaning: column.meaning.clone(),
-            rising: column.rising,
-            usual: healthy_median(values.iter().zip(&train.labels)),
-            edges: Bins::learn(&values.to_vec(), &train.labels, plan.cut),
+        .map(|(place, column)| {
+            let each = parts.iter().flat_map(|part| part.column(place));
+            let (values, labels): (Vec<f64>, Vec<bool>) = each.unzip();
+            Column {
+                name: column.name.clone(),
+                meaning: column.meaning.clone(),
+                rising: column.rising,
+                usual: healthy_median(values.iter().zip(&labels)),
+                edges: Bins::learn(&values, &labels, plan.cut),
+            }
         })
         .collect()
 }
@@ -332,18 +533,7 @@ fn healthy_median<'a>(values: impl Iterator<Item = (&'a f64, &'a bool)>) -> Opti
 
 /// Codes of a slice under these columns' bins.
 pub fn encode(columns: &[Column], slice: &Slice) -> Rows {
-    let mut codes = Vec::with_capacity(slice.values.len());
-    for row in slice.values.rows() {
-        codes.extend(columns.iter().enumerate().map(|(i, column)| {
-            row.get(i)
-                .map_or(MISSING, |value| column.edges.code(*value))
-        }));
-    }
-    Rows {
-        codes,
-        n_columns: columns.len(),
-        labels: slice.labels.clone(),
-    }
+    Taken::all(slice).encode(columns)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod choose;
 pub mod drift;
 pub mod explain;
 pub mod gbdt;
+pub mod hands;
 pub mod learn;
 pub mod loaded;
 pub mod local;

@@ -22,7 +22,7 @@ use crate::simulate::fleet::{
 
 use super::artifact::{Artifact, Source, meaning_of};
 use super::bins::Cut;
-use super::boost::{Settings, unit};
+use super::boost::{RowSample, Settings, unit};
 use super::learn::{ColumnPlan, LearnError, Mask, Plan, Slice, Slices, learn};
 
 /// How far ahead a positive looks: half an hour is enough to drain a Node with care.
@@ -253,7 +253,7 @@ fn plan(schema: &Schema, seed: u64, size: &Size) -> Result<Plan, SyntheticError>
             trees_max: size.trees,
             depth: 5,
             rate: 0.2,
-            row_share: 0.6,
+            rows: RowSample::Alike(0.6),
             column_share: 0.5,
             residual_max: 0.5,
             l2: 1.0,

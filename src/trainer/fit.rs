@@ -1,5 +1,4 @@
-//! From rows to a model: what goes missing in training, which ways are tried, and models that have not seen
-//! some of the Nodes.
+//! From rows to models: what goes missing in training, which ways are tried, and which Nodes are left out in turn.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,26 +11,47 @@ use crate::features::derive::DeriveError;
 use crate::features::{ColumnName, Schema};
 use crate::model::artifact::{Artifact, Source, meaning_of};
 use crate::model::bins::Cut;
-use crate::model::boost::{BoostError, Settings};
-use crate::model::choose::{Best, Way, learn_best, ways};
-use crate::model::learn::{ColumnPlan, LearnError, Mask, Plan, Slice, Slices};
+use crate::model::boost::{RowSample, Settings};
+use crate::model::choose::{Tried, Way, learn_anew, learn_best, ways};
+use crate::model::hands::{Hands, learn_by_hands};
+use crate::model::learn::{ColumnPlan, Mask, Plan, Slice, Slices};
 
 /// Share of the rows in which something that goes missing together does.
 const MASKED: f64 = 0.1;
+/// Of the rows a tree sees the tenth that is worst told and as many of the others, if that is enough rows, and of the
+/// columns a quarter (ADR 17).
+const SEEN: RowSample = RowSample::OneSided {
+    top: 0.1,
+    drawn: 0.1,
+    least: 5_000,
+};
+const COLUMNS: f64 = 0.25;
+/// So many columns or fewer are all seen: there are fewer summaries of a Node than that.
+const COLUMNS_FEW: usize = 20;
 
 /// What is learned with.
-pub(super) struct Fitting<'a> {
-    gathered: &'a Gathered,
-    columns: &'a [ColumnName],
+pub(super) struct Fitting {
+    slices: Slices,
+    hands: Hands,
     plan: Plan,
     ways: Vec<Way>,
     trees_max: usize,
 }
 
-impl<'a> Fitting<'a> {
+/// What came of it.
+pub(super) struct Fitted {
+    pub(super) model: Artifact,
+    /// Models that have not seen a hand of the Nodes, in the order of the hands; none where no hand can be left out.
+    pub(super) blind: Vec<Artifact>,
+    pub(super) chosen: usize,
+    pub(super) tried: Vec<Tried>,
+}
+
+impl Fitting {
     pub(super) fn new(
-        gathered: &'a Gathered,
-        columns: &'a [ColumnName],
+        gathered: Gathered,
+        dealt: &[BTreeSet<NodeName>],
+        columns: &[ColumnName],
         schema: &Schema,
         horizon: Duration,
         terms: &TrainingTerms,
@@ -47,6 +67,12 @@ impl<'a> Fitting<'a> {
                 meaning,
             })
         };
+        let taught = [&gathered.train, &gathered.validation];
+        let n_nodes = taught
+            .into_iter()
+            .flat_map(|part| &part.nodes)
+            .collect::<BTreeSet<_>>()
+            .len();
         let plan = Plan {
             name: "local".to_owned(),
             source: Source::Local,
@@ -63,63 +89,65 @@ impl<'a> Fitting<'a> {
             },
             horizon_seconds: horizon.as_secs(),
             command: terms.command.clone(),
-            nodes: gathered.train.n_nodes(),
+            nodes: n_nodes as u64,
             each_negative: gathered.prior.each(),
         };
         Ok(Self {
-            gathered,
+            hands: Hands {
+                count: u8::try_from(dealt.len()).unwrap_or(u8::MAX),
+                train: gathered.train.hands(dealt),
+                validation: gathered.validation.hands(dealt),
+                calibration: gathered.calibration.hands(dealt),
+            },
+            slices: Slices {
+                train: gathered.train.slice,
+                validation: gathered.validation.slice,
+                calibration: gathered.calibration.slice,
+                // Judged elsewhere, by incidents and on rows that are not thinned.
+                test: Slice::default(),
+            },
             ways: local_ways(columns, terms.trees_max),
             trees_max: terms.trees_max,
-            columns,
             plan,
         })
     }
 
-    /// The way of this number among those that are tried.
-    pub(super) fn way(&self, number: usize) -> Option<&Way> {
-        self.ways.get(number)
-    }
-
-    /// The best of several ways.
-    pub(super) fn best(&self, progress: &dyn Progress) -> Result<Best, TrainError> {
-        let slices = self.slices(&|_| true);
-        let all = (self.ways.len() * self.trees_max) as u64;
-        let best = learn_best(&self.plan, &self.ways, &slices, |way, trees| {
-            let done = way * self.trees_max + trees;
+    /// The best of several ways: by what is said of Nodes that were not seen, or where no hand can be left out, by
+    /// what is said of all.
+    pub(super) fn best(&self, progress: &dyn Progress) -> Result<Fitted, TrainError> {
+        let (plan, ways, slices) = (&self.plan, &self.ways, &self.slices);
+        let by_hands = self.hands.suffice(slices);
+        let models = if by_hands {
+            1 + usize::from(self.hands.count)
+        } else {
+            1
+        };
+        let all = ((ways.len() + models) * self.trees_max) as u64;
+        let tell = |number: usize, trees: usize| {
+            let done = number * self.trees_max + trees;
             progress.at(Step::Learning, done as u64, all);
-        })?;
+        };
+        let fitted = if by_hands {
+            let best = learn_by_hands(plan, ways, slices, &self.hands, tell)?;
+            Fitted {
+                model: best.model,
+                blind: best.blind,
+                chosen: best.chosen,
+                tried: best.tried,
+            }
+        } else {
+            let best = learn_best(plan, ways, slices, tell)?;
+            let (way, trees) = (&ways[best.chosen], best.tried[best.chosen].trees);
+            let model = learn_anew(plan, way, trees, slices, |trees| tell(ways.len(), trees))?;
+            Fitted {
+                model,
+                blind: Vec::new(),
+                chosen: best.chosen,
+                tried: best.tried,
+            }
+        };
         progress.at(Step::Learning, all, all);
-        Ok(best)
-    }
-
-    /// By the same way, a model that has not seen these Nodes; `None` if the others cannot teach it.
-    pub(super) fn without(
-        &self,
-        way: &Way,
-        left_out: &BTreeSet<NodeName>,
-    ) -> Result<Option<Artifact>, TrainError> {
-        let slices = self.slices(&|node| !left_out.contains(node));
-        // Without both kinds of rows nothing stops the trees, and nothing calibrates them.
-        let both = |slice: &Slice| (1..slice.labels.len()).contains(&slice.positives());
-        if !both(&slices.validation) || !both(&slices.calibration) {
-            return Ok(None);
-        }
-        match learn_best(&self.plan, std::slice::from_ref(way), &slices, |_, _| {}) {
-            Ok(best) => Ok(Some(best.model)),
-            Err(LearnError::Boost(BoostError::OneClass { .. })) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn slices(&self, is_wanted: &dyn Fn(&NodeName) -> bool) -> Slices {
-        let n = self.columns.len();
-        Slices {
-            train: self.gathered.train.slice_of(n, is_wanted),
-            validation: self.gathered.validation.slice_of(n, is_wanted),
-            calibration: self.gathered.calibration.slice_of(n, is_wanted),
-            // Judged elsewhere, by incidents and on rows that are not thinned.
-            test: Slice::default(),
-        }
+        Ok(fitted)
     }
 }
 
@@ -173,6 +201,7 @@ fn local_ways(columns: &[ColumnName], trees_max: usize) -> Vec<Way> {
     let now = places(&|c| is_summary(c) || matches!(c, ColumnName::Now(_) | ColumnName::Peers(_)));
     let week = places(&|c| is_summary(c) || matches!(c, ColumnName::Now(_) | ColumnName::Week(_)));
     let summaries = places(&is_summary);
+    let n = columns.len();
     let mut tried = Vec::new();
     for way in ways(trees_max) {
         let sets: &[(&str, &Option<Vec<usize>>)] = match way.name.as_str() {
@@ -182,14 +211,20 @@ fn local_ways(columns: &[ColumnName], trees_max: usize) -> Vec<Way> {
                 ("now and week", &week),
                 ("summaries", &summaries),
             ],
-            "half of the columns" => &[("all columns", &None)],
-            "slow" => &[("now and week", &week)],
+            "slow" => &[("all columns", &None), ("now and week", &week)],
             _ => &[],
         };
         for (name, columns) in sets {
+            let n_taken = columns.as_ref().map_or(n, Vec::len);
             tried.push(Way {
                 name: format!("{}, {name}", way.name),
                 columns: (*columns).clone(),
+                settings: Settings {
+                    rows: SEEN,
+                    // Of the few summaries every tree sees all.
+                    column_share: if n_taken > COLUMNS_FEW { COLUMNS } else { 1.0 },
+                    ..way.settings.clone()
+                },
                 ..way.clone()
             });
         }

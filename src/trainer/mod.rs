@@ -15,7 +15,7 @@ mod story;
 mod trial;
 pub mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,8 +69,6 @@ pub enum Step {
     Deriving,
     /// Growing trees.
     Learning,
-    /// Growing trees that do not see some of the Nodes, by hands.
-    Unseen,
     /// Judging, by points in time.
     Judging,
 }
@@ -84,7 +82,6 @@ impl Step {
             Self::Counting => "counting rows, point",
             Self::Deriving => "deriving columns, point",
             Self::Learning => "growing trees,",
-            Self::Unseen => "growing trees without some Nodes, hand",
             Self::Judging => "judging, point",
         }
     }
@@ -283,15 +280,24 @@ impl Schooling {
             seed: self.terms.seed,
         };
         let gathered = gathering.gather(&self.fetched, progress)?;
+        let dealt = self.hands(&counted)?;
+        let parts = self.parts(&counted, &gathered);
         let fitting = Fitting::new(
-            &gathered,
+            gathered,
+            &dealt,
             &columns,
             self.fetched.schema(),
             self.rules.horizon,
             &self.terms,
         )?;
         let best = fitting.best(progress)?;
-        let blind = self.blind(&fitting, best.chosen, &counted)?;
+        // The rows are not needed any more.
+        drop(fitting);
+        let blind: Vec<Blind> = dealt
+            .into_iter()
+            .zip(best.blind)
+            .map(|(left_out, model)| Blind { left_out, model })
+            .collect();
         let trying = Trying {
             story: &self.story,
             cut: &self.cut,
@@ -322,7 +328,7 @@ impl Schooling {
             kinds: self.story.kinds(),
             excused: self.story.excused(),
             strangers: strangers.len() as u64,
-            parts: self.parts(&counted, &gathered),
+            parts,
             one_in,
             refusals: refusals.iter().map(ToString::to_string).collect(),
             judgement,
@@ -357,32 +363,15 @@ impl Schooling {
         Ok(self.cut.check(&counted.parts)?)
     }
 
-    /// Models that have each not seen some of the Nodes; none if there is one that could not be taught so.
-    fn blind(
-        &self,
-        fitting: &Fitting<'_>,
-        chosen: usize,
-        counted: &Counted,
-    ) -> Result<Vec<Blind>, TrainError> {
+    /// Nodes with rows, dealt into hands that are left out in turn.
+    fn hands(&self, counted: &Counted) -> Result<Vec<BTreeSet<NodeName>>, TrainError> {
         let incidents: BTreeMap<NodeName, usize> = self
             .story
             .befallen()
             .filter(|(node, _)| counted.nodes.contains(*node))
             .map(|(node, n)| (node.clone(), n))
             .collect();
-        let hands = leave_out(&incidents, HANDS, self.terms.seed)?;
-        let way = fitting.way(chosen).ok_or(LearnError::NoWay)?;
-        let mut blind = Vec::new();
-        let all = hands.len() as u64;
-        for (done, left_out) in (0..).zip(hands) {
-            self.progress.at(Step::Unseen, done, all);
-            match fitting.without(way, &left_out)? {
-                Some(model) => blind.push(Blind { left_out, model }),
-                None => return Ok(Vec::new()),
-            }
-        }
-        self.progress.at(Step::Unseen, all, all);
-        Ok(blind)
+        Ok(leave_out(&incidents, HANDS, self.terms.seed)?)
     }
 
     fn terms(&self) -> Terms {

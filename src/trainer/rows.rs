@@ -14,8 +14,9 @@ use crate::model::learn::Slice;
 use crate::train::labels::{Dropped, Label, Tally};
 use crate::train::sample::{Cut, Part, Prior, Thinner};
 
-/// Values that all training rows may come to: 20 MB of them, of which learning needs ten times as much.
-const CELLS_MAX: usize = 2_400_000;
+/// Values that the rows of the training part may come to; those of the two parts after it are half as many again, and
+/// all are 120 MB. ADR 17 has what fewer cost.
+const CELLS_MAX: usize = 10_000_000;
 /// However many positives there are, so many negatives stand beside each.
 const NEGATIVES_MIN: u64 = 4;
 /// A feature that fewer rows have is no column: one in so many.
@@ -130,21 +131,27 @@ impl Counted {
     }
 }
 
-/// Rows of one part.
+/// Rows of one part, as they are gathered.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rows {
+struct Rows {
     values: Vec<f64>,
     labels: Vec<bool>,
-    /// Whose each is.
     nodes: Vec<NodeName>,
+}
+
+/// Rows of one part, with whose each is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lessons {
+    pub(super) slice: Slice,
+    pub(super) nodes: Vec<NodeName>,
 }
 
 /// The rows of the three parts that are learned from.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gathered {
-    pub(super) train: Rows,
-    pub(super) validation: Rows,
-    pub(super) calibration: Rows,
+    pub(super) train: Lessons,
+    pub(super) validation: Lessons,
+    pub(super) calibration: Lessons,
     /// What thinning has done to the calibration part.
     pub(super) prior: Prior,
 }
@@ -171,7 +178,7 @@ impl Gathering<'_> {
         let thinner = || Thinner::new(self.one_in, self.seed);
         let (mut thin, mut thin_calibration) = (thinner(), thinner());
         let mut thin_during = Thinner::new(self.one_in_during, self.seed);
-        let mut gathered = Gathered::default();
+        let [mut train, mut validation, mut calibration] = [(); 3].map(|()| Rows::default());
         let mut history = History::default();
         for (done, matrix) in (0..).zip(fetched.matrices()) {
             progress.at(Step::Deriving, done, fetched.points());
@@ -185,9 +192,9 @@ impl Gathering<'_> {
             let rows = next_rows(self.columns, &matrix, true, &mut history)?;
             for (node, label, row) in self.labelled(&matrix) {
                 let (rows_of, thin) = match part {
-                    Some(Part::Train) => (&mut gathered.train, &mut thin),
-                    Some(Part::Validation) => (&mut gathered.validation, &mut thin),
-                    Some(Part::Calibration) => (&mut gathered.calibration, &mut thin_calibration),
+                    Some(Part::Train) => (&mut train, &mut thin),
+                    Some(Part::Validation) => (&mut validation, &mut thin),
+                    Some(Part::Calibration) => (&mut calibration, &mut thin_calibration),
                     Some(Part::Test) | None => continue,
                 };
                 let (positive, keeps) = match label {
@@ -207,8 +214,13 @@ impl Gathering<'_> {
                 }
             }
         }
-        gathered.prior = thin_calibration.prior();
-        Ok(gathered)
+        let n = self.columns.len();
+        Ok(Gathered {
+            train: train.end(n),
+            validation: validation.end(n),
+            calibration: calibration.end(n),
+            prior: thin_calibration.prior(),
+        })
     }
 
     fn labelled<'a>(
@@ -222,35 +234,34 @@ impl Gathering<'_> {
 }
 
 impl Rows {
+    fn end(self, n_columns: usize) -> Lessons {
+        let mut values = self.values;
+        values.shrink_to_fit();
+        // As many values as rows have columns; otherwise the learner says which slice has the wrong shape.
+        let shape = (self.labels.len(), n_columns.max(1));
+        let values = Array2::from_shape_vec(shape, values).unwrap_or_default();
+        let labels = self.labels;
+        Lessons {
+            slice: Slice { values, labels },
+            nodes: self.nodes,
+        }
+    }
+}
+
+impl Lessons {
     /// Rows that are positive and negative.
     pub(super) fn kinds(&self) -> (u64, u64) {
-        let positives = self.labels.iter().filter(|label| **label).count() as u64;
-        (positives, self.labels.len() as u64 - positives)
+        let positives = self.slice.positives() as u64;
+        (positives, self.slice.labels.len() as u64 - positives)
     }
 
-    /// Nodes that they are of.
-    pub(super) fn n_nodes(&self) -> u64 {
-        self.nodes.iter().collect::<BTreeSet<_>>().len() as u64
-    }
-
-    /// Those of some Nodes, as the learner takes them.
-    pub(super) fn slice_of(
-        &self,
-        n_columns: usize,
-        is_wanted: &dyn Fn(&NodeName) -> bool,
-    ) -> Slice {
-        let n = n_columns.max(1);
-        let (mut values, mut labels) = (Vec::new(), Vec::new());
-        let rows = self.values.chunks_exact(n).zip(&self.labels);
-        for ((row, label), node) in rows.zip(&self.nodes) {
-            if is_wanted(node) {
-                values.extend_from_slice(row);
-                labels.push(*label);
-            }
-        }
-        // As many values as rows have columns; otherwise the learner says which slice has the wrong shape.
-        let values = Array2::from_shape_vec((labels.len(), n), values).unwrap_or_default();
-        Slice { values, labels }
+    /// The hand of each row's Node; of a Node in none that of nobody, so that no hand can be left out.
+    pub(super) fn hands(&self, dealt: &[BTreeSet<NodeName>]) -> Vec<u8> {
+        let hand = |node| {
+            let at = dealt.iter().position(|hand| hand.contains(node));
+            at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX)
+        };
+        self.nodes.iter().map(hand).collect()
     }
 }
 

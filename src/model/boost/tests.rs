@@ -214,3 +214,91 @@ fn rows_of_one_kind_or_of_the_wrong_width_are_refused() {
         assert!(error.to_string().starts_with(message), "{error}");
     }
 }
+
+#[test]
+fn a_fifth_of_the_rows_for_each_tree_is_nearly_as_good_as_all_and_repeatable() {
+    let settings = |rows| Settings { rows, ..quick() };
+    let one_sided = settings(RowSample::OneSided {
+        top: 0.1,
+        drawn: 0.1,
+        least: 0,
+    });
+    let pr_auc = |settings: &Settings| {
+        let (p, labels) = probabilities(&model(&NAMES, settings), 8);
+        judge(&p, &labels).pr_auc
+    };
+    let (one, all) = (pr_auc(&one_sided), pr_auc(&settings(RowSample::Alike(1.0))));
+    assert!(one > 0.9 * all, "{one} {all}");
+    let bytes = || model(&NAMES, &one_sided).to_bytes().unwrap();
+    assert_eq!(bytes(), bytes());
+}
+
+#[test]
+fn leaves_are_made_of_all_rows_where_splits_are_sought_on_few() {
+    // A tree of one split.
+    let columns = model(&NAMES, &quick()).content().columns.clone();
+    let (values, labels) = raw_rows(2_000, NAMES.len(), 3);
+    let rows = encode(&values, &columns, &labels);
+    let settings = Settings {
+        trees_max: 1,
+        depth: 1,
+        rate: 1.0,
+        rows: RowSample::OneSided {
+            top: 0.05,
+            drawn: 0.05,
+            least: 0,
+        },
+        ..Settings::default()
+    };
+    let grown = boost(
+        &rows,
+        &Rows {
+            n_columns: 4,
+            ..Rows::default()
+        },
+        &settings,
+        |_| {},
+    )
+    .unwrap();
+    let [root, left, right] = grown.trees[0].tree.tree.as_slice() else {
+        panic!("{grown:?}");
+    };
+    let share = labels.iter().filter(|y| **y).count() as f64 / labels.len() as f64;
+    let (mut sums, mut n) = ([0.0; 2], [0.0; 2]);
+    for (row, label) in rows.codes.chunks_exact(4).zip(&labels) {
+        let code = f32::from(row[root.value.feature_index]);
+        let side = usize::from(code >= root.value.feature_value);
+        sums[side] += f64::from(u8::from(*label)) - share;
+        n[side] += 1.0;
+    }
+    for (side, leaf) in [left, right].into_iter().enumerate() {
+        // Newton's step with a row's width and what holds leaves back, halved.
+        let step = sums[side] / (n[side] * share * (1.0 - share) + 1.0) / 2.0;
+        assert!(
+            (f64::from(leaf.value.pred) - step).abs() < 1e-3,
+            "{step} {leaf:?}"
+        );
+    }
+}
+
+#[test]
+fn it_stops_when_nothing_has_been_better_for_as_long_as_patience_lasts() {
+    for (losses, patience, stops_after, best) in [
+        (vec![0.5, 0.4, 0.41, 0.42], 2, Some(4), Some(2)),
+        // A gain that is none.
+        (vec![0.5, 0.499_999_5, 0.499_999_4], 2, Some(3), Some(1)),
+        (vec![0.5, 0.6, 0.4, 0.39], 2, None, Some(4)),
+        (vec![0.5, 0.6], 0, Some(2), Some(1)),
+        (vec![f64::NAN, 0.5, f64::NAN, 0.4], 3, None, Some(4)),
+        (vec![f64::NAN, f64::NAN], 2, Some(2), None),
+    ] {
+        let mut stopping = Stopping::default();
+        let each = (1..).zip(&losses);
+        let stopped: Vec<usize> = each
+            .filter(|(trees, loss)| stopping.stops(*trees, **loss, patience))
+            .map(|(trees, _)| trees)
+            .collect();
+        assert_eq!(stopped.first().copied(), stops_after, "{losses:?}");
+        assert_eq!(stopping.best(), best, "{losses:?}");
+    }
+}

@@ -57,6 +57,37 @@ fn a_way_alone_gives_the_model_that_its_plan_gives_and_needs_no_validation() {
 }
 
 #[test]
+fn trees_grown_anew_have_seen_the_validation_rows_as_well() {
+    let ways = [only("two", &[0, 1]), few().remove(0)];
+    let best = learn_best(&plan(4), &ways, &slices(), |_, _| {}).unwrap();
+    let (way, trees) = (&ways[best.chosen], best.tried[best.chosen].trees);
+    let mut told = Vec::new();
+    let anew = learn_anew(&plan(4), way, trees, &slices(), |n| told.push(n)).unwrap();
+    assert_eq!(told, (1..=trees).collect::<Vec<_>>());
+    let content = anew.content();
+    assert_eq!(content.gbdt.trees.len(), trees);
+    assert_eq!(content.provenance.rows, 3_000);
+    let positives = slices().train.positives() + slices().validation.positives();
+    assert_eq!(content.provenance.positives, positives as u64);
+    assert_ne!(content.gbdt, best.model.content().gbdt);
+    // The same as of rows that were one part before.
+    let mut joined = slices();
+    let all = [&joined.train, &joined.validation].map(|part| part.values.view());
+    joined.train.values = ndarray::concatenate(ndarray::Axis(0), &all).unwrap();
+    let more = joined.validation.labels.clone();
+    joined.train.labels.extend(more);
+    joined.validation = Slice::default();
+    let mut alone = way.clone();
+    alone.settings.trees_max = trees;
+    let one = learn_best(&plan(4), &[alone], &joined, |_, _| {}).unwrap();
+    assert_eq!(one.model.content().gbdt, content.gbdt);
+    // A way of some columns, too.
+    let narrow = learn_anew(&plan(4), &ways[0], 7, &slices(), |_| {}).unwrap();
+    assert_eq!(narrow.content().columns.len(), 2);
+    assert_eq!(narrow.content().gbdt.trees.len(), 7);
+}
+
+#[test]
 fn choosing_again_gives_the_same_bytes() {
     let bytes = || {
         let best = learn_best(&plan(4), &few(), &slices(), |_, _| {}).unwrap();
