@@ -10,7 +10,7 @@ use super::story::Story;
 use super::{Progress, Step, TrainError};
 use crate::features::series::next_rows;
 use crate::features::{ColumnName, FeatureMatrix, FeatureName, History, Summary};
-use crate::model::learn::Slice;
+use crate::model::learn::{LearnError, Slice};
 use crate::train::labels::{Dropped, Label, Tally};
 use crate::train::sample::{Cut, Part, Prior, Thinner};
 
@@ -216,9 +216,9 @@ impl Gathering<'_> {
         }
         let n = self.columns.len();
         Ok(Gathered {
-            train: train.end(n),
-            validation: validation.end(n),
-            calibration: calibration.end(n),
+            train: train.end("training", n)?,
+            validation: validation.end("validation", n)?,
+            calibration: calibration.end("calibration", n)?,
             prior: thin_calibration.prior(),
         })
     }
@@ -234,16 +234,23 @@ impl Gathering<'_> {
 }
 
 impl Rows {
-    fn end(self, n_columns: usize) -> Lessons {
-        let mut values = self.values;
-        values.shrink_to_fit();
-        // As many values as rows have columns; otherwise the learner says which slice has the wrong shape.
-        let shape = (self.labels.len(), n_columns.max(1));
-        let values = Array2::from_shape_vec(shape, values).unwrap_or_default();
-        let labels = self.labels;
-        Lessons {
-            slice: Slice { values, labels },
-            nodes: self.nodes,
+    fn end(mut self, slice: &'static str, columns: usize) -> Result<Lessons, LearnError> {
+        self.values.shrink_to_fit();
+        let (rows, labels) = (self.values.len() / columns.max(1), self.labels.len());
+        match Array2::from_shape_vec((labels, columns), self.values) {
+            Ok(values) => Ok(Lessons {
+                slice: Slice {
+                    values,
+                    labels: self.labels,
+                },
+                nodes: self.nodes,
+            }),
+            Err(_) => Err(LearnError::Shape {
+                slice,
+                columns,
+                rows,
+                labels,
+            }),
         }
     }
 }
