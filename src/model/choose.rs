@@ -8,8 +8,9 @@ use super::artifact::Artifact;
 use super::bins::Cut;
 use super::boost::{Settings, log_odds};
 use super::calibrate::platt;
-use super::learn::{Grown, Kept, LearnError, Mask, Plan, Slice, Slices, Taken, grow, grow_anew};
+use super::learn::{Grown, LearnError, Mask, Plan, Slice, Slices, grow, grow_anew};
 use super::measure::{average_precision, log_loss};
+use super::taken::{Kept, Taken};
 
 /// One way to learn.
 #[derive(Clone, Debug)]
@@ -125,8 +126,26 @@ pub fn learn_best(
     plan: &Plan,
     ways: &[Way],
     slices: &Slices,
-    mut progress: impl FnMut(usize, usize),
+    progress: impl FnMut(usize, usize),
 ) -> Result<Best, LearnError> {
+    let (grown, chosen, tried) = compare(plan, ways, slices, progress)?;
+    let way = &ways[chosen];
+    let later = [&slices.calibration, &slices.test];
+    let model = grown.seal(&plan.by(way)?, later.map(|slice| way.taking(slice)))?;
+    Ok(Best {
+        model,
+        chosen,
+        tried,
+    })
+}
+
+/// The trees of the way with the least loss, its place, and what was tried; see [`learn_best`].
+pub(super) fn compare(
+    plan: &Plan,
+    ways: &[Way],
+    slices: &Slices,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<(Grown, usize, Vec<Tried>), LearnError> {
     slices.check(plan.columns.len())?;
     let (rows, positives) = (
         slices.validation.labels.len(),
@@ -150,17 +169,8 @@ pub fn learn_best(
             best = Some((number, grown));
         }
     }
-    let Some((chosen, grown)) = best else {
-        return Err(LearnError::NoWay);
-    };
-    let way = &ways[chosen];
-    let later = [&slices.calibration, &slices.test];
-    let model = grown.seal(&plan.by(way)?, later.map(|slice| way.taking(slice)))?;
-    Ok(Best {
-        model,
-        chosen,
-        tried,
-    })
+    let (chosen, grown) = best.ok_or(LearnError::NoWay)?;
+    Ok((grown, chosen, tried))
 }
 
 /// A model of so many trees, grown in one way on training and validation rows together. `progress` is called with the

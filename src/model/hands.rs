@@ -4,14 +4,13 @@
 //! which way to learn is taken, when to stop, and how sure the model may be. Judged by the Nodes that it has grown up
 //! with, a model would be chosen that knows those.
 
-use super::artifact::Artifact;
+use super::artifact::{Artifact, Calibration, Gap, Limits};
 use super::boost::{Booster, Rows, Stopping, add_tree};
-use super::choose::{Tried, Way};
-use super::learn::{
-    Grown, Kept, LearnError, Plan, Said, Slice, Slices, Taken, grow_anew, masked, settings,
-};
+use super::choose::{Tried, Way, compare, learn_anew};
+use super::learn::{Grown, LearnError, Plan, Said, Slice, Slices, grow_anew, masked, settings};
+use super::taken::{Kept, Taken};
 
-/// The hand that the Node of each row was dealt to, counted from 0.
+/// The hand that the Node of each row was dealt to, counted from 0. A hand can be left out if every row has one.
 #[derive(Clone, Debug, Default)]
 pub struct Hands {
     /// How many hands there are.
@@ -30,7 +29,8 @@ pub struct ByHands {
     /// A model of all Nodes, in the best way, calibrated by what it says of them and what the others say of Nodes that
     /// they have not seen.
     pub model: Artifact,
-    /// For each hand one of the same way whose trees have not seen it, calibrated alike, but by no row of that hand.
+    /// For each hand one of the same way whose trees have not seen it, calibrated alike, but by no row of that hand. None
+    /// where no hand can be left out.
     pub blind: Vec<Artifact>,
     /// The place of the best way in [`Self::tried`].
     pub chosen: usize,
@@ -39,35 +39,27 @@ pub struct ByHands {
 }
 
 impl Hands {
-    /// Whether each hand can be left out: every row has one, and there are rows of both kinds without it, to grow trees on and to calibrate
-    /// by, and rows of both kinds to choose by.
-    pub fn suffice(&self, slices: &Slices) -> bool {
-        let both = |labels: &mut dyn Iterator<Item = bool>| {
-            let (mut positive, mut negative) = (false, false);
-            for label in labels {
-                positive |= label;
-                negative |= !label;
-            }
-            positive && negative
-        };
-        let without = |slice, hands, hand| {
-            let taken = Taken {
-                rows: Kept::NotOf(hands, hand),
-                ..Taken::all(slice)
-            };
-            both(&mut taken.labels())
-        };
+    /// Whether each hand can be left out: every row has one, and there are rows of both kinds without it, to grow trees
+    /// on and to calibrate by, and rows of both kinds to choose by.
+    fn suffice(&self, slices: &Slices) -> bool {
         let each_has_one = |hands: &[u8], slice: &Slice| {
             hands.len() == slice.labels.len() && hands.iter().all(|hand| *hand < self.count)
+        };
+        let both = |slice, rows| {
+            let taken = Taken {
+                rows,
+                ..Taken::all(slice)
+            };
+            taken.labels().any(|label| label) && taken.labels().any(|label| !label)
         };
         self.count >= 2
             && each_has_one(&self.train, &slices.train)
             && each_has_one(&self.validation, &slices.validation)
             && each_has_one(&self.calibration, &slices.calibration)
-            && both(&mut slices.validation.labels.iter().copied())
-            && (0..self.count).all(|hand| {
-                without(&slices.train, &self.train, hand)
-                    && without(&slices.calibration, &self.calibration, hand)
+            && both(&slices.validation, Kept::All)
+            && self.all().all(|hand| {
+                both(&slices.train, Kept::NotOf(&self.train, hand))
+                    && both(&slices.calibration, Kept::NotOf(&self.calibration, hand))
             })
     }
 
@@ -78,14 +70,17 @@ impl Hands {
 
 /// Learns in each of several ways, and makes models of the one with the least loss on the validation rows, each said by
 /// trees that have not seen its Node; of equals the first. Its trees are grown anew, as many as that was least with, on
-/// training and validation rows together.
+/// training and validation rows together. Models are not judged: test rows are not looked at.
 ///
-/// The same arguments give the same bytes. `progress` is called with the number of the way and of its trees so far;
-/// numbers from `ways.len()` on are those of the models, first the one of all Nodes.
+/// Where a hand cannot be left out, there are no models that have not seen one, and ways are compared and the model is
+/// calibrated by trees that have seen every Node.
+///
+/// The same arguments give the same bytes. `progress` is called with how many trees there are so far, and how many there may
+/// be.
 ///
 /// # Errors
 ///
-/// [`LearnError`]; give [`Hands`] that [suffice](Hands::suffice).
+/// [`LearnError`].
 pub fn learn_by_hands(
     plan: &Plan,
     ways: &[Way],
@@ -94,9 +89,53 @@ pub fn learn_by_hands(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<ByHands, LearnError> {
     slices.check(plan.columns.len())?;
-    if !hands.suffice(slices) {
-        return Err(LearnError::Hands(hands.count));
-    }
+    let hands = Some(hands).filter(|hands| hands.suffice(slices));
+    let models = 1 + hands.map_or(0, |hands| usize::from(hands.count));
+    let each = ways.iter().map(|way| way.settings.trees_max.max(1)).max();
+    let each = each.unwrap_or(0);
+    let all = (ways.len() + models) * each;
+    let mut progress = |number: usize, trees: usize| progress(number * each + trees, all);
+    let (chosen, tried) = match hands {
+        Some(hands) => compare_by_hands(plan, ways, slices, hands, &mut progress)?,
+        None => {
+            let (_, chosen, tried) = compare(plan, ways, slices, &mut progress)?;
+            (chosen, tried)
+        }
+    };
+    let (way, trees) = (&ways[chosen], tried[chosen].trees);
+    let mut progress = |model: usize, trees: usize| progress(ways.len() + model, trees);
+    let (model, blind) = match hands {
+        Some(hands) => {
+            let search = Search {
+                plan: plan.by(way)?,
+                way,
+                slices,
+                hands,
+            };
+            search.models(trees, &mut progress)?
+        }
+        None => {
+            let model = learn_anew(plan, way, trees, slices, |trees| progress(0, trees))?;
+            (model, Vec::new())
+        }
+    };
+    progress(models, 0);
+    Ok(ByHands {
+        model,
+        blind,
+        chosen,
+        tried,
+    })
+}
+
+/// The place of the way with the least loss on Nodes that were not seen, and what was tried.
+fn compare_by_hands(
+    plan: &Plan,
+    ways: &[Way],
+    slices: &Slices,
+    hands: &Hands,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<(usize, Vec<Tried>), LearnError> {
     let mut tried: Vec<Tried> = Vec::new();
     for (number, way) in ways.iter().enumerate() {
         let search = Search {
@@ -114,22 +153,7 @@ pub fn learn_by_hands(
             best
         }
     });
-    let chosen = least.ok_or(LearnError::NoWay)?;
-    let search = Search {
-        plan: plan.by(&ways[chosen])?,
-        way: &ways[chosen],
-        slices,
-        hands,
-    };
-    let (model, blind) = search.models(tried[chosen].trees, |model, trees| {
-        progress(ways.len() + model, trees);
-    })?;
-    Ok(ByHands {
-        model,
-        blind,
-        chosen,
-        tried,
-    })
+    Ok((least.ok_or(LearnError::NoWay)?, tried))
 }
 
 /// One way to learn on one history.
@@ -219,45 +243,47 @@ impl<'a> Search<'a> {
                 progress(number, done);
             })?);
         }
-        // What trees say of Nodes that they have not seen, and as many rows of Nodes that they have: one meets both. For a
-        // model that is to be judged on a hand, no row of that hand.
-        let encode =
-            |grown: &Grown, rows| self.take(&slices.calibration, rows).encode(&grown.columns);
-        let calibrations = |grown: &Grown, but: Option<u8>| {
-            let own = match but {
-                Some(hand) => Kept::NotOf(&hands.calibration, hand),
-                None => Kept::All,
-            };
-            let mut each = vec![(&grown.gbdt, encode(grown, own))];
-            for (hand, other) in hands.all().zip(&blind) {
-                if Some(hand) != but {
-                    let left_out = Kept::Of(&hands.calibration, hand);
-                    each.push((&other.gbdt, encode(other, left_out)));
-                }
-            }
-            let said = Said {
-                each,
-                each_negative: self.plan.each_negative,
-            };
-            said.calibrations(&self.plan)
-        };
         let all = std::iter::once((&whole, None));
-        let without = blind.iter().zip(hands.all().map(Some));
-        let calibrations: Vec<_> = all
-            .chain(without)
-            .map(|(grown, but)| calibrations(grown, but))
+        let each = all.chain(blind.iter().zip(hands.all().map(Some)));
+        let calibrations: Vec<_> = each
+            .map(|(grown, but)| self.calibrations(grown, &blind, but))
             .collect();
-        let mut sealed = Vec::new();
-        for (grown, (calibration, gaps)) in std::iter::once(whole).chain(blind).zip(calibrations) {
-            let rows = self
-                .take(&slices.calibration, Kept::All)
-                .encode(&grown.columns);
-            let test = self.take(&slices.test, Kept::All);
-            sealed.push(grown.seal_as(&self.plan, calibration, gaps, &rows, test)?);
+        let seal = |(grown, calibrations): (Grown, _)| {
+            Artifact::seal(grown.content(&self.plan, calibrations), &Limits::default())
+        };
+        let mut sealed = std::iter::once(whole)
+            .chain(blind)
+            .zip(calibrations)
+            .map(seal);
+        let model = sealed.next().ok_or(LearnError::NoWay)??;
+        Ok((model, sealed.collect::<Result<_, _>>()?))
+    }
+
+    /// By what trees say of Nodes that they have seen, and by as many rows of what the blind say of Nodes that they have not:
+    /// one meets both. Of a model that is to be judged on a hand, by no row of that hand.
+    fn calibrations(
+        &self,
+        grown: &Grown,
+        blind: &[Grown],
+        but: Option<u8>,
+    ) -> (Calibration, Vec<Gap>) {
+        let dealt = &self.hands.calibration;
+        let rows = |grown: &Grown, rows| {
+            let taken = self.take(&self.slices.calibration, rows);
+            taken.encode(&grown.columns)
+        };
+        let own = but.map_or(Kept::All, |hand| Kept::NotOf(dealt, hand));
+        let mut each = vec![(&grown.gbdt, rows(grown, own))];
+        for (hand, other) in self.hands.all().zip(blind) {
+            if Some(hand) != but {
+                each.push((&other.gbdt, rows(other, Kept::Of(dealt, hand))));
+            }
         }
-        let blind = sealed.split_off(1);
-        let model = sealed.pop().ok_or(LearnError::NoWay)?;
-        Ok((model, blind))
+        let said = Said {
+            each,
+            each_negative: self.plan.each_negative,
+        };
+        said.calibrations(&self.plan)
     }
 }
 

@@ -14,6 +14,7 @@ use super::drift::Reference;
 use super::gbdt::Ensemble;
 use super::measure::judge;
 use super::scorer::probability;
+use super::taken::{Taken, encode_all};
 
 /// Labelled rows: one row per Node and time.
 #[derive(Clone, Debug, Default)]
@@ -152,12 +153,6 @@ pub enum LearnError {
         /// Positive ones.
         positives: usize,
     },
-    /// A hand cannot be left out.
-    #[error(
-        "without one of {0} hands of Nodes there are not rows of both kinds to learn from and to calibrate by, or not \
-         every row has a hand; learn without hands"
-    )]
-    Hands(u8),
     /// Boosting failed.
     #[error("the trees could not be trained")]
     Boost(#[from] BoostError),
@@ -182,104 +177,6 @@ pub fn learn(
     let [train, validation] = [&slices.train, &slices.validation].map(Taken::all);
     let grown = grow(plan, &train, &validation, progress)?;
     grown.seal(plan, [&slices.calibration, &slices.test].map(Taken::all))
-}
-
-/// Some columns of some of a slice's rows, where they are.
-#[derive(Clone, Copy)]
-pub(super) struct Taken<'a> {
-    pub(super) slice: &'a Slice,
-    /// Places of the columns; all of them if none are named.
-    pub(super) columns: Option<&'a [usize]>,
-    pub(super) rows: Kept<'a>,
-}
-
-/// Which rows, by the hand that each was dealt to.
-#[derive(Clone, Copy)]
-pub(super) enum Kept<'a> {
-    All,
-    Of(&'a [u8], u8),
-    NotOf(&'a [u8], u8),
-}
-
-impl Kept<'_> {
-    fn has(&self, row: usize) -> bool {
-        match self {
-            Self::All => true,
-            Self::Of(hands, hand) => hands.get(row) == Some(hand),
-            Self::NotOf(hands, hand) => hands.get(row) != Some(hand),
-        }
-    }
-}
-
-impl<'a> Taken<'a> {
-    pub(super) fn all(slice: &'a Slice) -> Self {
-        Self {
-            slice,
-            columns: None,
-            rows: Kept::All,
-        }
-    }
-
-    fn place(&self, column: usize) -> Option<usize> {
-        match self.columns {
-            Some(places) => places.get(column).copied(),
-            None => Some(column),
-        }
-    }
-
-    pub(super) fn labels(&self) -> impl Iterator<Item = bool> + use<'a> {
-        let rows = self.rows;
-        let labels = self.slice.labels.iter().enumerate();
-        labels
-            .filter(move |(row, _)| rows.has(*row))
-            .map(|(_, label)| *label)
-    }
-
-    /// The values of a column with their labels; none of one that is not there.
-    fn column(&self, column: usize) -> impl Iterator<Item = (f64, bool)> + use<'a> {
-        let rows = self.rows;
-        let there = |at: &usize| *at < self.slice.values.ncols();
-        let values = self.place(column).filter(there);
-        let values = values.map(|at| self.slice.values.column(at));
-        let values = values.into_iter().flat_map(|column| column.into_iter());
-        let each = values.zip(&self.slice.labels).enumerate();
-        each.filter(move |(row, _)| rows.has(*row))
-            .map(|(_, (value, label))| (*value, *label))
-    }
-
-    /// Adds the codes of the rows under these columns' bins.
-    fn encode_into(&self, rows: &mut Rows, columns: &[Column]) {
-        rows.labels.extend(self.labels());
-        rows.codes
-            .reserve(rows.labels.len() * columns.len() - rows.codes.len());
-        for (i, row) in self.slice.values.rows().into_iter().enumerate() {
-            if !self.rows.has(i) {
-                continue;
-            }
-            rows.codes
-                .extend(columns.iter().enumerate().map(|(i, column)| {
-                    let value = self.place(i).and_then(|place| row.get(place));
-                    value.map_or(MISSING, |value| column.edges.code(*value))
-                }));
-        }
-    }
-
-    /// Codes of the rows under these columns' bins.
-    pub(super) fn encode(&self, columns: &[Column]) -> Rows {
-        encode_all(&[*self], columns)
-    }
-}
-
-/// Codes of the rows of several parts, one after another.
-fn encode_all(parts: &[Taken<'_>], columns: &[Column]) -> Rows {
-    let mut rows = Rows {
-        n_columns: columns.len(),
-        ..Rows::default()
-    };
-    for part in parts {
-        part.encode_into(&mut rows, columns);
-    }
-    rows
 }
 
 /// Trees with the columns whose bins they were grown on.
@@ -354,55 +251,47 @@ impl Grown {
         plan: &Plan,
         [calibration, test]: [Taken<'_>; 2],
     ) -> Result<Artifact, LearnError> {
-        let calibrating = calibration.encode(&self.columns);
         let said = Said {
-            each: vec![(&self.gbdt, calibrating.clone())],
+            each: vec![(&self.gbdt, calibration.encode(&self.columns))],
             each_negative: plan.each_negative,
         };
-        let (calibration, gaps) = said.calibrations(plan);
-        self.seal_as(plan, calibration, gaps, &calibrating, test)
+        let calibrations = said.calibrations(plan);
+        let calibrating = said.each.into_iter().next().map(|(_, rows)| rows);
+        let mut content = self.content(plan, calibrations);
+        content.reference = calibrating.and_then(|rows| reference(&content, &rows));
+        let test = test.encode(&content.columns);
+        let validation = judge(&probabilities(&content, &test), &test.labels);
+        content.validation = (validation != Validation::default()).then_some(validation);
+        Ok(Artifact::seal(content, &Limits::default())?)
     }
 
-    /// The same with a calibration that is known.
-    pub(super) fn seal_as(
+    /// What goes into a model file of a calibration that is known, not judged.
+    pub(super) fn content(
         self,
         plan: &Plan,
-        calibration: Calibration,
-        gaps: Vec<Gap>,
-        calibrating: &Rows,
-        test: Taken<'_>,
-    ) -> Result<Artifact, LearnError> {
-        let rows = self.rows;
-        let mut content = Content {
+        (calibration, gaps): (Calibration, Vec<Gap>),
+    ) -> Content {
+        let (rows, positives) = self.rows;
+        Content {
             name: plan.name.clone(),
             source: plan.source,
-            gaps,
             columns: self.columns,
             calibration,
+            gaps,
             horizon_seconds: plan.horizon_seconds,
             provenance: Provenance {
                 command: plan.command.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 seed: plan.settings.seed,
-                rows: rows.0,
-                positives: rows.1,
+                rows,
+                positives,
                 nodes: plan.nodes,
             },
             validation: None,
             local: None,
             reference: None,
             gbdt: self.gbdt,
-        };
-        content.reference = reference(
-            plan,
-            &content.columns,
-            calibrating,
-            &probabilities(&content, calibrating),
-        );
-        let test = test.encode(&content.columns);
-        let validation = judge(&probabilities(&content, &test), &test.labels);
-        content.validation = (validation != Validation::default()).then_some(validation);
-        Ok(Artifact::seal(content, &Limits::default())?)
+        }
     }
 }
 
@@ -493,14 +382,12 @@ fn gaps(plan: &Plan) -> Vec<Vec<usize>> {
 
 /// What inputs and scores were, for drift. Of the calibration slice, in which the positives have their true
 /// share and nothing is masked. Simulated machines are nobody's history.
-fn reference(
-    plan: &Plan,
-    columns: &[Column],
-    rows: &Rows,
-    probabilities: &[f64],
-) -> Option<Reference> {
-    match plan.source {
-        Source::Local => Reference::of(columns, &rows.codes, probabilities),
+fn reference(content: &Content, rows: &Rows) -> Option<Reference> {
+    match content.source {
+        Source::Local => {
+            let said = probabilities(content, rows);
+            Reference::of(&content.columns, &rows.codes, &said)
+        }
         Source::Synthetic | Source::Imported => None,
     }
 }
@@ -531,14 +418,10 @@ fn healthy_median<'a>(values: impl Iterator<Item = (&'a f64, &'a bool)>) -> Opti
     healthy.get(healthy.len() / 2).copied()
 }
 
-/// Codes of a slice under these columns' bins.
-pub fn encode(columns: &[Column], slice: &Slice) -> Rows {
-    Taken::all(slice).encode(columns)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::taken::encode;
     use crate::model::testing::{plan, slice, slices};
 
     #[test]

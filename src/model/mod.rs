@@ -28,6 +28,7 @@ pub mod reliability;
 pub mod rule;
 pub mod scorer;
 pub mod synthetic;
+pub mod taken;
 pub mod trees;
 mod validate;
 pub mod watch;

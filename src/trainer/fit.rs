@@ -9,11 +9,11 @@ use super::rows::{Gathered, is_summary};
 use super::{Progress, Step, TrainError, TrainingTerms};
 use crate::features::derive::DeriveError;
 use crate::features::{ColumnName, Schema};
-use crate::model::artifact::{Artifact, Source, meaning_of};
+use crate::model::artifact::{Source, meaning_of};
 use crate::model::bins::Cut;
 use crate::model::boost::{RowSample, Settings};
-use crate::model::choose::{Tried, Way, learn_anew, learn_best, ways};
-use crate::model::hands::{Hands, learn_by_hands};
+use crate::model::choose::{Way, ways};
+use crate::model::hands::{ByHands, Hands, learn_by_hands};
 use crate::model::learn::{ColumnPlan, Mask, Plan, Slice, Slices};
 
 /// Share of the rows in which something that goes missing together does.
@@ -35,16 +35,6 @@ pub(super) struct Fitting {
     hands: Hands,
     plan: Plan,
     ways: Vec<Way>,
-    trees_max: usize,
-}
-
-/// What came of it.
-pub(super) struct Fitted {
-    pub(super) model: Artifact,
-    /// Models that have not seen a hand of the Nodes, in the order of the hands; none where no hand can be left out.
-    pub(super) blind: Vec<Artifact>,
-    pub(super) chosen: usize,
-    pub(super) tried: Vec<Tried>,
 }
 
 impl Fitting {
@@ -107,47 +97,22 @@ impl Fitting {
                 test: Slice::default(),
             },
             ways: local_ways(columns, terms.trees_max),
-            trees_max: terms.trees_max,
             plan,
         })
     }
 
-    /// The best of several ways: by what is said of Nodes that were not seen, or where no hand can be left out, by
-    /// what is said of all.
-    pub(super) fn best(&self, progress: &dyn Progress) -> Result<Fitted, TrainError> {
-        let (plan, ways, slices) = (&self.plan, &self.ways, &self.slices);
-        let by_hands = self.hands.suffice(slices);
-        let models = if by_hands {
-            1 + usize::from(self.hands.count)
-        } else {
-            1
+    /// Models in the best of several ways.
+    pub(super) fn best(&self, progress: &dyn Progress) -> Result<ByHands, TrainError> {
+        let tell = |trees: usize, all: usize| {
+            progress.at(Step::Learning, trees as u64, all as u64);
         };
-        let all = ((ways.len() + models) * self.trees_max) as u64;
-        let tell = |number: usize, trees: usize| {
-            let done = number * self.trees_max + trees;
-            progress.at(Step::Learning, done as u64, all);
-        };
-        let fitted = if by_hands {
-            let best = learn_by_hands(plan, ways, slices, &self.hands, tell)?;
-            Fitted {
-                model: best.model,
-                blind: best.blind,
-                chosen: best.chosen,
-                tried: best.tried,
-            }
-        } else {
-            let best = learn_best(plan, ways, slices, tell)?;
-            let (way, trees) = (&ways[best.chosen], best.tried[best.chosen].trees);
-            let model = learn_anew(plan, way, trees, slices, |trees| tell(ways.len(), trees))?;
-            Fitted {
-                model,
-                blind: Vec::new(),
-                chosen: best.chosen,
-                tried: best.tried,
-            }
-        };
-        progress.at(Step::Learning, all, all);
-        Ok(fitted)
+        Ok(learn_by_hands(
+            &self.plan,
+            &self.ways,
+            &self.slices,
+            &self.hands,
+            tell,
+        )?)
     }
 }
 

@@ -45,6 +45,8 @@ struct Scripted {
     schema: Arc<Schema>,
     nodes: usize,
     healthy: bool,
+    /// Nodes that fall ill, the first ones.
+    ill: usize,
     /// The name in `seen`.
     prefix: &'static str,
     /// Nodes with incidents that teach nothing: of the first nobody has features, of the others one.
@@ -65,6 +67,7 @@ impl Default for Scripted {
             schema: Arc::new(Schema::parse(&toml).unwrap()),
             nodes: NODES,
             healthy: false,
+            ill: usize::MAX,
             prefix: "worker",
             strangers: 2,
             asked: AtomicUsize::new(0),
@@ -110,7 +113,7 @@ impl Archive for Scripted {
             let name = format!("{prefix}-{node}");
             let at = |i| after(from, Seen::STEP * i);
             let ill = |i| match phase(node, at(i)) {
-                (phase, true) if IS.contains(&phase) && !self.healthy => 1.0,
+                (phase, true) if IS.contains(&phase) && !self.healthy && node < self.ill => 1.0,
                 _ => 0.0,
             };
             let values: Vec<f64> = (0..times as u32).map(ill).collect();
@@ -140,7 +143,7 @@ impl Archive for Scripted {
                 }
                 let (phase, _) = phase(node, at);
                 *value = 0.2 + 0.1 * chance(at.as_second() * 64 + (node * 8 + feature) as i64);
-                if feature < 2 && (SHOWS.start..IS.end).contains(&phase) {
+                if feature < 2 && node < self.ill && (SHOWS.start..IS.end).contains(&phase) {
                     *value += 0.05 * (phase - SHOWS.start) as f64;
                 }
             }
@@ -227,6 +230,26 @@ async fn a_history_becomes_a_model_that_has_proved_itself() {
         markdown.contains("so that they teach nothing: 1."),
         "{markdown}"
     );
+}
+
+#[tokio::test]
+async fn incidents_of_one_node_teach_a_model_that_may_not_act_on_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Scripted {
+        ill: 1,
+        strangers: 0,
+        ..Scripted::default()
+    };
+    let trained = trained(&archive, &folder.path().join("work"), terms())
+        .await
+        .unwrap();
+    let content = trained.model.content();
+    assert!(!content.gbdt.trees.is_empty());
+    assert!(content.local.as_ref().unwrap().unseen_nodes.is_empty());
+    assert!(trained.card.unseen_nodes.is_none());
+    let refusals = trained.card.refusals.join("; ");
+    assert!(refusals.contains("had not seen"), "{refusals}");
+    assert_eq!(trained.ways.0.len(), 6);
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@ use ndarray::Axis;
 
 use super::*;
 use crate::model::choose::{learn_anew, learn_best, ways};
-use crate::model::learn::{encode, probabilities};
+use crate::model::learn::probabilities;
+use crate::model::taken::encode;
 use crate::model::testing::{plan, slices};
 
 /// Rows go round: every third is of a Node of the same hand.
@@ -20,10 +21,6 @@ fn few() -> Vec<Way> {
     let mut ways = ways(20);
     ways.truncate(2);
     ways
-}
-
-fn by_hands(slices: &Slices, hands: &Hands) -> ByHands {
-    learn_by_hands(&plan(4), &few(), slices, hands, |_, _| {}).unwrap()
 }
 
 /// The rows that were not dealt to a hand.
@@ -85,27 +82,25 @@ fn the_same_rows_give_the_same_models_and_all_that_was_tried_is_told() {
     let slices = slices();
     let hands = hands(&slices);
     let mut told = Vec::new();
-    let learned = learn_by_hands(&plan(4), &few(), &slices, &hands, |number, trees| {
-        told.push((number, trees));
+    let learned = learn_by_hands(&plan(4), &few(), &slices, &hands, |trees, all| {
+        assert_eq!(
+            all, 120,
+            "two ways, the model of all, and three that are blind"
+        );
+        told.push(trees);
     })
     .unwrap();
     let names: Vec<&str> = learned.tried.iter().map(|way| way.name.as_str()).collect();
     assert_eq!(names, ["usual", "fine bins"]);
     let least = usize::from(learned.tried[1].loss < learned.tried[0].loss);
     assert_eq!(learned.chosen, least);
-    // Two ways, the model of all, and three that are blind.
-    let last: Vec<usize> = (0..6)
-        .map(|number| {
-            told.iter()
-                .filter(|(n, _)| *n == number)
-                .map(|(_, t)| *t)
-                .max()
-                .unwrap()
-        })
-        .collect();
-    assert!(last[..2].iter().all(|trees| (1..=20).contains(trees)));
-    assert_eq!(last[2..], [learned.tried[learned.chosen].trees; 4]);
-    let again = by_hands(&slices, &hands);
+    assert!(told.is_sorted() && told.last() == Some(&120), "{told:?}");
+    let of = |number: usize| {
+        let trees = told.iter().filter(|trees| (**trees - 1) / 20 == number);
+        trees.map(|trees| trees - number * 20).max().unwrap()
+    };
+    assert_eq!(of(2), learned.tried[learned.chosen].trees);
+    let again = learn_by_hands(&plan(4), &few(), &slices, &hands, |_, _| {}).unwrap();
     let bytes = |learned: &ByHands| -> Vec<Vec<u8>> {
         let models = learned.blind.iter().chain([&learned.model]);
         models.map(|model| model.to_bytes().unwrap()).collect()
@@ -220,11 +215,76 @@ fn hands_that_teach_nothing_without_one_of_them_do_not_suffice() {
     nobody.calibration[5] = u8::MAX;
     for hands in [one, short, nobody] {
         assert!(!hands.suffice(&slices));
-        let error = learn_by_hands(&plan(4), &few(), &slices, &hands, |_, _| {}).unwrap_err();
-        assert!(error.to_string().contains("learn without hands"), "{error}");
     }
     assert!(matches!(
         learn_by_hands(&plan(4), &[], &slices, &enough, |_, _| {}),
         Err(LearnError::NoWay)
     ));
+}
+
+#[test]
+fn where_no_hand_can_be_left_out_there_is_a_model_of_all_nodes_and_no_blind_one() {
+    let slices = slices();
+    let mut hands = hands(&slices);
+    hands.count = 1;
+    let mut told = Vec::new();
+    let learned = learn_by_hands(&plan(4), &few(), &slices, &hands, |trees, all| {
+        assert_eq!(all, 60);
+        told.push(trees);
+    })
+    .unwrap();
+    assert!(learned.blind.is_empty());
+    assert_eq!(told.last(), Some(&60));
+    let best = learn_best(&plan(4), &few(), &slices, |_, _| {}).unwrap();
+    assert_eq!((learned.chosen, &learned.tried), (best.chosen, &best.tried));
+    let (way, trees) = (&few()[best.chosen], best.tried[best.chosen].trees);
+    let anew = learn_anew(&plan(4), way, trees, &slices, |_| {}).unwrap();
+    assert_eq!(learned.model.to_bytes().unwrap(), anew.to_bytes().unwrap());
+}
+
+#[test]
+fn the_way_that_carries_over_to_other_nodes_is_taken_and_stops_by_them() {
+    // By the first column Nodes can be told, by the second a little of what is so on all of them.
+    let with_a_sign = |n, seed| {
+        let (mut slice, dealt) = remembered(n, seed);
+        for row in 0..n {
+            let sign = slice.labels[row] == (row % 10 < 7);
+            slice.values[(row, 1)] = f64::from(u8::from(sign));
+        }
+        (slice, dealt)
+    };
+    let [train, validation, calibration] =
+        [(6_000, 0), (3_000, 1), (6_000, 2)].map(|(n, seed)| with_a_sign(n, seed));
+    let hands = Hands {
+        count: 3,
+        train: train.1,
+        validation: validation.1,
+        calibration: calibration.1,
+    };
+    let slices = Slices {
+        train: train.0,
+        validation: validation.0,
+        calibration: calibration.0,
+        test: Slice::default(),
+    };
+    let mut plan = plan(4);
+    plan.masks.clear();
+    plan.columns[0].rising = false;
+    let only = |name: &str, column| Way {
+        name: name.to_owned(),
+        columns: Some(vec![column]),
+        ..few().remove(0)
+    };
+    let ways = [only("which Node", 0), only("the sign", 1)];
+    let seen = learn_best(&plan, &ways, &slices, |_, _| {}).unwrap();
+    assert_eq!(seen.chosen, 0, "{:?}", seen.tried);
+    let unseen = learn_by_hands(&plan, &ways, &slices, &hands, |_, _| {}).unwrap();
+    assert_eq!(unseen.chosen, 1, "{:?}", unseen.tried);
+    // Trees that know Nodes only get worse on others, so they stop at once.
+    assert!(unseen.tried[0].trees < 5, "{:?}", unseen.tried);
+    assert!(
+        seen.tried[0].trees > unseen.tried[0].trees,
+        "{:?}",
+        seen.tried
+    );
 }
