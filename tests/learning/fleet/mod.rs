@@ -23,8 +23,9 @@ use jiff::Timestamp;
 use self::archive::{FleetArchive, SCRAPE};
 use crate::figures::Figures;
 
-/// Seeds that are judged, fixed before any model was made of such a history; looking around took others.
-pub(crate) const SEEDS: [u64; 3] = [8101, 8102, 8103];
+/// Seeds that are judged. All were fixed before any model was made of such a history, and none was tuned on. That the
+/// first three once broke a bound has led to changes since; the others were first looked at when those were done.
+pub(crate) const SEEDS: [u64; 6] = [8101, 8102, 8103, 8301, 8302, 8303];
 /// What an incident is worth, in drains, and whether the model is held to be the cheapest there. At the default of
 /// `model.incident_cost` acting pays from 0.63 on, which few rows are half an hour ahead: it is told all the same.
 const INCIDENT_COSTS: [(f64, bool); 3] = [(2.0, false), (8.0, true), (16.0, true)];
